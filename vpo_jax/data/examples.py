@@ -1,0 +1,169 @@
+"""Training rows in the ecosystem's JSON, and their tokens.
+
+SFT rows are `{"messages": [..., assistant]}`; preference rows are
+`{"messages": [..., user], "chosen": assistant, "rejected": assistant}` as
+LLaMA-Factory reads them, or TRL's `{"prompt": [...], "chosen": [assistant], ...}`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+from etils import epath
+
+from vpo_jax import errors, records
+from vpo_jax.data import chat
+
+
+class Message(pydantic.BaseModel):
+  role: Literal["system", "user", "assistant"]
+  content: str
+
+
+class _Row(pydantic.BaseModel):
+  messages: list[Message] = pydantic.Field(
+    min_length=1, validation_alias=pydantic.AliasChoices("messages", "prompt")
+  )
+  chosen: Message | list[Message] | None = None
+  rejected: Message | list[Message] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One training example: a prompt and its one response (SFT) or two (DPO).
+
+  Attributes:
+    id: a hash of the row's text.
+    prompt: token ids up to where the assistant begins.
+    responses: token ids with the end token; chosen first.
+  """
+
+  id: str
+  prompt: np.ndarray
+  responses: tuple[np.ndarray, ...]
+
+
+def sft_row(content: str, prompt: str) -> dict[str, Any]:
+  return {"messages": [_turn("user", content), _turn("assistant", prompt)]}
+
+
+def preference_row(content: str, chosen: str, rejected: str) -> dict[str, Any]:
+  return {
+    "messages": [_turn("user", content)],
+    "chosen": _turn("assistant", chosen),
+    "rejected": _turn("assistant", rejected),
+  }
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+  return {"role": role, "content": content}
+
+
+def read(
+  path: epath.PathLike,
+  tokenizer: chat.Tokenizer,
+  kind: Literal["sft", "dpo"],
+  max_tokens: int,
+) -> tuple[list[Example], list[records.SetAside]]:
+  """Reads a JSON list or JSON Lines of rows, as tokens.
+
+  Args:
+    max_tokens: prompt and longest response together; longer rows are set aside.
+
+  Returns:
+    the examples in file order, and the rows that were set aside with the reason.
+
+  Raises:
+    UserError: the file is missing, not JSON, or has no usable row.
+  """
+  path = epath.Path(path)
+  examples, aside = [], []
+  for where, row in _rows(path):
+    text = json.dumps(row, ensure_ascii=False, sort_keys=True)
+    try:
+      example = _tokens(records.row_id(text), row, tokenizer, kind)
+      length = len(example.prompt) + max(map(len, example.responses))
+      if length > max_tokens:
+        raise ValueError(f"{length} tokens, more than max_tokens={max_tokens}")
+      examples.append(example)
+    except ValueError as error:  # pydantic's ValidationError is one
+      reason = f"{where}: {_first_line(error)}"
+      aside.append(records.SetAside(records.row_id(text), text[:2000], reason))
+  if not examples:
+    why = f"; the first was set aside: {aside[0].reason}" if aside else ""
+    raise errors.UserError(f"{path}: no usable {kind} row{why}")
+  return examples, aside
+
+
+def _rows(path: epath.Path) -> list[tuple[str, Any]]:
+  if not path.exists():
+    raise errors.UserError(f"{path}: no such file; run the stage that makes it first")
+  text = path.read_text(encoding="utf-8")
+  if text.lstrip().startswith("["):
+    try:
+      return [(f"row {i}", row) for i, row in enumerate(json.loads(text))]
+    except json.JSONDecodeError as error:
+      raise errors.UserError(f"{path}:{error.lineno}: {error.msg}") from error
+  rows = []
+  for number, line in enumerate(text.splitlines(), start=1):
+    try:
+      if line.strip():
+        rows.append((f"line {number}", json.loads(line)))
+    except json.JSONDecodeError as error:
+      raise errors.UserError(f"{path}:{number}: {error.msg}") from error
+  return rows
+
+
+def _tokens(id: str, row: Any, tokenizer: chat.Tokenizer, kind: str) -> Example:
+  parsed = _Row.model_validate(row)
+  turns = parsed.messages
+  if kind == "sft":
+    *turns, answer = turns
+    answers = [answer]
+  else:
+    answers = [_answer(parsed.chosen, "chosen"), _answer(parsed.rejected, "rejected")]
+  for answer in answers:
+    if answer.role != "assistant" or not answer.content.strip():
+      raise ValueError("the response is empty or not an assistant's")
+  if not turns or turns[-1].role != "user":
+    raise ValueError("the last message before the response is not a user's")
+  if len(answers) == 2 and answers[0].content == answers[1].content:
+    raise ValueError("chosen and rejected are the same text")
+  prompt = chat.prompt_tokens(tokenizer, [turn.model_dump() for turn in turns])
+  responses = tuple(
+    np.asarray(chat.response_tokens(tokenizer, answer.content), np.int32)
+    for answer in answers
+  )
+  return Example(id, np.asarray(prompt, np.int32), responses)
+
+
+def _answer(value: Message | list[Message] | None, name: str) -> Message:
+  if isinstance(value, list):
+    value = value[0] if len(value) == 1 else None
+  if value is None:
+    raise ValueError(f"{name} is not one assistant message")
+  return value
+
+
+def _first_line(error: ValueError) -> str:
+  if isinstance(error, pydantic.ValidationError):
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+  return str(error)
+
+
+def common_stem(examples: Sequence[Example]) -> np.ndarray:
+  """The longest token prefix common to all prompts, short of any prompt's last token.
+
+  Found on token ids, so tokens that merge at the border fall out of it; the last token
+  stays with its example, as it predicts the response's first.
+  """
+  first = examples[0].prompt
+  length = min(len(example.prompt) for example in examples) - 1
+  for example in examples:
+    differs = np.nonzero(example.prompt[:length] != first[:length])[0]
+    length = int(differs[0]) if differs.size else length
+  return first[:length]

@@ -1,0 +1,19 @@
+"""Which examples each step sees: a function of (seed, epoch) and nothing else."""
+
+import numpy as np
+
+
+def batches(
+  examples: int, batch_size: int, epochs: int, seed: int, shuffle: bool
+) -> list[list[int]]:
+  """Example indices of every step of the run; an epoch's last batch may be smaller."""
+  steps = []
+  for epoch in range(epochs):
+    order = np.arange(examples)
+    if shuffle:
+      order = np.random.default_rng((seed, epoch)).permutation(examples)
+    steps += [
+      order[start : start + batch_size].tolist()
+      for start in range(0, examples, batch_size)
+    ]
+  return steps

@@ -1,0 +1,90 @@
+"""What a token sees: the packed forest, and the plain causal row as its special case."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from vpo_jax.llama import model
+
+
+def attention(
+  q_BTNH: Float[Array, "B T N H"],
+  k_BSKH: Float[Array, "B S K H"],
+  v_BSKH: Float[Array, "B S K H"],
+  mask_BTS: Bool[Array, "B T S"],
+  dtype: jnp.dtype,
+) -> Float[Array, "B T N H"]:
+  """Grouped-query attention under a mask; softmax in float32."""
+  B, T, N, H = q_BTNH.shape
+  K = k_BSKH.shape[2]
+  q = (q_BTNH * H**-0.5).astype(dtype).reshape(B, T, K, N // K, H)
+  k, v = k_BSKH.astype(dtype), v_BSKH.astype(dtype)
+  scores = jnp.einsum("btkmh,bskh->bkmts", q, k, preferred_element_type="float32")
+  scores = jnp.where(mask_BTS[:, None, None], scores, -1e30)
+  weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+  out = jnp.einsum("bkmts,bskh->btkmh", weights, v, preferred_element_type="float32")
+  return out.reshape(B, T, N, H)
+
+
+def causal(dtype: str = "float32") -> model.Attend:
+  """Each token sees itself and all before it in its own row."""
+
+  def attend(q, k, v, cache):
+    L = q.shape[1]
+    mask = jnp.broadcast_to(jnp.tri(L, dtype=bool)[None], (q.shape[0], L, L))
+    return attention(q, k, v, mask, jnp.dtype(dtype)), cache
+
+  return attend
+
+
+def forest(
+  tree_GRT: Int[Array, "G R T"],
+  branch_GRT: Int[Array, "G R T"],
+  stem: int,
+  dtype: str = "float32",
+) -> model.Attend:
+  """Each token sees its own path to the root, in a group of one stem and R rows.
+
+  A sequence of the group is laid out [stem | row 0 | row 1 | ...], S + R * T tokens.
+
+  Args:
+    tree_GRT: which tree of its row a token belongs to; tokens of other trees are not
+      on its path. Padding is a tree of its own.
+    branch_GRT: 0 for the tree's trunk (the query), b > 0 for its branch b (a response).
+    stem: S, the number of stem tokens; may be 0.
+    dtype: operands of the products.
+  """
+  G, R, T = tree_GRT.shape
+  mask = path_mask(tree_GRT.reshape(G * R, T), branch_GRT.reshape(G * R, T))
+  mask = jnp.pad(mask, ((0, 0), (0, 0), (stem, 0)), constant_values=True)
+  stem_attend = causal(dtype)
+
+  def rows(x):
+    return x[:, stem:].reshape(G * R, T, *x.shape[2:])
+
+  def with_stem(x):
+    """[G*R, S+T, ...]: every row's keys behind its group's stem."""
+    shared = jnp.broadcast_to(x[:, None, :stem], (G, R, stem, *x.shape[2:]))
+    return jnp.concatenate([shared.reshape(G * R, stem, *x.shape[2:]), rows(x)], axis=1)
+
+  def attend(q, k, v, cache):
+    out = attention(rows(q), with_stem(k), with_stem(v), mask, jnp.dtype(dtype))
+    out = out.reshape(G, R * T, *q.shape[2:])
+    if stem:
+      trunk, _ = stem_attend(q[:, :stem], k[:, :stem], v[:, :stem], None)
+      out = jnp.concatenate([trunk, out], axis=1)
+    return out, cache
+
+  return attend
+
+
+def path_mask(
+  tree_BT: Int[Array, "B T"], branch_BT: Int[Array, "B T"]
+) -> Bool[Array, "B T T"]:
+  """True at [i, j] where j lies on the path from i to its tree's root."""
+  T = tree_BT.shape[1]
+  same_tree = tree_BT[:, :, None] == tree_BT[:, None, :]
+  on_path = (branch_BT[:, None, :] == 0) | (
+    branch_BT[:, :, None] == branch_BT[:, None, :]
+  )
+  return same_tree & on_path & jnp.tri(T, dtype=bool)[None]

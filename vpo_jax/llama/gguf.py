@@ -1,0 +1,22 @@
+"""Converts one GGUF file to a Hugging Face directory: `python -m ... GGUF FOLDER`."""
+
+import os
+import sys
+
+
+def main(gguf: str, folder: str) -> None:
+  import transformers
+
+  transformers.utils.logging.disable_progress_bar()
+  source, name = os.path.split(gguf)
+  model = transformers.AutoModelForCausalLM.from_pretrained(source, gguf_file=name)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=name)
+  # Dequantized by now, though transformers still takes it for a quantized model.
+  model.hf_quantizer = None
+  del model.config.quantization_config
+  model.save_pretrained(folder)
+  tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])

@@ -1,0 +1,136 @@
+"""The forward pass: tokens in, the last hidden states out.
+
+What a token attends to is the caller's: `attend` receives the rotated queries and keys
+and the values of one layer. The packed forest, a cached decode and a plain causal row
+are three such functions over the same weights.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import product
+from vpo_jax.llama.table import Params
+
+# (q_BLNH, k_BLKH, v_BLKH, layer's cache) -> (out_BLNH, layer's new cache)
+Attend = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+
+
+def hidden(
+  params: Params,
+  tokens_BL: Int[Array, "B L"],
+  positions_BL: Int[Array, "B L"],
+  attend: Attend,
+  config: llama_config.LlamaConfig,
+  *,
+  cache: Any = None,
+  dtype: str = "float32",
+  remat: bool = False,
+) -> tuple[Float[Array, "B L D"], Any]:
+  """Runs all layers and the last norm.
+
+  Args:
+    params: as `table.table` declares; `params["layers"]` is stacked, or a tuple of
+      trees, one a layer (a decode reads each weight once and must not copy it).
+    positions_BL: each token's place on its own path from 0, for the rotation.
+    attend: what a token sees; see the module's docstring.
+    cache: a tree whose leaves are stacked by layer (or a tuple of trees), handed to
+      `attend` layer by layer.
+    dtype: operands of the matrix products; results and the residual are float32.
+    remat: keep only each layer's input for the backward pass.
+
+  Returns:
+    float32 hidden states, and the caches that `attend` returned.
+  """
+  x_BLD = params["embed"][tokens_BL].astype(jnp.float32)
+  rotation = rotations(positions_BL, config)
+
+  def layer(x_BLD: Array, inputs: tuple[Any, Any]) -> tuple[Array, Any]:
+    weights, cache = inputs
+    return _layer(weights, x_BLD, rotation, attend, cache, config, jnp.dtype(dtype))
+
+  if remat:
+    layer = jax.checkpoint(layer)
+  if isinstance(params["layers"], tuple):
+    caches = []
+    for index, weights in enumerate(params["layers"]):
+      x_BLD, new = layer(x_BLD, (weights, None if cache is None else cache[index]))
+      caches.append(new)
+    cache = tuple(caches)
+  else:
+    x_BLD, cache = jax.lax.scan(layer, x_BLD, (params["layers"], cache))
+  return rms_norm(x_BLD, params["norm"], config.norm_eps), cache
+
+
+def head(params: Params) -> Float[Array, "V D"]:
+  """The output head: its own matrix, or the embedding when they are tied."""
+  return params.get("head", params["embed"])
+
+
+def logits(
+  params: Params, x_BLD: Float[Array, "B L D"], dtype: str = "float32"
+) -> Float[Array, "B L V"]:
+  """Logits of every position, in float32; training goes through `head.logps`."""
+  x, w = x_BLD.astype(dtype), head(params).astype(dtype)
+  return jnp.einsum("bld,vd->blv", x, w, preferred_element_type="float32")
+
+
+def rms_norm(x, weight, eps):
+  x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+  return x * weight.astype(jnp.float32)[None, None, :]
+
+
+def _layer(weights, x_BLD, rotation, attend, cache, config, dtype):
+  c, w = config, weights
+  B, L, _ = x_BLD.shape
+
+  y_BLD = rms_norm(x_BLD, w["attn_norm"], c.norm_eps)
+  q_BLNH = product.product(y_BLD, w["q"], dtype).reshape(B, L, c.heads, c.head_dim)
+  k_BLKH = product.product(y_BLD, w["k"], dtype).reshape(B, L, c.kv_heads, c.head_dim)
+  v_BLKH = product.product(y_BLD, w["v"], dtype).reshape(B, L, c.kv_heads, c.head_dim)
+  q_BLNH, k_BLKH = rotate(q_BLNH, rotation), rotate(k_BLKH, rotation)
+  out_BLNH, cache = attend(q_BLNH, k_BLKH, v_BLKH, cache)
+  x_BLD = x_BLD + product.product(out_BLNH.reshape(B, L, -1), w["o"], dtype)
+
+  y_BLD = rms_norm(x_BLD, w["mlp_norm"], c.norm_eps)
+  gate_BLF = jax.nn.silu(product.product(y_BLD, w["gate"], dtype))
+  up_BLF = product.product(y_BLD, w["up"], dtype)
+  return x_BLD + product.product(gate_BLF * up_BLF, w["down"], dtype), cache
+
+
+def frequencies(config: llama_config.LlamaConfig) -> np.ndarray:
+  """Radians a position for each of H/2 rotations, with Llama-3.1's scaling.
+
+  The scaling leaves fast rotations, divides slow ones by the factor, and blends
+  between (arXiv:2407.21783; transformers `_compute_llama3_parameters`).
+  """
+  h = config.head_dim
+  freq = config.rope_theta ** -(np.arange(0, h, 2, dtype=np.float64) / h)
+  scaling = config.rope_scaling
+  if scaling is None:
+    return freq.astype(np.float32)
+  turns = scaling.original_context * freq / (2 * np.pi)  # within the old context
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  fast = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return (fast * freq + (1 - fast) * freq / scaling.factor).astype(np.float32)
+
+
+def rotations(
+  positions_BL: Int[Array, "B L"], config: llama_config.LlamaConfig
+) -> tuple[Float[Array, "B L 1 H2"], Float[Array, "B L 1 H2"]]:
+  """Cosine and sine of each token's rotations (RoPE), float32."""
+  freq = jnp.asarray(frequencies(config))[None, None, :]
+  angles = positions_BL[..., None].astype(jnp.float32) * freq
+  return jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+
+
+def rotate(x_BLNH, rotation):
+  """Turns the pairs (x[i], x[i + H/2]) by the token's angles."""
+  cos, sin = rotation
+  a, b = jnp.split(x_BLNH, 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

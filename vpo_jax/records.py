@@ -1,0 +1,166 @@
+"""The rows that stages exchange, and their JSON Lines files.
+
+A row's id is a hash of its content, never a position in a file.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+import pydantic
+from etils import epath
+
+from vpo_jax import errors, files
+
+Category = Literal["general", "safety"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+  """A user's query to a text-to-video model: x in the paper."""
+
+  id: str
+  text: str
+  category: Category = "general"
+
+
+@dataclasses.dataclass(frozen=True)
+class SftExample:
+  """A query with the prompt the teacher wrote for it (paper, section 3.2).
+
+  Attributes:
+    generated: the few-shot prompt, p.
+    critique: the judge's text on p, c.
+    refined: the prompt refined by c; None when c found nothing.
+    prompt: what the model learns, s: `generated`, or `refined` where there is one.
+  """
+
+  query_id: str
+  query: str
+  category: Category
+  generated: str
+  critique: str
+  refined: str | None
+  prompt: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """One sampled prompt, p_k.
+
+  Attributes:
+    index: k, from 0.
+    finish_reason: "stop" when the model ended it, "length" at the token limit.
+    tokens: new tokens, the end token counted.
+  """
+
+  index: int
+  prompt: str
+  finish_reason: Literal["stop", "length"]
+  tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+  """All candidates of one query, and what made them."""
+
+  query_id: str
+  query: str
+  category: Category
+  model: str
+  settings: dict[str, Any]
+  candidates: tuple[Candidate, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """A candidate after the text-level check (paper, section 3.3).
+
+  Attributes:
+    passed: the judge found no flaw.
+    refined: the prompt refined by the critique; None when it passed or when the
+      refinement failed.
+  """
+
+  id: str
+  query_id: str
+  query: str
+  index: int
+  prompt: str
+  critique: str
+  passed: bool
+  refined: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """One preference pair of D_text or D_video.
+
+  Attributes:
+    margin: R(chosen) - R(rejected) on the reward's own scale; None for text pairs.
+  """
+
+  query_id: str
+  query: str
+  chosen: str
+  rejected: str
+  source: Literal["text", "video"]
+  margin: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+  """A row that a stage could not use, kept with the reason."""
+
+  id: str
+  text: str
+  reason: str
+
+
+Row = TypeVar("Row")
+
+
+def row_id(*parts: str | int) -> str:
+  """16 hex digits that depend on every part and on their order."""
+  content = json.dumps(parts, ensure_ascii=True)
+  return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def dump(row: Any) -> str:
+  """A row as one line of JSON."""
+  return json.dumps(dataclasses.asdict(row), ensure_ascii=False)
+
+
+def write(path: epath.PathLike, rows: Iterable[Any]) -> int:
+  """Publishes rows as JSON Lines; returns how many."""
+  count = 0
+  with files.publish(path) as file:
+    for row in rows:
+      file.write(dump(row) + "\n")
+      count += 1
+  return count
+
+
+def read(path: epath.PathLike, row_type: type[Row]) -> Iterator[Row]:
+  """Reads rows that a stage wrote.
+
+  Raises:
+    UserError: the file is missing, or a line is not a `row_type`; names the line.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise errors.UserError(f"{path}: no such file; run the stage that makes it first")
+  adapter = pydantic.TypeAdapter(row_type)
+  with path.open("r") as file:
+    for number, line in enumerate(file, start=1):
+      try:
+        yield adapter.validate_json(line)
+      except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise errors.UserError(
+          f"{path}:{number}: not a {row_type.__name__} row: {reason}"
+        ) from error
