@@ -19,11 +19,16 @@ Category = Literal["general", "safety"]
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-  """A user's query to a text-to-video model: x in the paper."""
+  """A user's query to a text-to-video model: x in the paper.
+
+  Attributes:
+    flags: Pika's and Midjourney's flags, when they were moved out of `text`.
+  """
 
   id: str
   text: str
   category: Category = "general"
+  flags: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,68 @@
+import hypothesis
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import strategies
+from nltk.translate import bleu_score
+
+from vpo_jax.curate import bleu
+
+_ALL = 10**9
+_SETS = strategies.lists(
+  strategies.lists(strategies.sampled_from("abcd"), max_size=7), min_size=2, max_size=8
+)
+
+
+def _series(texts):
+  return pl.Series(texts, dtype=pl.List(pl.String))
+
+
+def _nltk(texts):
+  smooth = bleu_score.SmoothingFunction().method1
+  return [
+    bleu_score.sentence_bleu(
+      texts[:n] + texts[n + 1 :], text, (1 / 3,) * 3, smoothing_function=smooth
+    )
+    for n, text in enumerate(texts)
+  ]
+
+
+@hypothesis.given(_SETS)
+def test_self_bleu_is_nltks(texts):
+  np.testing.assert_allclose(
+    bleu.self_bleu(_series(texts), _ALL), _nltk(texts), atol=1e-12
+  )
+
+
+@hypothesis.given(_SETS, strategies.sampled_from([0.2, 0.5, 0.8]))
+def test_no_text_that_stays_is_above_the_bound(texts, bound):
+  texts = _series(texts)
+  drop = bleu.similar(texts, _ALL, bound)
+  assert bleu.self_bleu(texts.filter(~pl.Series(drop)), _ALL).max() <= bound
+
+
+def test_of_texts_that_are_alike_the_first_stays():
+  texts = ["a b c d e f", "u v w x y z", "a b c d e f", "k l m n o p"]
+  drop = bleu.similar(_series([text.split() for text in texts]), _ALL, 0.8)
+  assert drop.tolist() == [False, False, True, False]
+
+
+def test_texts_beyond_the_sample_are_held_against_it():
+  texts = ["a b c d e f", "u v w x y z", "a b c d e f", "k l m n o p", "k l m n o p"]
+  drop = bleu.similar(_series([text.split() for text in texts]), 2, 0.8)
+  assert drop.tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("texts", [[], [[]], [["a", "b"]]])
+def test_a_set_without_others_has_no_self_bleu(texts):
+  assert bleu.self_bleu(_series(texts), _ALL).tolist() == [0.0] * len(texts)
+  assert not bleu.similar(_series(texts), _ALL, 0.5).any()
+
+
+def test_chunks_do_not_change_the_figure(monkeypatch):
+  generator = np.random.default_rng(0)
+  words = generator.integers(0, 30, size=(200, 9)).astype(str)
+  texts = _series(words.tolist())
+  whole = bleu.self_bleu(texts, 50)
+  monkeypatch.setattr(bleu, "_CHUNK", 7)
+  np.testing.assert_array_equal(bleu.self_bleu(texts, 50), whole)

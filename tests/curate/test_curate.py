@@ -1,0 +1,145 @@
+import json
+
+import polars as pl
+import pytest
+
+from configs import curate as curate_config
+from vpo_jax import errors, records
+from vpo_jax.curate import curate, sources, table
+
+_SPLITS = ("sft", "dpo", "test")
+
+
+@pytest.fixture
+def config():
+  config = curate_config.get_config()
+  config.sizes.update(
+    sft_general=110,
+    sft_safety=12,
+    dpo_general=40,
+    dpo_safety=6,
+    test_general=20,
+    test_safety=4,
+  )
+  return config
+
+
+def _ids(folder):
+  return {
+    name: [query.id for query in records.read(folder / f"{name}.jsonl", records.Query)]
+    for name in _SPLITS
+  }
+
+
+def test_the_shipped_set_fills_the_quickstarts_splits(tmp_path, config):
+  counts = curate.run(config, tmp_path)
+  ids = _ids(tmp_path / "curate")
+  assert {name: len(part) for name, part in ids.items()} == {
+    "sft": 122,
+    "dpo": 46,
+    "test": 24,
+  }
+  every = [one for part in ids.values() for one in part]
+  assert len(set(every)) == len(every)
+  dropped = sum(n for key, n in counts.items() if key.startswith("dropped_"))
+  assert counts["read"] == counts["set_aside"] + dropped + counts["kept"]
+  assert counts["self_bleu_after"] <= counts["self_bleu_before"]
+
+
+def test_the_shipped_set_is_large_varied_and_has_unsafe_queries():
+  rows = list(sources.read(sources.SHIPPED))
+  assert sum(row.category == "general" for row in rows) >= 240
+  assert sum(row.category == "safety" for row in rows) >= 30
+  assert len({row.text for row in rows}) == len(rows)
+
+
+def test_a_finished_stage_is_not_done_again(tmp_path, config, monkeypatch):
+  counts = curate.run(config, tmp_path)
+  monkeypatch.setattr(sources, "read", lambda _: pytest.fail("it read again"))
+  assert curate.run(config, tmp_path) == counts
+
+
+def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_does(
+  tmp_path, config, monkeypatch
+):
+  monkeypatch.setattr(curate, "_BATCH", 50)
+  curate.run(config, tmp_path / "unbroken")
+  real = table.measure
+  calls = []
+
+  def dies(batch, config):
+    calls.append(len(batch))
+    if len(calls) == 4:
+      raise KeyboardInterrupt
+    return real(batch, config)
+
+  monkeypatch.setattr(table, "measure", dies)
+  with pytest.raises(KeyboardInterrupt):
+    curate.run(config, tmp_path / "killed")
+  curate.run(config, tmp_path / "killed")
+  assert len(calls) == 4 + 8 - 3  # the three batches that were whole were not repeated
+  for name in [*(f"{split}.jsonl" for split in _SPLITS), "rows.parquet"]:
+    killed = (tmp_path / "killed" / "curate" / name).read_bytes()
+    assert killed == (tmp_path / "unbroken" / "curate" / name).read_bytes()
+
+
+def test_the_order_of_the_input_does_not_matter(tmp_path, config):
+  rows = [json.loads(line) for line in sources.SHIPPED.read_text().splitlines()]
+  ids = []
+  for number, order in enumerate([rows, rows[::-1]]):
+    config.input = str(tmp_path / f"{number}.json")
+    (tmp_path / f"{number}.json").write_text(json.dumps(order))
+    curate.run(config, tmp_path / str(number))
+    ids.append(_ids(tmp_path / str(number) / "curate"))
+  assert ids[0] == ids[1]
+
+
+def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path, config):
+  good = [json.loads(line) for line in sources.SHIPPED.read_text().splitlines()]
+  path = tmp_path / "q.json"
+  path.write_text(json.dumps([*good, {"caption": "no"}, "", "x" * 20_000]))
+  config.input = str(path)
+  counts = curate.run(config, tmp_path)
+  aside = list(records.read(tmp_path / "curate" / "set_aside.jsonl", records.SetAside))
+  assert counts["set_aside"] == len(aside) == 3
+  assert all(row.reason for row in aside)
+
+
+def test_many_identical_rows_become_one(tmp_path, config):
+  path = tmp_path / "q.txt"
+  shipped = [row.text for row in sources.read(sources.SHIPPED)]
+  path.write_text("\n".join(["the same old query"] * 100_000 + shipped))
+  config.input = str(path)
+  counts = curate.run(config, tmp_path)
+  assert counts["dropped_duplicate"] >= 99_999
+  rows = pl.read_parquet(tmp_path / "curate" / "rows.parquet")
+  same = rows.filter(text="the same old query")
+  assert same["reason"].null_count() == 1
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"flags": "remove"}, "flags='remove'"),
+    ({"near.threshold": 1.5}, "near.threshold=1.5"),
+    ({"sizes.sft_general": -1}, "sizes.sft_general=-1"),
+  ],
+)
+def test_a_config_value_without_sense_is_named(tmp_path, config, change, said):
+  config.update_from_flattened_dict(change)
+  with pytest.raises(errors.UserError, match=said):
+    curate.run(config, tmp_path)
+  assert not (tmp_path / "curate").exists()
+
+
+def test_rules_that_drop_everything_say_so(tmp_path, config):
+  config.rules.min_words = 1000
+  with pytest.raises(errors.UserError, match="sft split is empty: 0 rows"):
+    curate.run(config, tmp_path)
+
+
+def test_an_empty_file_says_so(tmp_path, config):
+  config.input = str(tmp_path / "q.txt")
+  (tmp_path / "q.txt").write_text("\n\n")
+  with pytest.raises(errors.UserError, match="no query"):
+    curate.run(config, tmp_path)

@@ -1,0 +1,79 @@
+import pytest
+
+from configs import curate as curate_config
+from vpo_jax.curate import rules, sources, table
+
+
+def _reasons(texts, **changes):
+  config = curate_config.get_config()
+  config.rules.update(changes)
+  frame = table.measure([sources.Raw(text) for text in texts], config)
+  return frame["reason"].to_list()
+
+
+@pytest.mark.parametrize(
+  ("rule", "changes", "dropped", "kept"),
+  [
+    (rules.too_short, {"min_words": 3}, "two words -ar 16:9", "three whole words"),
+    (rules.too_short, {"min_words": 3}, "两字", "三个字"),
+    (rules.too_short, {}, "!!! ?? ...", "sea"),
+    (rules.too_long, {"max_words": 4}, "one two three four five", "one two three four"),
+    (rules.special_characters, {}, "@@## a cat $$^^ ~~|", "a cat, 4k: 'very' (soft)!"),
+    (rules.url, {}, "see https://a.b/c now", "a cat com net"),
+    (rules.keyword, {"keywords": ("promo",)}, "my PROMO clip", "a clip"),
+    (
+      rules.language,
+      {"languages": ("en",)},
+      "una niña corriendo por un campo de amapolas",
+      "a girl running through a field of poppies",
+    ),
+    (rules.repeated_words, {}, "go go go go go go go", "the dog and the cat and a man"),
+    (rules.repeated_characters, {}, "nooooooooooooo way", "noooo way"),
+  ],
+)
+def test_a_rule_drops_what_it_names_and_nothing_beside_it(rule, changes, dropped, kept):
+  assert _reasons([dropped, kept], **changes) == [rule.__name__, None]
+
+
+def test_rules_can_be_switched_off():
+  assert _reasons(["see https://a.b/c"], drop_urls=False, max_special=1.0) == [None]
+  assert _reasons(["una niña corriendo por el campo"], languages=()) == [None]
+
+
+def test_a_language_that_is_not_sure_passes():
+  assert _reasons(["xq zv"], languages=("en",)) == [None]
+
+
+@pytest.mark.parametrize(
+  ("choice", "text", "moved"),
+  [("keep", "a cat -ar 1:1", ""), ("drop", "a cat", ""), ("move", "a cat", "-ar 1:1")],
+)
+def test_flags_are_kept_dropped_or_moved(choice, text, moved):
+  config = curate_config.get_config()
+  config.flags = choice
+  row = table.measure([sources.Raw("a cat -ar 1:1")], config).row(0, named=True)
+  assert (row["text"], row["flags"], row["key"]) == (text, moved, "a cat")
+
+
+def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
+  config = curate_config.get_config()
+  raws = [
+    sources.Raw("x" * 1_000_000),
+    sources.Raw("half a row", problem="line 3 has 2 fields"),
+    sources.Raw("&nbsp; \x00"),
+  ]
+  frame = table.measure(raws, config)
+  assert frame["aside"].to_list() == [True] * 3
+  assert frame["reason"].to_list() == [
+    "1000000 characters long",
+    "line 3 has 2 fields",
+    "empty",
+  ]
+  assert frame["text"].str.len_chars().max() <= 200
+
+
+def test_detoxify_scores_make_a_row_safety_related():
+  config = curate_config.get_config()
+  scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6]
+  raws = [sources.Raw("a fight", scores=each) for each in scores]
+  assert table.measure(raws, config)["category"].to_list() == ["safety", "general"]

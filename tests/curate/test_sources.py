@@ -1,0 +1,122 @@
+import csv
+import json
+
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.curate import sources
+
+
+def _texts(path):
+  return [raw.text for raw in sources.read(path)]
+
+
+def _write(folder, name, content):
+  path = folder / name
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  return path
+
+
+def _vidprom(path, prompts, scores=("0.1",) * 6):
+  with path.open("w", newline="", encoding="utf-8") as file:
+    table = csv.writer(file)
+    table.writerow(["uuid", "prompt", "time", *sources.TOXICITY])
+    for number, prompt in enumerate(prompts):
+      table.writerow([number, prompt, "Sun Sep  3 12:27:44 2023", *scores])
+  return path
+
+
+def test_the_same_queries_come_out_of_every_form(tmp_path):
+  queries = ['a cat, "napping"', "un chat", "猫 {0} [[start]]"]
+  forms = {
+    "list.json": json.dumps(queries),
+    "rows.json": json.dumps([{"text": query} for query in queries]),
+    "rows.jsonl": "\n".join(json.dumps({"prompt": query}) for query in queries),
+    "strings.jsonl": "\n".join(json.dumps(query) for query in queries),
+    "lines.txt": "\r\n".join(queries) + "\n\n",
+    "bom.txt": b"\xef\xbb\xbf" + "\n".join(queries).encode(),
+  }
+  for name, content in forms.items():
+    assert _texts(_write(tmp_path, name, content)) == queries, name
+  assert _texts(_vidprom(tmp_path / "vidprom.csv", queries)) == queries
+
+
+def test_a_released_row_gives_the_query_inside_its_template(tmp_path):
+  content = (
+    'Rewrite it.\n\nUser Query:a dog says "User Query:" -ar 16:9\n\nVideo Prompt:'
+  )
+  turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "p"}]
+  bare = [{"role": "user", "content": "a dog"}]
+  rows = [{"messages": turns}, {"messages": bare, "chosen": {}}, {"messages": []}]
+  found = list(sources.read(_write(tmp_path, "vpo.json", json.dumps(rows))))
+  assert found[0].text == 'a dog says "User Query:" -ar 16:9'
+  assert found[1].text == "a dog"
+  assert "messages" in found[2].problem
+
+
+def test_vidprom_fields_keep_commas_quotes_and_newlines(tmp_path):
+  prompts = ['a "big" cat, 4k', "first line\nsecond, line", "plain"]
+  rows = list(sources.read(_vidprom(tmp_path / "v.csv", prompts)))
+  assert [row.text for row in rows] == prompts
+  assert rows[0].scores == (0.1,) * 6
+
+
+def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
+  good = "1,a cat,now," + ",".join("0" * 6)
+  lines = [
+    ",".join(["uuid", "prompt", "time", *sources.TOXICITY]),
+    good,
+    "2,too few",
+    "3,a dog,now,high," + ",".join("0" * 5),
+    '4,"stray"quote,now,' + ",".join("0" * 6),
+    good,
+    '5,"cut in the mid',
+  ]
+  rows = list(sources.read(_write(tmp_path, "v.csv", "\n".join(lines))))
+  assert [row.text for row in rows if not row.problem] == ["a cat", "a cat"]
+  problems = [row.problem for row in rows if row.problem]
+  assert len(problems) == 4
+  for problem, part in zip(
+    problems, ["line 3 has 2 fields", "line 4", "not CSV", "end of data"], strict=True
+  ):
+    assert part in problem
+
+
+def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
+  path = _write(tmp_path, "q.txt", b"caf\xe9 at night\n\x81\xff broken\nplain\n")
+  rows = list(sources.read(path))
+  assert rows[0].text == "café at night"
+  assert "damaged" in rows[1].problem
+  assert rows[2].text == "plain"
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "said"),
+  [
+    ("q.jsonl", '{"text": "a"}\n{"text": \n', "q.jsonl:2: not JSON"),
+    ("q.json", '["a",\n"b"', "q.json:2: not JSON"),
+    ("q.json", '{"text": "a"}', "JSON list"),
+    ("q.json", "[" * 100_000, "nested"),
+    ("q.csv", "uuid,caption\n1,a cat\n", "none of the columns"),
+    ("q.csv", "", "none of the columns"),
+    ("q.parquet", "", ".parquet"),
+    ("q.txt", b"\xff\xfea\x00", "UTF-16"),
+  ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_line(
+  tmp_path, name, content, said
+):
+  path = _write(tmp_path, name, content)
+  with pytest.raises(errors.UserError, match=said):
+    list(sources.read(path))
+
+
+def test_a_missing_file_is_named():
+  with pytest.raises(errors.UserError, match="no such file"):
+    list(sources.read("/nowhere/queries.json"))
+
+
+def test_rows_without_a_text_or_with_a_wrong_category_are_told(tmp_path):
+  rows = [{"caption": "a"}, 7, {"text": "a", "category": "unsafe"}, {"text": "b"}]
+  found = list(sources.read(_write(tmp_path, "q.json", json.dumps(rows))))
+  assert [bool(row.problem) for row in found] == [True, True, True, False]

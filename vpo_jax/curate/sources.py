@@ -1,0 +1,214 @@
+"""Reads users' queries, in every form in which they come.
+
+A line that cannot be a query becomes a `Raw` with a problem, so that it is counted and
+set aside; a file that cannot be read at all is the user's mistake and ends the stage.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from vpo_jax import errors, records
+
+SHIPPED = epath.Path(__file__).parent / "queries.jsonl"
+
+# The columns of VidProM that Detoxify filled.
+TOXICITY = (
+  "toxicity",
+  "obscene",
+  "identity_attack",
+  "insult",
+  "threat",
+  "sexual_explicit",
+)
+TEXT_KEYS = ("text", "prompt", "query")
+# A field of this size is read whole, so that it can be set aside by name.
+_FIELD_LIMIT = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+  """One row as it was found.
+
+  Attributes:
+    text: the query, or what there was of it.
+    category: what the source says it is; None when it does not say.
+    scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`; empty when the
+      source has none.
+    problem: why the row is not a query; "" when it may be one.
+  """
+
+  text: str
+  category: records.Category | None = None
+  scores: tuple[float, ...] = ()
+  problem: str = ""
+
+
+def read(path: epath.PathLike) -> Iterator[Raw]:
+  """Reads queries from a file; the name's ending says which form it has.
+
+  `.json`: a list of strings, of objects with "text", "prompt" or "query" (and perhaps
+  "category"), or of the release's rows ({"messages": …}). `.jsonl`: one of those a
+  line. `.csv`: VidProM, or any CSV with a column of those names. `.txt`: one query a
+  line, empty lines skipped.
+
+  Raises:
+    UserError: the file is not there, has another ending, is not UTF-8 text or JSON (the
+      line is named), or has no column of queries.
+  """
+  path = epath.Path(path)
+  forms = {
+    ".json": _json,
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".txt": _text,
+  }
+  form = forms.get(path.suffix.lower())
+  if form is None:
+    raise errors.UserError(
+      f"{path}: queries are read from {', '.join(forms)} files, not {path.suffix!r}"
+    )
+  if not path.exists() or path.is_dir():
+    raise errors.UserError(f"{path}: no such file of queries")
+  with path.open("rb") as file:
+    # An unreadable byte becomes a lone surrogate here and is looked at row by row.
+    lines = io.TextIOWrapper(
+      _utf8(path, file), encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+    for raw in form(path, lines):
+      yield _whole(raw)
+
+
+def _utf8(path: epath.Path, file: Any) -> Any:
+  if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+    raise errors.UserError(f"{path}: this is UTF-16 text; save it as UTF-8")
+  file.seek(0)
+  return file
+
+
+def _text(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
+  del path
+  for line in lines:
+    if line.strip():
+      yield Raw(line.strip())
+
+
+def _json(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
+  try:
+    rows = json.loads(lines.read())
+  except json.JSONDecodeError as error:
+    raise errors.UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+  except RecursionError as error:
+    raise errors.UserError(f"{path}: JSON nested too deeply") from error
+  if not isinstance(rows, list):
+    raise errors.UserError(f"{path}: expected a JSON list of queries")
+  for row in rows:
+    yield _row(row)
+
+
+def _jsonl(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
+  for number, line in enumerate(lines, start=1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise errors.UserError(f"{path}:{number}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+      raise errors.UserError(f"{path}:{number}: JSON nested too deeply") from error
+    yield _row(row)
+
+
+def _row(row: Any) -> Raw:
+  if isinstance(row, str):
+    return Raw(row)
+  if isinstance(row, Mapping) and "messages" in row:
+    return _released(row)
+  text = next((row[key] for key in TEXT_KEYS if key in row), None) if _is(row) else None
+  if not isinstance(text, str):
+    return Raw(json.dumps(row), problem=f"no text under {', '.join(TEXT_KEYS)}")
+  category = row.get("category")
+  if category not in (None, "general", "safety"):
+    return Raw(text, problem=f"category {category!r} is not general or safety")
+  return Raw(text, category)
+
+
+def _is(row: Any) -> bool:
+  return isinstance(row, Mapping)
+
+
+def _released(row: Mapping[str, Any]) -> Raw:
+  """A row of the release: its query stands in the user's turn, inside a template."""
+  try:
+    content = row["messages"][0]["content"]
+  except (IndexError, KeyError, TypeError):
+    content = None
+  if not isinstance(content, str):
+    return Raw(json.dumps(row), problem="messages without a user's turn")
+  _, found, query = content.partition("User Query:")
+  if not found:
+    return Raw(content.strip())
+  before, found, _ = query.rpartition("Video Prompt:")
+  return Raw((before if found else query).strip())
+
+
+def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
+  limit = csv.field_size_limit(_FIELD_LIMIT)
+  try:
+    table = csv.reader(lines, strict=True)
+    header = [name.strip().lower() for name in next(table, [])]
+    column = next((header.index(key) for key in TEXT_KEYS if key in header), None)
+    if column is None:
+      raise errors.UserError(
+        f"{path}: none of the columns {', '.join(TEXT_KEYS)} in its first line"
+        f" ({', '.join(header)[:200]})"
+      )
+    scored = [header.index(name) for name in TOXICITY if name in header]
+    while True:
+      first = table.line_num + 1
+      try:
+        fields = next(table)
+      except StopIteration:
+        return
+      except csv.Error as error:
+        # The reader forgets the broken row and goes on with the next line.
+        yield Raw(f"line {first}", problem=f"not CSV: {error}")
+        continue
+      if fields:
+        yield _fields(fields, first, len(header), column, scored)
+  finally:
+    csv.field_size_limit(limit)
+
+
+def _fields(
+  fields: list[str], line: int, width: int, column: int, scored: list[int]
+) -> Raw:
+  if len(fields) != width:
+    text = fields[column] if column < len(fields) else ",".join(fields)
+    problem = f"line {line} has {len(fields)} fields, the first line has {width}"
+    return Raw(text, problem=problem)
+  try:
+    return Raw(fields[column], scores=tuple(float(fields[i]) for i in scored))
+  except ValueError as error:
+    return Raw(fields[column], problem=f"line {line}: {error}")
+
+
+def _whole(raw: Raw) -> Raw:
+  """Reads bytes that are not UTF-8 as Windows-1252, the usual other one."""
+  try:
+    raw.text.encode()
+    return raw
+  except UnicodeEncodeError:
+    pass
+  try:
+    text = raw.text.encode("utf-8", "surrogateescape").decode("cp1252")
+    return dataclasses.replace(raw, text=text)
+  except UnicodeError:
+    text = raw.text.encode("utf-8", "replace").decode()
+    problem = raw.problem or "damaged: neither UTF-8 nor Windows-1252"
+    return dataclasses.replace(raw, text=text, problem=problem)
