@@ -1,0 +1,28 @@
+"""SFT data by few-shot generation, critique and refinement (paper, section 3.2).
+
+  python launch/build_sft.py --config=configs/build_sft.py --workdir=runs/mine
+
+Without a key: --config.teacher.base_url=offline. With the paper's 10k queries and
+GPT-4o expect about 25k calls.
+"""
+
+import ml_collections
+
+from configs import teacher
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.input = ""  # "" is curate/sft.jsonl of the workdir
+  config.shots = 3  # paper, figure 7
+  config.heldout = 0.05  # ours: part of the examples that training never sees
+  config.seed = 0
+  config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8
+  # Your own template files in place of those in vpo_jax/templates.
+  config.few_shot = ""
+  config.demonstrations = ""
+  config.critique = ""
+  config.refine = ""
+  config.instruction = ""
+  config.teacher = teacher.get_config()
+  return config

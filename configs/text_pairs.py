@@ -1,0 +1,23 @@
+"""Text-level preference pairs: refined > flawed (paper, section 3.3).
+
+  python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
+
+Without a key: --config.teacher.base_url=offline.
+"""
+
+import ml_collections
+
+from configs import teacher
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.input = ""  # "" is sample/candidates.jsonl of the workdir
+  config.pairs = "one"  # release: one a query, seeded; "all": paper
+  config.seed = 0
+  config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8
+  # Your own template files in place of those in vpo_jax/templates.
+  config.critique = ""
+  config.refine = ""
+  config.teacher = teacher.get_config()
+  return config

@@ -1,0 +1,136 @@
+"""Stage text_pairs: a critique of every candidate, and D_text (paper, section 3.3).
+
+A candidate that the judge finds flawed is refined by its critique, and the refined
+prompt is preferred to it. The paper makes a pair of every flawed candidate; the release
+keeps one a query, and drops refinements with a newline.
+"""
+
+import collections
+import dataclasses
+import functools
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import errors, records, stage
+from vpo_jax.teacher import client, critique, queue, refine
+from vpo_jax.teacher import texts as texts_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+  """One candidate with its query."""
+
+  row: records.Candidates
+  candidate: records.Candidate
+
+  @property
+  def id(self) -> str:
+    return records.row_id(self.row.query_id, self.candidate.index)
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+  """Writes judged.jsonl (every judged candidate), pairs.jsonl and set_aside.jsonl.
+
+  Raises:
+    UserError: a template or input is wrong, or the judge cannot be used.
+  """
+  if config.pairs not in ("one", "all"):
+    raise errors.UserError(f"config.pairs={config.pairs!r}: must be 'one' or 'all'")
+  source = config.input or epath.Path(workdir) / "sample" / "candidates.jsonl"
+  texts = texts_lib.load(config)
+  work = stage.begin(
+    "text_pairs", queue.lasting(config), workdir, {"candidates": source}
+  )
+  if work.counts is not None:
+    return work.counts
+  rows = records.read(source, records.Candidates)
+  items = [_Item(row, candidate) for row in rows for candidate in row.candidates]
+  if not items:
+    raise errors.UserError(f"{source}: holds no candidates")
+  outcomes, totals = queue.answer(
+    "text_pairs",
+    items,
+    functools.partial(check, texts=texts),
+    config=config.teacher,
+    folder=work.folder,
+    texts=texts,
+  )
+  judged, aside = [], []
+  for item, outcome in zip(items, outcomes, strict=True):
+    if isinstance(outcome, client.NoAnswer):
+      aside.append(records.SetAside(item.id, item.candidate.prompt, str(outcome)))
+    else:
+      judged.append(outcome)
+  pairs = select(judged, config.pairs, config.seed)
+  records.write(work.folder / "judged.jsonl", judged)
+  records.write(work.folder / "set_aside.jsonl", aside)
+  records.write(work.folder / "pairs.jsonl", pairs)
+  flawed = [row for row in judged if not row.passed]
+  return work.finish(
+    {
+      "candidates": len(items),
+      "flawed": len(flawed),
+      "refined": sum(row.refined is not None for row in flawed),
+      "pairs": len(pairs),
+      "set_aside": len(aside),
+    }
+    | queue.counts(totals)
+  )
+
+
+async def check(
+  ask: queue.Ask, item: _Item, *, texts: texts_lib.Texts
+) -> records.Judged:
+  """The text-level check of one candidate.
+
+  A flawed candidate whose refinement fails stays flawed, with no refinement.
+
+  Raises:
+    client.NoAnswer: the judge gave no usable judgement.
+  """
+  prompt, query = item.candidate.prompt, item.row.query
+  verdict = await critique.judge(ask, query, prompt, template=texts.critique)
+  refined = None
+  if not verdict.passed:
+    try:
+      refined = await refine.refine(ask, verdict, template=texts.refine)
+    except client.NoAnswer:
+      refined = None
+  return records.Judged(
+    id=item.id,
+    query_id=item.row.query_id,
+    query=query,
+    index=item.candidate.index,
+    prompt=prompt,
+    critique=verdict.text,
+    passed=verdict.passed,
+    refined=refined,
+  )
+
+
+def select(judged: list[records.Judged], mode: str, seed: int) -> list[records.Pair]:
+  """D_text: refined > original for flawed candidates.
+
+  A refinement with a newline makes no pair (release), nor does one that changed
+  nothing.
+
+  Args:
+    mode: "one" keeps one pair a query, drawn by the seed and the row's id; "all" keeps
+      every one (paper).
+  """
+  by_query: dict[str, list[records.Judged]] = collections.defaultdict(list)
+  for row in judged:
+    if row.refined and "\n" not in row.refined and row.refined != row.prompt.strip():
+      by_query[row.query_id].append(row)
+  pairs = []
+  for rows in by_query.values():
+    if mode == "one":
+      rows = [min(rows, key=lambda row: records.row_id(seed, row.id))]
+    pairs += [
+      records.Pair(row.query_id, row.query, row.refined, row.prompt, source="text")
+      for row in rows
+      if row.refined
+    ]
+  return pairs

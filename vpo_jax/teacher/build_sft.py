@@ -1,0 +1,135 @@
+"""Stage build_sft: queries in, SFT examples out (paper, section 3.2).
+
+For each query x: a few-shot prompt p, its critique c, and s = p when the critique found
+nothing, the refined prompt otherwise. Rows that the teacher refused, or whose replies
+could not be read, are set aside with the reason.
+"""
+
+import functools
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import errors, files, records, stage, templates
+from vpo_jax.teacher import client, critique, few_shot, queue, refine
+from vpo_jax.teacher import texts as texts_lib
+
+
+def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+  """Writes examples.jsonl, train.json, heldout.json and set_aside.jsonl.
+
+  train.json and heldout.json are lists of {"messages": [user, assistant]}, the user's
+  turn being the instruction template filled with the query.
+
+  Raises:
+    UserError: a template or input is wrong, or the teacher cannot be used.
+  """
+  source = config.input or epath.Path(workdir) / "curate" / "sft.jsonl"
+  instruction = templates.load("instruction", config.instruction)
+  texts = texts_lib.load(config)
+  demonstrations = templates.demonstrations(config.demonstrations)
+  work = stage.begin("build_sft", queue.lasting(config), workdir, {"queries": source})
+  if work.counts is not None:
+    return work.counts
+  queries = list(records.read(source, records.Query))
+  if not queries:
+    raise errors.UserError(f"{source}: holds no queries")
+  outcomes, totals = queue.answer(
+    "build_sft",
+    queries,
+    functools.partial(
+      example, texts=texts, demonstrations=demonstrations, config=config
+    ),
+    config=config.teacher,
+    folder=work.folder,
+    texts=texts,
+  )
+  examples, aside = [], []
+  for query, outcome in zip(queries, outcomes, strict=True):
+    if isinstance(outcome, client.NoAnswer):
+      aside.append(records.SetAside(query.id, query.text, str(outcome)))
+    else:
+      examples.append(outcome)
+  records.write(work.folder / "examples.jsonl", examples)
+  records.write(work.folder / "set_aside.jsonl", aside)
+  train, heldout = split(examples, config.heldout, config.seed)
+  for name, rows in (("train", train), ("heldout", heldout)):
+    chats = [chat(row.query, row.prompt, instruction) for row in rows]
+    files.write_json(work.folder / f"{name}.json", chats)
+  return work.finish(
+    {
+      "examples": len(examples),
+      "refined": sum(row.refined is not None for row in examples),
+      "set_aside": len(aside),
+      "train": len(train),
+      "heldout": len(heldout),
+    }
+    | queue.counts(totals)
+  )
+
+
+async def example(
+  ask: queue.Ask,
+  query: records.Query,
+  *,
+  texts: texts_lib.Texts,
+  demonstrations: list[templates.Demonstration],
+  config: ml_collections.ConfigDict,
+) -> records.SftExample:
+  """(x, s) with what led to it: generated, critique, refined.
+
+  Raises:
+    client.NoAnswer: the teacher gave no usable reply to one of the questions.
+  """
+  generated = await few_shot.generate(
+    ask,
+    query.text,
+    template=texts.few_shot,
+    demonstrations=demonstrations,
+    shots=config.shots,
+    seed=config.seed,
+  )
+  verdict = await critique.judge(ask, query.text, generated, template=texts.critique)
+  refined = None
+  if not verdict.passed:
+    reply = await refine.refine(ask, verdict, template=texts.refine)
+    refined = few_shot.paragraph(reply)
+  return records.SftExample(
+    query_id=query.id,
+    query=query.text,
+    category=query.category,
+    generated=generated,
+    critique=verdict.text,
+    refined=refined,
+    prompt=generated if refined is None else refined,
+  )
+
+
+def split(
+  examples: list[records.SftExample], fraction: float, seed: int
+) -> tuple[list[records.SftExample], list[records.SftExample]]:
+  """Training and held-out rows; a row's side depends on its id and the seed alone.
+
+  Where that leaves no row on the held-out side, the one nearest to it is moved.
+  """
+  if not 0 <= fraction < 1:
+    raise errors.UserError(f"config.heldout={fraction}: must be in [0, 1)")
+  draws = [int(records.row_id(seed, row.query_id), 16) / 16**16 for row in examples]
+  limit = fraction
+  if fraction and len(draws) > 1 and min(draws) >= fraction:
+    limit = sorted(draws)[1]
+  train = [row for row, draw in zip(examples, draws, strict=True) if draw >= limit]
+  heldout = [row for row, draw in zip(examples, draws, strict=True) if draw < limit]
+  return train, heldout
+
+
+def chat(query: str, prompt: str, instruction: str) -> dict[str, list[dict[str, str]]]:
+  """One row of the ecosystem's SFT form."""
+  user = templates.fill(instruction, query=query)
+  return {
+    "messages": [
+      {"role": "user", "content": user},
+      {"role": "assistant", "content": prompt},
+    ]
+  }

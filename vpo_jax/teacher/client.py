@@ -1,0 +1,286 @@
+"""One call to an OpenAI-compatible model: journaled, retried, and failing clearly.
+
+The `openai` library retries what passes by itself: time-outs, dropped connections,
+408, 409, 429 (waiting as long as Retry-After says) and 5xx, with backoff and jitter.
+Here is what it does not do: replies that are no chat completion are tried again, a key
+or model that the server refuses ends the run before the queue starts, and refusals of
+content are told from failures.
+"""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import random
+import typing
+from typing import Any
+
+import ml_collections
+import openai
+
+from vpo_jax import errors
+from vpo_jax.teacher import journal as journal_lib
+
+# The HTTP library tells of each request at INFO, which absl prints.
+for _name in ("httpx", "httpx2"):
+  logging.getLogger(_name).setLevel(logging.WARNING)
+
+OPENAI = "https://api.openai.com/v1"
+
+# Calls in a row, none answered between them, after which the server counts as down.
+_OUTAGE = 10
+# The library's own first and longest backoff, in seconds.
+_BACKOFF, _LONGEST = 0.5, 8.0
+# What OpenAI (content_policy_violation) and Azure (content_filter) answer with 400.
+_FILTERED = ("content_filter", "content_policy_violation")
+
+
+class NoAnswer(Exception):
+  """A row that got no usable reply; its text is the reason.
+
+  Attributes:
+    kind: "refused", "unparsed" (no marker after every try) or "failed".
+  """
+
+  def __init__(self, kind: str, reason: str):
+    super().__init__(f"{kind}: {reason}")
+    self.kind = kind
+
+
+class _Garbled(Exception):
+  """A 200 that holds no chat completion."""
+
+
+@dataclasses.dataclass
+class Totals:
+  """What has been asked so far.
+
+  Attributes:
+    calls: requests answered by the server in this run.
+    journal_hits: requests answered by the journal.
+    prompt_tokens, completion_tokens: of all replies used, sent or journaled.
+  """
+
+  calls: int = 0
+  journal_hits: int = 0
+  prompt_tokens: int = 0
+  completion_tokens: int = 0
+
+
+class Client:
+  """Calls one model of one server.
+
+  Attributes:
+    totals: what has been asked so far.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    journal: journal_lib.Journal,
+    base_url: str,
+  ):
+    """Reads the key from the environment; nothing is sent yet.
+
+    Args:
+      config: the teacher's config (configs/teacher.py).
+      base_url: where to call; config.base_url unless that starts a server here.
+
+    Raises:
+      UserError: the environment variable that should hold the key is not set.
+    """
+    self.totals = Totals()
+    self._config = config
+    self._journal = journal
+    self._base_url = base_url or OPENAI
+    self._key = _key(config, self._base_url)
+    self._openai = openai.AsyncOpenAI(
+      base_url=self._base_url,
+      api_key=self._key,
+      timeout=config.timeout_s,
+      max_retries=config.retries,
+    )
+    self._flying: dict[str, asyncio.Future[journal_lib.Reply]] = {}
+    self._door = asyncio.Lock()
+    self._proved = False
+    self._failures = 0
+    self._fatal: errors.UserError | None = None
+
+  async def close(self) -> None:
+    await self._openai.close()
+
+  async def reach(self) -> None:
+    """Asks for the list of models, which costs nothing.
+
+    Raises:
+      UserError: nobody answers at the address, or the key is refused.
+    """
+    try:
+      await self._openai.with_options(max_retries=0).get("/models", cast_to=object)
+    except openai.AuthenticationError as error:
+      self._status(error)
+    except openai.APIConnectionError as error:
+      # The class is named, not imported: it is httpx's or httpx2's.
+      if type(error.__cause__).__name__ == "ConnectError":
+        raise errors.UserError(
+          f"teacher at {self._base_url} cannot be reached"
+          f" ({self._clean(error.__cause__)}); check config.teacher.base_url"
+        ) from error
+    except (openai.APIError, json.JSONDecodeError):
+      pass  # Not every server lists its models, or lets every key list them.
+
+  async def reply(
+    self, messages: tuple[journal_lib.Message, ...], sample: int = 0
+  ) -> journal_lib.Reply:
+    """The reply to a request, from the journal where it is there.
+
+    Args:
+      sample: which draw of this request; it is added to the seed that is sent.
+
+    Raises:
+      NoAnswer: the server refuses this request, or failed every try.
+      UserError: no request can succeed (key, model, quota, address, outage).
+    """
+    request = self.request(messages, sample)
+    # Two rows may ask the same; the second waits for the first one's reply.
+    while flying := self._flying.get(request.key):
+      await asyncio.wait([flying])
+    found = self._journal.get(request)
+    if found:
+      self.totals.journal_hits += 1
+    else:
+      task = asyncio.ensure_future(self._through_the_door(request))
+      self._flying[request.key] = task
+      try:
+        found = self._journal.put(request, await task)
+      finally:
+        del self._flying[request.key]
+      self.totals.calls += 1
+    self.totals.prompt_tokens += found.prompt_tokens
+    self.totals.completion_tokens += found.completion_tokens
+    return found
+
+  def request(
+    self, messages: tuple[journal_lib.Message, ...], sample: int = 0
+  ) -> journal_lib.Request:
+    parameters = {
+      "temperature": self._config.temperature,
+      "max_tokens": self._config.max_tokens,
+      "seed": self._config.seed + sample,
+    }
+    return journal_lib.Request(self._config.model, messages, parameters, sample)
+
+  async def _through_the_door(self, request: journal_lib.Request) -> journal_lib.Reply:
+    # Until one call has been answered, calls go one by one: a wrong key or model costs
+    # one request and not a queue of them.
+    if self._proved:
+      return await self._counted(request)
+    async with self._door:
+      if not self._proved:
+        return await self._counted(request)
+    return await self._counted(request)
+
+  async def _counted(self, request: journal_lib.Request) -> journal_lib.Reply:
+    if self._fatal:
+      raise self._fatal
+    try:
+      reply = await self._send(request)
+    except errors.UserError as error:
+      self._fatal = error
+      raise
+    except NoAnswer as error:
+      self._failures += 1
+      if self._failures < _OUTAGE:
+        raise
+      self._fatal = errors.UserError(
+        f"teacher at {self._base_url}: {_OUTAGE} calls in a row got no answer, the"
+        f" last {error}; every reply so far is kept, run the same command to go on"
+      )
+      raise self._fatal from error
+    self._proved = True
+    self._failures = 0
+    return reply
+
+  async def _send(self, request: journal_lib.Request) -> journal_lib.Reply:
+    failure = ""
+    for attempt in range(self._config.retries + 1):
+      try:
+        completion = await self._openai.chat.completions.create(
+          model=request.model,
+          messages=typing.cast(Any, request.messages),
+          **request.parameters,
+        )
+        return _read(completion)
+      except (_Garbled, openai.APIResponseValidationError, json.JSONDecodeError) as e:
+        failure = f"the reply is no chat completion ({_line(e)})"
+        backoff = min(_BACKOFF * 2**attempt, _LONGEST)
+        await asyncio.sleep(backoff * random.uniform(0.75, 1))
+      except openai.APIStatusError as error:
+        return self._status(error)
+      except openai.APITimeoutError as error:
+        failure = f"no answer within {self._config.timeout_s:g} s"
+        raise NoAnswer("failed", failure) from error
+      except openai.APIConnectionError as error:
+        failure = f"the connection broke ({self._clean(error.__cause__ or error)})"
+        raise NoAnswer("failed", failure) from error
+    raise NoAnswer("failed", failure)
+
+  def _status(self, error: openai.APIStatusError) -> journal_lib.Reply:
+    """A refusal of content as a reply; what else the server refuses is raised."""
+    teacher, says = f"teacher at {self._base_url}", self._clean(error.message)
+    if error.status_code in (401, 403):
+      key = f"${self._config.api_key_env}" if self._config.api_key_env else "no key"
+      raise errors.UserError(
+        f"{teacher} refuses the key ({error.status_code}); it was sent {key}, see"
+        " config.teacher.api_key_env"
+      ) from error
+    if error.status_code == 404:
+      raise errors.UserError(
+        f"{teacher} does not know model {self._config.model!r} or that address (404:"
+        f" {says}); check config.teacher.model and config.teacher.base_url"
+      ) from error
+    if error.code == "insufficient_quota":
+      raise errors.UserError(f"{teacher}: the quota is used up ({says})") from error
+    if error.code in _FILTERED:
+      return journal_lib.Reply(says, "content_filter", True, 0, 0)
+    raise NoAnswer("failed", f"{error.status_code}: {says}") from error
+
+  def _clean(self, error: object) -> str:
+    """An error on one line, without the key that a server may repeat."""
+    return _line(error).replace(self._key, "(key)")
+
+
+def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
+  if not config.api_key_env:
+    return "none"
+  key = os.environ.get(config.api_key_env, "").strip()
+  if not key:
+    raise errors.UserError(
+      f"teacher at {base_url}: the environment variable {config.api_key_env} holds no"
+      " key; set it, or set config.teacher.api_key_env to '' for a server without keys"
+    )
+  return key
+
+
+def _read(completion: object) -> journal_lib.Reply:
+  """The reply in a chat completion; a proxy or a broken server may send anything."""
+  choices = getattr(completion, "choices", None)
+  if not choices or getattr(choices[0], "message", None) is None:
+    raise _Garbled(str(completion))
+  choice, usage = choices[0], getattr(completion, "usage", None)
+  refusal = getattr(choice.message, "refusal", None)
+  text = refusal or choice.message.content
+  if not isinstance(text, str) and choice.finish_reason != "content_filter":
+    raise _Garbled("no text in it")
+  return journal_lib.Reply(
+    text=text or "",
+    finish_reason=str(choice.finish_reason or "stop"),
+    refusal=bool(refusal) or choice.finish_reason == "content_filter",
+    prompt_tokens=int(getattr(usage, "prompt_tokens", None) or 0),
+    completion_tokens=int(getattr(usage, "completion_tokens", None) or 0),
+  )
+
+
+def _line(error: object) -> str:
+  return " ".join(str(error).split())[:200]

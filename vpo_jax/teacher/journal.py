@@ -1,0 +1,126 @@
+"""Every reply that a model gave, kept on disk before it is used.
+
+A request is known by a hash of model, messages, parameters and sample index, so a
+killed run, or another run with the same request, takes the reply from here and does
+not pay for it again.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from vpo_jax import errors
+
+Message = dict[str, str]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS replies (
+  key TEXT PRIMARY KEY,
+  text TEXT NOT NULL,
+  finish_reason TEXT NOT NULL,
+  refusal INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+  """What a model answered.
+
+  Attributes:
+    finish_reason: "stop", "length" when it was cut at the token limit, or
+      "content_filter".
+    refusal: the model, or the filter before it, declined.
+  """
+
+  text: str
+  finish_reason: str
+  refusal: bool
+  prompt_tokens: int
+  completion_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One call, but for where it is sent."""
+
+  model: str
+  messages: tuple[Message, ...]
+  parameters: dict[str, Any]
+  sample: int
+
+  @property
+  def key(self) -> str:
+    """64 hex digits that depend on every part."""
+    parts = [self.model, self.messages, self.parameters, self.sample]
+    content = json.dumps(parts, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Journal:
+  """The journal of one file; any number of processes may have it open."""
+
+  def __init__(self, path: epath.PathLike):
+    """Opens the journal, and makes it when it is not there.
+
+    Raises:
+      UserError: the path is not on a local disk, or is not a journal.
+    """
+    self.path = str(path)
+    if "://" in self.path:
+      raise errors.UserError(
+        f"{path}: the journal needs a local disk; set config.teacher.journal to a file"
+      )
+    with self._mistakes():
+      epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
+      self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+      # With a write-ahead log a killed process loses nothing that was committed.
+      self._db.execute("PRAGMA journal_mode=WAL")
+      self._db.execute("PRAGMA synchronous=NORMAL")
+      self._db.execute(_TABLE)
+
+  def get(self, request: Request) -> Reply | None:
+    with self._mistakes():
+      row = self._db.execute(
+        "SELECT text, finish_reason, refusal, prompt_tokens, completion_tokens"
+        " FROM replies WHERE key = ?",
+        (request.key,),
+      ).fetchone()
+    return Reply(row[0], row[1], bool(row[2]), row[3], row[4]) if row else None
+
+  def put(self, request: Request, reply: Reply) -> Reply:
+    """Keeps a reply; returns the one that is kept, which is the first one put."""
+    with self._mistakes():
+      added = self._db.execute(
+        "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
+        (request.key, *dataclasses.astuple(reply)),
+      ).rowcount
+    return reply if added else self.get(request) or reply
+
+  def __len__(self) -> int:
+    with self._mistakes():
+      return self._db.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
+
+  def close(self) -> None:
+    self._db.close()
+
+  def __enter__(self) -> "Journal":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  @contextlib.contextmanager
+  def _mistakes(self) -> Iterator[None]:
+    try:
+      yield
+    except sqlite3.Error as error:
+      raise errors.UserError(f"{self.path}: journal: {error}") from error

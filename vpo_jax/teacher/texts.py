@@ -1,0 +1,38 @@
+"""The three templates that the teacher is asked with."""
+
+import dataclasses
+
+import ml_collections
+
+from vpo_jax import errors, templates
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+  """Template texts; empty where a stage has no use for one."""
+
+  few_shot: str
+  critique: str
+  refine: str
+
+
+def load(config: ml_collections.ConfigDict) -> Texts:
+  """Reads the templates that a stage's config names.
+
+  Args:
+    config: `critique_rules` is 6 (release) or 5 (paper, figure 8); `few_shot`,
+      `critique` and `refine` are paths of the user's own files, or "".
+
+  Raises:
+    UserError: a file is missing or wrong.
+  """
+  names = {6: "critique", 5: "critique_paper"}
+  if config.critique_rules not in names:
+    raise errors.UserError(
+      f"config.critique_rules={config.critique_rules}: must be 6 (release) or 5 (paper)"
+    )
+  return Texts(
+    few_shot=templates.load("few_shot", config.get("few_shot", "")),
+    critique=templates.load(names[config.critique_rules], config.critique),
+    refine=templates.load("refine", config.refine),
+  )
