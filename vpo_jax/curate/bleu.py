@@ -95,11 +95,13 @@ def similar(texts: pl.Series, sample: int, max_bleu: float) -> Bool[np.ndarray, 
   rows = np.arange(len(texts))
   drop = np.zeros(len(texts), dtype=bool)
   pool = rows[:sample]
-  drop[_thin(texts, pool, max_bleu)] = True
+  # When a text goes, another's closest length can change, and its penalty with it.
+  while gone := _thin(texts, pool, max_bleu):
+    drop[gone] = True
+    pool = np.setdiff1d(pool, gone)
   rest = rows[sample:]
   if rest.size:
-    stayed = references(texts, pool[~drop[:sample]])
-    drop[rest] = bleu(texts, rest, stayed) > max_bleu
+    drop[rest] = bleu(texts, rest, references(texts, pool)) > max_bleu
   return drop
 
 
@@ -165,13 +167,12 @@ def _grams(texts: pl.Series, rows: Rows) -> Iterable[pl.DataFrame]:
 
 
 def _thin(texts: pl.Series, pool: Rows, max_bleu: float) -> list[int]:
-  """Rows of `pool` to drop until none is above `max_bleu` against the rest."""
+  """Rows of `pool` to drop, the last first, while above `max_bleu` against the rest."""
   scores = bleu(texts, pool, references(texts, pool))
   suspects = pool[scores > max_bleu]
   if not suspects.size:
     return []
-  # A text below the bound stays below it whatever else goes; only suspects are looked
-  # at one by one, against limits that fall as others of them are dropped.
+  # Limits only fall as texts go, so that only suspects need to be looked at one by one.
   clear = references(texts, np.setdiff1d(pool, suspects))
   lengths = collections.Counter(texts.gather(pool).list.len().to_list())
   counts: list[OfRow] = []
