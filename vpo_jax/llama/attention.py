@@ -1,4 +1,4 @@
-"""What a token sees: the packed forest, and the plain causal row as its special case."""
+"""What a token sees: the packed forest, and the plain causal row, its special case."""
 
 import jax
 import jax.numpy as jnp

@@ -52,8 +52,8 @@ def _backward(chunk, dtype, saved, dlogps_GP):
   def one(dhead_VD, inputs):
     x, targets, normaliser, dlogps = inputs
     p_GCV = jnp.exp(_logits(x, head, dtype) - normaliser[..., None])
-    dlogits = dlogps[..., None] * ((targets[..., None] == vocabulary) - p_GCV)
-    dlogits = dlogits.astype(dtype)
+    hit_GCV = (targets[..., None] == vocabulary).astype(jnp.float32)
+    dlogits = (dlogps[..., None] * (hit_GCV - p_GCV)).astype(dtype)
     dx = jnp.einsum("gcv,vd->gcd", dlogits, head, preferred_element_type="float32")
     dhead_VD += jnp.einsum(
       "gcv,gcd->vd", dlogits, x.astype(dtype), preferred_element_type="float32"

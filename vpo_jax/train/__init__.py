@@ -1,0 +1,1 @@
+"""SFT and DPO by one step function over packed forests."""

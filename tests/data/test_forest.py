@@ -1,0 +1,168 @@
+"""A packed forest is the plain rows, computed once."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forest
+from vpo_jax.llama import attention, model, table
+from vpo_jax.llama import config as llama_config
+from vpo_jax.train import policy as policies
+
+CONFIG = llama_config.LlamaConfig(
+  vocab=97,
+  d_model=32,
+  d_ff=48,
+  layers=2,
+  heads=4,
+  kv_heads=2,
+  head_dim=8,
+  context=512,
+  norm_eps=1e-5,
+  rope_theta=10000.0,
+  rope_scaling=None,
+  tied=True,
+)
+
+
+def make_examples(seed, count, branches, stem=11):
+  rng = np.random.default_rng(seed)
+
+  def tokens(low, high):
+    return rng.integers(1, CONFIG.vocab, rng.integers(low, high), dtype=np.int32)
+
+  shared = tokens(stem, stem + 1) if stem else np.zeros(0, np.int32)
+  return [
+    data_examples.Example(
+      str(i),
+      np.concatenate([shared, np.asarray([i % CONFIG.vocab], np.int32), tokens(1, 9)]),
+      tuple(tokens(1, 20) for _ in range(branches)),
+    )
+    for i in range(count)
+  ]
+
+
+def plain_logps(params, examples):
+  """Each (prompt, response) a causal row of its own, through a full softmax."""
+  rows = [(e.prompt, r) for e in examples for r in e.responses]
+  width = max(len(prompt) + len(response) for prompt, response in rows)
+  tokens = np.zeros((len(rows), width), np.int32)
+  answer = np.zeros((len(rows), width - 1), np.float32)
+  for row, (prompt, response) in enumerate(rows):
+    end = len(prompt) + len(response)
+    tokens[row, :end] = np.concatenate([prompt, response])
+    answer[row, len(prompt) - 1 : end - 1] = 1
+  positions = np.broadcast_to(np.arange(width), tokens.shape)
+  x, _ = model.hidden(params, tokens, positions, attention.causal(), CONFIG)
+  logps = jax.nn.log_softmax(model.logits(params, x)[:, :-1])
+  picked = jnp.take_along_axis(logps, tokens[:, 1:, None], axis=-1)[..., 0]
+  return jnp.sum(answer * picked, axis=-1).reshape(len(examples), -1)
+
+
+def forest_logps(params, examples, plan):
+  """[examples, branches], gathered from all micro-batches of the first step."""
+  policy = policies.Policy(CONFIG)
+  result = [None] * len(examples)
+  for micro in plan.steps[0]:
+    batch = forest.build(examples, plan.shape, micro)
+    values = policy.logps(params, batch, plan.shape)
+    for group, rows in enumerate(micro):
+      for tree, index in enumerate(i for row in rows for i in row):
+        result[index] = values[group, tree]
+  return jnp.stack(result)
+
+
+def make_plan(examples, groups=1, budget=256, head_chunk=32):
+  return forest.plan(
+    examples,
+    [list(range(len(examples)))],
+    groups=groups,
+    budget=budget,
+    flops_per_token=CONFIG.flops_per_token,
+    head_chunk=head_chunk,
+  )
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("stem", [0, 11])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
+  params = table.init(jax.random.key(0), CONFIG)
+  params = jax.tree.map(lambda leaf: 5 * leaf, params)  # far from uniform
+  examples = make_examples(0, 7, branches, stem)
+  plan = make_plan(examples, groups)
+  assert plan.shape.stem == stem
+  scale = np.random.default_rng(1).normal(size=(7, branches)).astype(np.float32)
+
+  def packed(params):
+    logps = forest_logps(params, examples, plan)
+    return jnp.sum(scale * logps), logps
+
+  def plain(params):
+    logps = plain_logps(params, examples)
+    return jnp.sum(scale * logps), logps
+
+  (_, ours), ours_grads = jax.jit(jax.value_and_grad(packed, has_aux=True))(params)
+  (_, theirs), their_grads = jax.jit(jax.value_and_grad(plain, has_aux=True))(params)
+  np.testing.assert_allclose(ours, theirs, atol=1e-3)
+  for a, b in zip(
+    jax.tree.leaves(ours_grads), jax.tree.leaves(their_grads), strict=True
+  ):
+    assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
+
+
+@hypothesis.given(
+  seed=st.integers(0, 10**6),
+  count=st.integers(1, 12),
+  branches=st.integers(1, 2),
+  groups=st.integers(1, 3),
+)
+@hypothesis.settings(deadline=None, max_examples=15)
+def test_every_path_is_its_own_row(seed, count, branches, groups):
+  """Walking from a leaf to the root by the mask reads the plain row back."""
+  examples = make_examples(seed, count, branches)
+  plan = make_plan(examples, groups)
+  seen = []
+  for micro in plan.steps[0]:
+    batch = forest.build(examples, plan.shape, micro)
+    shape = batch.tree_GRT.shape
+    mask = attention.path_mask(
+      jnp.asarray(batch.tree_GRT.reshape(-1, shape[-1])),
+      jnp.asarray(batch.branch_GRT.reshape(-1, shape[-1])),
+    )
+    mask = np.asarray(mask).reshape(*shape, shape[-1])
+    for group, rows in enumerate(micro):
+      for tree, index in enumerate(i for row in rows for i in row):
+        seen.append(index)
+        for branch, response in enumerate(examples[index].responses):
+          leaf = tree * branches + branch
+          at = batch.leaf_GP[group] == leaf
+          np.testing.assert_array_equal(batch.target_GP[group][at], response)
+          source = batch.source_GP[group][at][-1] - plan.shape.stem
+          row, column = divmod(int(source), plan.shape.row)
+          start = plan.shape.stem + row * plan.shape.row
+          path = np.nonzero(mask[group, row, column])[0] + start
+          path = [*range(plan.shape.stem), *path]
+          want = np.concatenate([examples[index].prompt, response[:-1]])
+          np.testing.assert_array_equal(batch.tokens_GL[group, path], want)
+          np.testing.assert_array_equal(
+            batch.positions_GL[group, path], np.arange(len(want))
+          )
+          assert batch.tokens_GNE[group, tree, branch] == len(response)
+  assert sorted(seen) == list(range(count))
+
+
+def test_stem_never_takes_a_prompts_last_token():
+  same = np.arange(1, 9, dtype=np.int32)
+  examples = [data_examples.Example("a", same, (same,))] * 2
+  assert len(data_examples.common_stem(examples)) == 7
+
+
+def test_an_example_longer_than_the_budget_is_named():
+  with pytest.raises(errors.UserError, match="micro_tokens=32"):
+    make_plan(make_examples(0, 4, 2, stem=0), budget=32)

@@ -1,0 +1,196 @@
+"""The training loop: state in, state out, and everything beside it on disk."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+
+from vpo_jax import console, errors
+from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forest, order
+from vpo_jax.llama import sharding
+from vpo_jax.llama.table import Params
+from vpo_jax.train import checkpoint, log, optimizer
+from vpo_jax.train import objective as objectives
+from vpo_jax.train import policy as policies
+from vpo_jax.train import step as train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples, and their reference log-probabilities where the loss wants them."""
+
+  examples: Sequence[data_examples.Example]
+  reference_XE: np.ndarray | None = None
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """What both stages train with; paper and release numbers are in configs/."""
+  return ml_collections.ConfigDict(
+    {
+      "batch_size": 64,  # examples (pairs) a step, over all devices
+      "epochs": 1,
+      "seed": 0,
+      "shuffle": True,  # False: file order, to compare with other trainers
+      "max_tokens": 2048,  # prompt and response; release, cutoff_len
+      "micro_tokens": 4096,  # row tokens a device holds at once; sets the memory
+      "precision": "bfloat16",  # operands of products; weights stay float32
+      "remat": True,  # layers computed again in the backward pass: less memory
+      "eval_every": 50,  # steps
+      "checkpoint_every": 50,  # steps
+      "keep_checkpoints": 2,
+      "optimizer": optimizer.get_config(),
+      "mesh": sharding.get_config(),
+    }
+  )
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError for values that could only fail later."""
+  for key in ("batch_size", "epochs", "max_tokens", "micro_tokens", "eval_every"):
+    if config[key] < 1:
+      raise errors.UserError(f"{key}={config[key]}: must be at least 1")
+  if config.precision not in ("float32", "bfloat16"):
+    raise errors.UserError(f"precision={config.precision!r}: one of float32, bfloat16")
+  optimizer.schedule(config.optimizer, 1)
+
+
+def fit(
+  name: str,
+  folder: epath.Path,
+  config: ml_collections.ConfigDict,
+  policy: policies.Policy,
+  objective: objectives.Objective,
+  params: Params,
+  placement: sharding.Placement,
+  train: Split,
+  heldout: Split,
+) -> tuple[Params, log.Log, forest.Plan]:
+  """Trains from `params`, or from the folder's last checkpoint.
+
+  The order of the data is a function of the seed and the step, so a killed run goes on
+  to the same end.
+
+  Raises:
+    UserError: a loss is not finite; names the step and its examples.
+  """
+  batches = order.batches(
+    len(train.examples), config.batch_size, config.epochs, config.seed, config.shuffle
+  )
+  plan = _plan(config, policy, placement, train, batches)
+  tx = optimizer.make(config.optimizer, len(batches))
+  rate = optimizer.schedule(config.optimizer, len(batches))
+  step_fn = train_step.make_step(policy, objective, tx, plan.shape, placement)
+  evaluate = _Evaluation(config, policy, objective, placement, heldout)
+  most = max(map(len, plan.steps))
+
+  with checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints:
+    state = train_step.init(params, tx, placement)
+    del params  # the step donates them
+    start = checkpoints.latest() or 0
+    if start:
+      state = checkpoints.restore(start, state)
+    metrics = log.Log(folder, start)
+    if not start:
+      metrics.add(0, evaluate(state.params))
+    report = _Report(metrics, train, batches, rate)
+    with console.progress(name, len(batches), start) as advance:
+      for step in range(start, len(batches)):
+        micros = [
+          forest.build(train.examples, plan.shape, micro, train.reference_XE)
+          for micro in plan.steps[step]
+        ]
+        batch = train_step.put(micros, most, placement)
+        state, values = step_fn(state, batch, jnp.int32(len(micros)))
+        # Read the step before this one, while this one runs.
+        advance(report.dispatched(step, values), report.note)
+        done = step + 1
+        last = done == len(batches)
+        if last or done % config.eval_every == 0 or done % config.checkpoint_every == 0:
+          advance(report.flush(), report.note)
+          if last or done % config.eval_every == 0:
+            metrics.add(done, evaluate(state.params))
+          if last or done % config.checkpoint_every == 0:
+            metrics.publish()
+            checkpoints.save(done, state)
+    metrics.close()
+  return state.params, metrics, plan
+
+
+def _plan(config, policy, placement, split, batches):
+  return forest.plan(
+    split.examples,
+    batches,
+    groups=sharding.groups(placement.mesh),
+    budget=config.micro_tokens,
+    flops_per_token=policy.config.flops_per_token,
+  )
+
+
+class _Evaluation:
+  """Mean metrics over the held-out split, under names that begin with `eval/`."""
+
+  def __init__(self, config, policy, objective, placement, split: Split):
+    size = config.batch_size
+    indices = range(len(split.examples))
+    batches = [list(indices[i : i + size]) for i in range(0, len(indices), size)]
+    self._plan = _plan(config, policy, placement, split, batches)
+    self._split, self._placement = split, placement
+    self._evaluate = train_step.make_evaluate(policy, objective, self._plan.shape)
+
+  def __call__(self, params: Params) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for micros in self._plan.steps:
+      for micro in micros:
+        batch = forest.build(
+          self._split.examples, self._plan.shape, micro, self._split.reference_XE
+        )
+        batch = jax.device_put(batch, self._placement.batch)
+        for name, value in self._evaluate(params, batch).items():
+          sums[name] = sums.get(name, 0.0) + float(value)
+    weight = sums.pop("weight")
+    return {f"eval/{name}": value / weight for name, value in sums.items()}
+
+
+class _Report:
+  """Metrics of a step, read once the next one has been dispatched."""
+
+  def __init__(self, metrics: log.Log, train: Split, batches: Any, rate: Any):
+    self._metrics, self._train, self._batches = metrics, train, batches
+    self._rate = rate
+    self._waiting: tuple[int, Any] | None = None
+    self._clock = time.perf_counter()
+    self.note = ""
+
+  def dispatched(self, step: int, values: Any) -> int:
+    """Takes a step's metrics, reads the former's; returns how many were read."""
+    read = self.flush()
+    self._waiting = (step, values)
+    return read
+
+  def flush(self) -> int:
+    if self._waiting is None:
+      return 0
+    (step, values), self._waiting = self._waiting, None
+    row = {name: float(value) for name, value in values.items()}
+    batch = [self._train.examples[index] for index in self._batches[step]]
+    if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
+      ids = ", ".join(example.id for example in batch)
+      raise errors.UserError(
+        f"step {step + 1}: loss {row['loss']}, gradient norm {row['grad_norm']};"
+        f" stopped before it was saved; the batch's rows: {ids}"
+      )
+    now = time.perf_counter()
+    seconds, self._clock = now - self._clock, now
+    row["learning_rate"] = float(self._rate(step))
+    row["examples_per_second"] = len(batch) / seconds
+    self._metrics.add(step + 1, row)
+    self.note = f"loss {row['loss']:.3f}"
+    return 1

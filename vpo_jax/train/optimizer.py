@@ -1,0 +1,58 @@
+"""AdamW with the paper's betas, and the schedules of paper and release."""
+
+import math
+
+import ml_collections
+import optax
+
+from vpo_jax import errors
+
+
+def get_config() -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    {
+      "peak_lr": 2e-6,  # paper, appendix 9 (SFT); DPO 5e-7
+      "schedule": "constant_with_warmup",  # release; DPO "linear"
+      "warmup_ratio": 0.1,  # paper, appendix 9
+      "b1": 0.9,  # paper, appendix 9
+      "b2": 0.999,  # paper, appendix 9
+      "eps": 1e-8,  # the default of transformers' trainer, which the release keeps
+      "weight_decay": 0.0,  # the same
+      "max_grad_norm": 1.0,  # the same
+    }
+  )
+
+
+def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
+  """The learning rate of each step, as transformers counts it: step 0 of a warmup is 0.
+
+  Raises:
+    UserError: the schedule has no such name.
+  """
+  peak, warmup = config.peak_lr, math.ceil(config.warmup_ratio * steps)
+  rest = max(1, steps - warmup)
+  after = {
+    "constant_with_warmup": optax.constant_schedule(peak),
+    "linear": optax.linear_schedule(peak, 0.0, rest),
+    "cosine": optax.cosine_decay_schedule(peak, rest),
+  }
+  if config.schedule not in after:
+    raise errors.UserError(
+      f"optimizer.schedule={config.schedule!r}: one of {', '.join(after)}"
+    )
+  ramp = optax.linear_schedule(0.0, peak, max(1, warmup))
+  return optax.join_schedules([ramp, after[config.schedule]], [warmup])
+
+
+def make(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
+  """Clipping by global norm, then AdamW."""
+  return optax.chain(
+    optax.clip_by_global_norm(config.max_grad_norm),
+    optax.adamw(
+      schedule(config, steps),
+      b1=config.b1,
+      b2=config.b2,
+      eps=config.eps,
+      weight_decay=config.weight_decay,
+    ),
+  )

@@ -1,0 +1,63 @@
+"""Log-probabilities of every response of a packed forest."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vpo_jax.data import forest
+from vpo_jax.llama import attention, head, model
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama.table import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A model and how it is computed.
+
+  Attributes:
+    precision: operands of the matrix products, "float32" or "bfloat16"; results,
+      softmax and the residual are float32 in both.
+    remat: compute each layer again in the backward pass instead of keeping it.
+  """
+
+  config: llama_config.LlamaConfig
+  precision: str = "float32"
+  remat: bool = False
+
+  def logps(
+    self, params: Params, batch: forest.Forest, shape: forest.Shape
+  ) -> Float[Array, "G N E"]:
+    """Summed log-probability of each response given its path, in nats."""
+    attend = attention.forest(
+      jnp.asarray(batch.tree_GRT),
+      jnp.asarray(batch.branch_GRT),
+      shape.stem,
+      self.precision,
+    )
+    x_GLD, _ = model.hidden(
+      params,
+      jnp.asarray(batch.tokens_GL),
+      jnp.asarray(batch.positions_GL),
+      attend,
+      self.config,
+      dtype=self.precision,
+      remat=self.remat,
+    )
+    x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)
+    logps_GP = head.logps(
+      x_GPD,
+      model.head(params),
+      jnp.asarray(batch.target_GP),
+      shape.chunk,
+      self.precision,
+    )
+    leaves = shape.trees * shape.branches
+
+    def by_leaf(logps_P: Array, leaf_P: Array) -> Array:
+      # Padding falls into one leaf more, which is cut off.
+      return jax.ops.segment_sum(logps_P, leaf_P, leaves + 1)[:leaves]
+
+    sums = jax.vmap(by_leaf)(logps_GP, jnp.asarray(batch.leaf_GP))
+    return sums.reshape(shape.groups, shape.trees, shape.branches)

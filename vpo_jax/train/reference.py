@@ -1,0 +1,82 @@
+"""Reference log-probabilities: one pass before training, kept with a fingerprint.
+
+Training then holds one model (`../design`: "The engine"); a file whose fingerprint of
+weights, data or tokenization differs is made again, never used.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from vpo_jax import console, files
+from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forest
+from vpo_jax.llama import sharding, weights
+from vpo_jax.llama.table import Params
+from vpo_jax.train import policy as policies
+
+
+def logps(
+  path: epath.Path,
+  examples: Sequence[data_examples.Example],
+  params: Params,
+  policy: policies.Policy,
+  placement: sharding.Placement,
+  *,
+  batch_size: int,
+  budget: int,
+) -> np.ndarray:
+  """Summed log-probability of each response of each example: [examples, branches].
+
+  Args:
+    path: the .npz file; read when its fingerprint is this work's, else written.
+    batch_size: examples packed together.
+    budget: row tokens of one group in one micro-batch, at most.
+  """
+  mark = _fingerprint(examples, params, policy)
+  if path.exists():
+    with path.open("rb") as file, np.load(io.BytesIO(file.read())) as kept:
+      if str(kept["fingerprint"]) == mark:
+        return kept["logps"]
+  result = _compute(examples, params, policy, placement, batch_size, budget)
+  with files.publish(path, "wb") as file:
+    np.savez(file, logps=result, fingerprint=mark)
+  return result
+
+
+def _fingerprint(examples, params, policy) -> str:
+  digest = hashlib.sha256(weights.fingerprint(params).encode())
+  digest.update(policy.precision.encode())
+  for example in examples:
+    for tokens in (example.prompt, *example.responses):
+      digest.update(len(tokens).to_bytes(4, "big") + tokens.tobytes())
+  return digest.hexdigest()
+
+
+def _compute(examples, params, policy, placement, batch_size, budget):
+  indices = list(range(len(examples)))
+  batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+  plan = forest.plan(
+    examples,
+    batches,
+    groups=sharding.groups(placement.mesh),
+    budget=budget,
+    flops_per_token=policy.config.flops_per_token,
+  )
+  compute = jax.jit(functools.partial(policy.logps, shape=plan.shape))
+  result = np.zeros((len(examples), plan.shape.branches), np.float32)
+  with console.progress("reference", len(examples)) as advance:
+    for micros in plan.steps:
+      for micro in micros:
+        batch = forest.build(examples, plan.shape, micro)
+        values = np.asarray(compute(params, jax.device_put(batch, placement.batch)))
+        for group, rows in enumerate(micro):
+          order = [index for row in rows for index in row]
+          result[order] = values[group, : len(order)]
+          advance(len(order), "")
+  return result

@@ -1,0 +1,58 @@
+"""What both training stages do before the loop: model, mesh, tokens."""
+
+import dataclasses
+from typing import Literal
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import console, records
+from vpo_jax.data import chat
+from vpo_jax.data import examples as data_examples
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import sharding, source, weights
+from vpo_jax.llama.table import Params
+from vpo_jax.train import policy as policies
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """A model's directory, its computation, and where it lives."""
+
+  base: epath.Path
+  tokenizer: chat.Tokenizer
+  policy: policies.Policy
+  placement: sharding.Placement
+
+  def load(self) -> Params:
+    return weights.load(self.base, self.policy.config, self.placement.params)
+
+
+def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
+  """Reads everything but the weights; raises UserError before any of them is read."""
+  base = source.resolve(model)
+  llama = llama_config.read(base)
+  mesh = sharding.make_mesh(config.mesh)
+  return Setup(
+    base=base,
+    tokenizer=chat.load_tokenizer(base),
+    policy=policies.Policy(llama, config.precision, config.remat),
+    placement=sharding.place(llama, mesh),
+  )
+
+
+def read_examples(
+  path: epath.Path,
+  setup: Setup,
+  kind: Literal["sft", "dpo"],
+  config: ml_collections.ConfigDict,
+  folder: epath.Path,
+) -> list[data_examples.Example]:
+  """Reads a split; rows that cannot be used go to `set_aside_<file>.jsonl`."""
+  limit = min(config.max_tokens, setup.policy.config.context)
+  examples, aside = data_examples.read(path, setup.tokenizer, kind, limit)
+  if aside:
+    out = folder / f"set_aside_{path.stem}.jsonl"
+    records.write(out, aside)
+    console.say(f"{path.name}: {len(aside)} rows set aside, see {out}")
+  return examples

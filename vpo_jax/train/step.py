@@ -1,0 +1,130 @@
+"""One training step: micro-batches in, the next state and metrics out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vpo_jax.data import forest
+from vpo_jax.llama import sharding
+from vpo_jax.llama.table import Params
+from vpo_jax.train import objective as objectives
+from vpo_jax.train import policy as policies
+
+
+@flax.struct.dataclass
+class State:
+  """Everything that a step changes."""
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+
+
+Metrics = dict[str, jax.Array]
+Step = Callable[[State, forest.Forest, jax.Array], tuple[State, Metrics]]
+Evaluate = Callable[[Params, forest.Forest], Metrics]
+
+
+def init(
+  params: Params,
+  optimizer: optax.GradientTransformation,
+  placement: sharding.Placement,
+) -> State:
+  """The state before the first step, sharded as the parameters are."""
+  opt_state = jax.jit(
+    optimizer.init, out_shardings=state_shardings(params, optimizer, placement)
+  )(params)
+  step = jax.device_put(jnp.zeros((), jnp.int32), placement.replicated)
+  return State(step, params, opt_state)
+
+
+def state_shardings(
+  params: Params,
+  optimizer: optax.GradientTransformation,
+  placement: sharding.Placement,
+) -> Any:
+  """Shardings of the optimizer state: moments as their parameters, counts everywhere."""
+  shapes = jax.eval_shape(optimizer.init, params)
+  return optax.tree_utils.tree_map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    shapes,
+    placement.params,
+    transform_non_params=lambda _: placement.replicated,
+  )
+
+
+def make_step(
+  policy: policies.Policy,
+  objective: objectives.Objective,
+  optimizer: optax.GradientTransformation,
+  shape: forest.Shape,
+  placement: sharding.Placement,
+) -> Step:
+  """Compiles nothing yet; returns `step(state, micros, count)`.
+
+  `micros` is a `Forest` with a leading axis; its first `count` micro-batches are the
+  batch. Their gradients are summed and divided by the batch's weight, so that how a
+  batch was cut does not change the update. `state` is donated.
+  """
+
+  def loss(params: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
+    return _sums(policy, objective, shape, params, batch)
+
+  def step(
+    state: State, micros: forest.Forest, count: jax.Array
+  ) -> tuple[State, Metrics]:
+    def add(index: jax.Array, carry: Any) -> Any:
+      micro = jax.tree.map(lambda leaf: leaf[index], micros)
+      (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, micro)
+      grads = jax.lax.with_sharding_constraint(grads, placement.params)
+      return jax.tree.map(jnp.add, carry, (grads, sums))
+
+    first = jax.tree.map(lambda leaf: leaf[0], micros)
+    zero_sums = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      jax.eval_shape(loss, state.params, first)[1],
+    )
+    zero = (jax.tree.map(jnp.zeros_like, state.params), zero_sums)
+    grads, sums = jax.lax.fori_loop(0, count, add, zero)
+    weight = sums.pop("weight")
+    grads, metrics = jax.tree.map(lambda leaf: leaf / weight, (grads, sums))
+    metrics["grad_norm"] = optax.global_norm(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, opt_state), metrics
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def make_evaluate(
+  policy: policies.Policy,
+  objective: objectives.Objective,
+  shape: forest.Shape,
+) -> Evaluate:
+  """`evaluate(params, micro)`: sums of one micro-batch, with their `weight`."""
+  return jax.jit(
+    lambda params, batch: _sums(policy, objective, shape, params, batch)[1]
+  )
+
+
+def _sums(policy, objective, shape, params, batch):
+  logps_GNE = policy.logps(params, batch, shape)
+  total, weight, metrics = objective(logps_GNE, batch.reference_GNE, batch.tokens_GNE)
+  return total, metrics | {"loss": total, "weight": weight}
+
+
+def put(
+  micros: list[forest.Forest], pad_to: int, placement: sharding.Placement
+) -> forest.Forest:
+  """Stacks micro-batches, adds empty ones up to `pad_to`, and lays groups on devices."""
+  micros = micros + [micros[-1]] * (pad_to - len(micros))
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *micros)
+  spec = PartitionSpec(None, *sharding.BATCH)
+  return jax.device_put(stacked, NamedSharding(placement.mesh, spec))
