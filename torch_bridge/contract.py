@@ -1,0 +1,313 @@
+"""The rows that a run and its renderers and scorers exchange, and how they lie on disk.
+
+Only the standard library, so that any interpreter can speak it. `README.md` beside
+this file says what each row means and who writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+VERSION = 1
+
+# Exit codes of a worker. 1 is any other error: its traceback is in the log.
+EXIT_DONE = 0
+EXIT_USAGE = 2  # a wrong flag or job file: another try ends the same way
+EXIT_IMPORT = 3  # the interpreter lacks a package that the work needs
+EXIT_MODEL = 4  # the model cannot be loaded
+EXIT_DISK = 5  # the disk is full
+EXIT_FRESH = 6  # asks for a fresh process before a request's last try
+
+TRIES = 3  # failures of one request before it is set aside
+ASIDE = ".aside-"
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderRequest:
+  """One video to make.
+
+  Attributes:
+    id: the video's id, a hash of prompt, model, settings and seed.
+    model: hub id or fingerprint of what renders.
+    settings: all that changes the frames: size, steps, guidance, fps, dtype, ...
+    seed: which of several videos of one prompt.
+  """
+
+  id: str
+  prompt: str
+  model: str
+  settings: dict
+  seed: int
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderedVideo:
+  """One finished video; its file is published before this row.
+
+  Attributes:
+    path: of the mp4, relative to the store.
+    seconds: length of the video.
+    lost_tokens: tokens of the prompt beyond the text encoder's limit.
+    settings: the request's, as used.
+    made_by: renderer, versions and device, for the record.
+    work_seconds: what the renderer spent on it.
+  """
+
+  id: str
+  path: str
+  sha256: str
+  frames: int
+  fps: float
+  width: int
+  height: int
+  seconds: float
+  lost_tokens: int
+  settings: dict
+  made_by: dict
+  work_seconds: float
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRequest:
+  """One video to judge.
+
+  Attributes:
+    id: the answers' id, a hash of video, scorer and text.
+    text: what fills `[[prompt]]` in a question.
+    text_role: "query" (the user's words) or "prompt" (the rewritten one).
+  """
+
+  id: str
+  video_id: str
+  text: str
+  text_role: str
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What a scorer said of one video, raw, so that any rule can be recomputed.
+
+  Attributes:
+    yes: the answer to each question, in the order of the question file.
+    p_yes: the probability of yes, 0 to 1.
+    scalars: named rewards of scorers that ask no questions.
+    revision: of the scorer's model or code.
+    questions: fingerprint of the question file.
+    weights: fingerprint of the weight file.
+  """
+
+  id: str
+  video_id: str
+  yes: list
+  p_yes: list
+  scalars: dict
+  text_role: str
+  scorer: str
+  revision: str
+  questions: str
+  weights: str
+  work_seconds: float
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """A request that gave nothing.
+
+  Attributes:
+    stage: "request" (a bad row), "render", "video" (a damaged file) or "score".
+  """
+
+  id: str
+  stage: str
+  reason: str
+  tries: int
+  version: int = VERSION
+
+
+Row = TypeVar("Row")
+
+_KINDS = {
+  "str": str,
+  "int": int,
+  "float": (int, float),
+  "dict": dict,
+  "list": list,
+}
+
+
+class BadRow(ValueError):
+  """A line that is not a row of the wanted kind; its text says why."""
+
+
+def content_id(*parts: Any) -> str:
+  """16 hex digits that depend on every part; the order of a mapping's keys is none."""
+  content = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+  return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def render_request(
+  prompt: str, model: str, settings: Mapping[str, Any], seed: int
+) -> RenderRequest:
+  settings = dict(settings)
+  return RenderRequest(
+    content_id(prompt, model, settings, seed), prompt, model, settings, seed
+  )
+
+
+def score_request(
+  video_id: str, scorer: str, text: str, text_role: str
+) -> ScoreRequest:
+  return ScoreRequest(
+    content_id(video_id, scorer, text, text_role), video_id, text, text_role
+  )
+
+
+def dump(row: Any) -> str:
+  return json.dumps(dataclasses.asdict(row), ensure_ascii=False)
+
+
+def parse(line: str | bytes, row_type: type[Row]) -> Row:
+  """One row from a line of JSON.
+
+  Raises:
+    BadRow: not JSON, another version, a field too few, too many or of another kind.
+  """
+  try:
+    found = json.loads(line)
+  except ValueError as error:
+    raise BadRow(f"not JSON: {error}") from error
+  if not isinstance(found, dict):
+    raise BadRow("not a JSON object")
+  if found.get("version", VERSION) != VERSION:
+    raise BadRow(f"version {found['version']!r}, this program speaks {VERSION}")
+  for field in dataclasses.fields(row_type):  # type: ignore[arg-type]
+    if field.name not in found:
+      if field.default is dataclasses.MISSING:
+        raise BadRow(f"{field.name} is missing")
+    elif not _fits(found[field.name], str(field.type)):
+      raise BadRow(f"{field.name} is not a {field.type}")
+  try:
+    return row_type(**found)
+  except TypeError as error:
+    raise BadRow(str(error).replace("__init__() ", "")) from error
+
+
+def preset(name: str) -> dict[str, Any]:
+  """Settings of a known model, by name.
+
+  Raises:
+    KeyError: there is no such preset; names those there are.
+  """
+  path = pathlib.Path(__file__).with_name("presets.json")
+  presets = json.loads(path.read_text(encoding="utf-8"))
+  if name not in presets:
+    raise KeyError(f"no preset {name!r}; there are {', '.join(sorted(presets))}")
+  return presets[name]
+
+
+def _fits(value: Any, kind: str) -> bool:
+  return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+
+
+def read_rows(path: str | os.PathLike, row_type: type[Row]) -> Iterator[Row | Failure]:
+  """The rows of a JSON Lines file; a bad line comes as a `Failure` that names it."""
+  path = pathlib.Path(path)
+  with path.open("rb") as file:
+    for number, line in enumerate(file, start=1):
+      try:
+        yield parse(line, row_type)
+      except BadRow as error:
+        place = f"{path.name}:{number}"
+        yield Failure(content_id(place), "request", f"{place}: {error}", 1)
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Any]) -> None:
+  with publish(path) as file:
+    file.writelines(f"{dump(row)}\n".encode() for row in rows)
+
+
+def read_row(path: str | os.PathLike, row_type: type[Row]) -> Row | None:
+  """The row that a file holds; None when there is no file or no such row in it."""
+  try:
+    return parse(pathlib.Path(path).read_bytes(), row_type)
+  except (FileNotFoundError, BadRow):
+    return None
+
+
+@contextlib.contextmanager
+def publish(path: str | os.PathLike) -> Iterator[Any]:
+  """Opens a binary file that takes its name only when it is whole and synced."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  aside = path.parent / f"{ASIDE}{uuid.uuid4().hex}-{path.name}"
+  try:
+    with aside.open("wb") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    aside.replace(path)
+  except BaseException:
+    aside.unlink(missing_ok=True)
+    raise
+
+
+def sync(path: str | os.PathLike) -> None:
+  """Puts a written file on the disk, before it takes its name."""
+  with pathlib.Path(path).open("rb+") as file:
+    os.fsync(file.fileno())
+
+
+def publish_row(path: str | os.PathLike, row: Any) -> None:
+  with publish(path) as file:
+    file.write(dump(row).encode())
+
+
+def sha256(path: str | os.PathLike) -> str:
+  digest = hashlib.sha256()
+  with pathlib.Path(path).open("rb") as file:
+    while block := file.read(1 << 22):
+      digest.update(block)
+  return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+  """Finished work by id; many runs may share one folder."""
+
+  root: pathlib.Path
+
+  def video(self, video_id: str) -> pathlib.Path:
+    return self.root / "videos" / video_id[:2] / f"{video_id}.mp4"
+
+  def rendered(self, video_id: str) -> pathlib.Path:
+    return self.video(video_id).with_suffix(".json")
+
+  def answers(self, answers_id: str) -> pathlib.Path:
+    return self.root / "answers" / answers_id[:2] / f"{answers_id}.json"
+
+  def find_video(self, video_id: str) -> RenderedVideo | None:
+    """The finished video, if its file is there with the bytes that were published."""
+    row = read_row(self.rendered(video_id), RenderedVideo)
+    if row is None or row.id != video_id:
+      return None
+    try:
+      whole = sha256(self.root / row.path) == row.sha256
+    except FileNotFoundError:
+      whole = False
+    return row if whole else None
+
+  def find_answers(self, answers_id: str) -> Answers | None:
+    row = read_row(self.answers(answers_id), Answers)
+    return row if row is not None and row.id == answers_id else None

@@ -1,0 +1,58 @@
+"""What a renderer is."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch_bridge import contract
+
+if TYPE_CHECKING:
+  import numpy as np
+
+
+class OutOfMemory(RuntimeError):
+  """The batch does not fit; the worker halves it."""
+
+
+class ModelError(RuntimeError):
+  """The model cannot be loaded; its text is one line for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """What a renderer made of one request.
+
+  Attributes:
+    frames: uint8, or float in 0 to 1, [T, H, W, 3]; or the path of an mp4.
+    lost_tokens: tokens of the prompt beyond the text encoder's limit.
+  """
+
+  frames: np.ndarray | pathlib.Path
+  lost_tokens: int = 0
+
+
+class Renderer(Protocol):
+  """Makes videos; loaded once a worker."""
+
+  made_by: dict[str, Any]  # name, versions, device: kept with every video
+
+  def render(
+    self, requests: Sequence[contract.RenderRequest], beat: Callable[[], None]
+  ) -> list[Clip]:
+    """One clip a request, in order; all requests have the same settings.
+
+    Args:
+      beat: to be called while the work gets on; silence is taken for a hang.
+
+    Raises:
+      OutOfMemory: the batch is too large.
+    """
+    ...
+
+
+def noise_seed(request: contract.RenderRequest) -> int:
+  """The seed of the video's own noise, the same on every device and in any batch."""
+  return int(request.id, 16) % (1 << 63)

@@ -1,0 +1,160 @@
+"""Videos by a pipeline of diffusers, from a directory or a hub id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+
+from torch_bridge import contract
+from torch_bridge.renderers import base
+
+# Parts of the settings that the pipeline's call takes under the same name.
+_CALL = (
+  "height",
+  "width",
+  "num_frames",
+  "num_inference_steps",
+  "guidance_scale",
+)
+
+
+class DiffusersRenderer:
+  """CogVideoX, Wan, LTX, HunyuanVideo, Mochi and any pipeline called as they are."""
+
+  def __init__(self, model: str, settings: dict[str, Any], options: dict[str, Any]):
+    """Loads the pipeline.
+
+    Args:
+      model: directory or hub id.
+      settings: the request's: `pipeline`, `dtype`, `scheduler`, `scheduler_args`, ...
+      options: what does not change a frame: `device`, `offload`, `tiling`, `revision`.
+
+    Raises:
+      ModelError: the directory or the settings do not make a pipeline.
+    """
+    # The pipelines log every prompt that is cut; we count what was lost instead.
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    self._device = options.get("device") or _device()
+    try:
+      self._pipe = _load(model, settings, options)
+      _place(self._pipe, self._device, options)
+    except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
+      line = " ".join(str(error).split())
+      raise base.ModelError(f"{model}: not a pipeline to load: {line}") from error
+    self.made_by = {
+      "renderer": "diffusers",
+      "diffusers": diffusers.__version__,
+      "torch": torch.__version__,
+      "device": _device_name(self._device),
+      "scheduler": type(self._pipe.scheduler).__name__,
+    }
+
+  def render(
+    self, requests: Sequence[contract.RenderRequest], beat: Callable[[], None]
+  ) -> list[base.Clip]:
+    settings = requests[0].settings
+
+    def step_done(pipe: Any, step: int, time: Any, tensors: dict) -> dict:
+      beat()
+      return tensors
+
+    arguments = {name: settings[name] for name in _CALL} | settings.get("call", {})
+    if settings.get("negative_prompt"):
+      arguments["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
+    prompts = [request.prompt for request in requests]
+    # On the CPU whatever the device: a GPU's generator gives other noise on another.
+    noise = [
+      torch.Generator("cpu").manual_seed(base.noise_seed(request))
+      for request in requests
+    ]
+    try:
+      output = self._pipe(
+        prompt=prompts,
+        generator=noise,
+        output_type="np",
+        callback_on_step_end=step_done,
+        **arguments,
+      )
+    except RuntimeError as error:
+      if _is_out_of_memory(error):
+        _free()
+        raise base.OutOfMemory(" ".join(str(error).split())[:300]) from error
+      raise
+    lost = self._lost_tokens(prompts, settings)
+    return [
+      base.Clip(np.asarray(frames), cut)
+      for frames, cut in zip(output.frames, lost, strict=True)
+    ]
+
+  def _lost_tokens(self, prompts: list[str], settings: dict[str, Any]) -> list[int]:
+    limit = settings["text_tokens"]
+    tokenizer = getattr(self._pipe, settings.get("tokenizer", "tokenizer"))
+    return [max(0, len(ids) - limit) for ids in tokenizer(prompts)["input_ids"]]
+
+
+def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
+  pipeline = getattr(diffusers, settings["pipeline"])
+  dtype = getattr(torch, settings["dtype"])
+  arguments: dict[str, Any] = {"torch_dtype": dtype}
+  if options.get("revision"):
+    arguments["revision"] = options["revision"]
+  if settings.get("vae_dtype"):
+    # Some pipelines need a VAE of higher precision than the transformer.
+    arguments["torch_dtype"] = {
+      "default": dtype,
+      "vae": getattr(torch, settings["vae_dtype"]),
+    }
+  pipe = pipeline.from_pretrained(model, **arguments)
+  if settings.get("scheduler"):
+    scheduler = getattr(diffusers, settings["scheduler"])
+    pipe.scheduler = scheduler.from_config(
+      pipe.scheduler.config, **settings.get("scheduler_args", {})
+    )
+  pipe.set_progress_bar_config(disable=True)
+  return pipe
+
+
+def _place(pipe: Any, device: str, options: dict[str, Any]) -> None:
+  offload = options.get("offload", "none")
+  if offload == "model":
+    pipe.enable_model_cpu_offload(device=device)
+  elif offload == "sequential":
+    pipe.enable_sequential_cpu_offload(device=device)
+  else:
+    pipe.to(device)
+  if options.get("tiling"):
+    pipe.vae.enable_tiling()
+    if hasattr(pipe.vae, "enable_slicing"):
+      pipe.vae.enable_slicing()
+
+
+def _device() -> str:
+  return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device_name(device: str) -> str:
+  if device.startswith("cuda"):
+    return torch.cuda.get_device_name(device)
+  return device
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+  # The CPU's allocator raises a plain RuntimeError.
+  return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _free() -> None:
+  if torch.cuda.is_available():
+    torch.cuda.empty_cache()
+
+
+def make(spec: dict[str, Any]) -> DiffusersRenderer:
+  return DiffusersRenderer(spec["model"], spec["settings"], spec.get("options", {}))

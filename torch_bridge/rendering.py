@@ -1,0 +1,88 @@
+"""Render requests worked off: frames made, checked, written, published."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+from torch_bridge import contract, video
+from torch_bridge.renderers import base
+
+
+class Rendering:
+  """The worker's task `render`."""
+
+  stage = "render"
+  row_type = contract.RenderRequest
+
+  def __init__(self, store: contract.Store, renderer: base.Renderer):
+    self._store = store
+    self._renderer = renderer
+
+  def is_done(self, request: contract.RenderRequest) -> bool:
+    return self._store.find_video(request.id) is not None
+
+  def can_share(self, one: contract.RenderRequest, two: contract.RenderRequest) -> bool:
+    """Whether two requests can be rendered in one batch."""
+    return one.settings == two.settings
+
+  def work(
+    self, requests: Sequence[contract.RenderRequest], beat: Callable[..., None]
+  ) -> list[contract.Failure]:
+    """Renders one batch and publishes what came out.
+
+    Returns: a failure for each video that is none; black ones come out black again,
+      so they are not tried twice.
+
+    Raises:
+      OutOfMemory: nothing was published; a smaller batch may go through.
+    """
+    began = time.monotonic()
+    clips = self._renderer.render(requests, beat)
+    each_s = (time.monotonic() - began) / len(requests)
+    failures = []
+    for request, clip in zip(requests, clips, strict=True):
+      try:
+        self._publish(request, clip, each_s)
+      except video.BadVideo as error:
+        failures.append(contract.Failure(request.id, self.stage, str(error), 1))
+      beat()
+    return failures
+
+  def _publish(
+    self, request: contract.RenderRequest, clip: base.Clip, work_s: float
+  ) -> None:
+    settings = request.settings
+    place = self._store.video(request.id)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f"{contract.ASIDE}{uuid.uuid4().hex}.mp4")
+    try:
+      if isinstance(clip.frames, pathlib.Path):
+        frames, fps = video.read(clip.frames)
+        video.check_frames(frames, settings["num_frames"])
+        aside.write_bytes(clip.frames.read_bytes())
+      else:
+        frames = video.check_frames(clip.frames, settings["num_frames"])
+        fps = settings["fps"]
+        video.write(aside, frames, fps, settings["encoding"])
+      contract.sync(aside)
+      row = contract.RenderedVideo(
+        id=request.id,
+        path=str(place.relative_to(self._store.root)),
+        sha256=contract.sha256(aside),
+        frames=len(frames),
+        fps=fps,
+        width=frames.shape[2],
+        height=frames.shape[1],
+        seconds=round(len(frames) / fps, 3),
+        lost_tokens=clip.lost_tokens,
+        settings=settings,
+        made_by=self._renderer.made_by,
+        work_seconds=round(work_s, 3),
+      )
+      aside.replace(place)
+    finally:
+      aside.unlink(missing_ok=True)
+    contract.publish_row(self._store.rendered(request.id), row)

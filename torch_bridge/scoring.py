@@ -1,0 +1,64 @@
+"""Score requests worked off: a video decoded once, every question answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from torch_bridge import contract, video
+from torch_bridge.scorers import base
+
+
+class Scoring:
+  """The worker's task `score`."""
+
+  stage = "score"
+  row_type = contract.ScoreRequest
+
+  def __init__(self, store: contract.Store, scorer: base.Scorer):
+    self._store = store
+    self._scorer = scorer
+
+  def is_done(self, request: contract.ScoreRequest) -> bool:
+    return self._store.find_answers(request.id) is not None
+
+  def can_share(self, one: contract.ScoreRequest, two: contract.ScoreRequest) -> bool:
+    return False  # a scorer batches the questions of one video
+
+  def work(
+    self, requests: Sequence[contract.ScoreRequest], beat: Callable[..., None]
+  ) -> list[contract.Failure]:
+    return [
+      failure
+      for request in requests
+      if (failure := self._score(request, beat)) is not None
+    ]
+
+  def _score(
+    self, request: contract.ScoreRequest, beat: Callable[..., None]
+  ) -> contract.Failure | None:
+    began = time.monotonic()
+    found = self._store.find_video(request.video_id)
+    if found is None:
+      # Not what was published: the row goes, so that it is rendered again.
+      self._store.rendered(request.video_id).unlink(missing_ok=True)
+      reason = f"video {request.video_id} is missing or does not match its hash"
+      return contract.Failure(request.id, "video", reason, 1)
+    frames, fps = video.read(self._store.root / found.path)
+    verdict = self._scorer.score(frames, fps, request.text, beat)
+    asked = self._scorer.asked
+    answers = contract.Answers(
+      id=request.id,
+      video_id=request.video_id,
+      yes=verdict.answers(),
+      p_yes=[round(p, 6) for p in verdict.p_yes],
+      scalars=verdict.scalars,
+      text_role=request.text_role,
+      scorer=self._scorer.name,
+      revision=self._scorer.revision,
+      questions=asked.fingerprint,
+      weights=asked.weights_fingerprint,
+      work_seconds=round(time.monotonic() - began, 3),
+    )
+    contract.publish_row(self._store.answers(request.id), answers)
+    return None
