@@ -25,6 +25,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   Raises:
     UserError: a template or input is wrong, or the teacher cannot be used.
   """
+  if not 0 <= config.heldout < 1:
+    raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
   source = config.input or epath.Path(workdir) / "curate" / "sft.jsonl"
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
@@ -79,18 +81,22 @@ async def example(
 ) -> records.SftExample:
   """(x, s) with what led to it: generated, critique, refined.
 
+  Flags that curation moved out of the query are shown to the teacher all the same: the
+  critique's rule on flags needs them.
+
   Raises:
     client.NoAnswer: the teacher gave no usable reply to one of the questions.
   """
+  asked = f"{query.text} {query.flags}".rstrip()
   generated = await few_shot.generate(
     ask,
-    query.text,
+    asked,
     template=texts.few_shot,
     demonstrations=demonstrations,
     shots=config.shots,
     seed=config.seed,
   )
-  verdict = await critique.judge(ask, query.text, generated, template=texts.critique)
+  verdict = await critique.judge(ask, asked, generated, template=texts.critique)
   refined = None
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
@@ -113,8 +119,6 @@ def split(
 
   Where that leaves no row on the held-out side, the one nearest to it is moved.
   """
-  if not 0 <= fraction < 1:
-    raise errors.UserError(f"config.heldout={fraction}: must be in [0, 1)")
   draws = [int(records.row_id(seed, row.query_id), 16) / 16**16 for row in examples]
   limit = fraction
   if fraction and len(draws) > 1 and min(draws) >= fraction:

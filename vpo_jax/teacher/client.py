@@ -228,7 +228,8 @@ class Client:
 
   def _status(self, error: openai.APIStatusError) -> journal_lib.Reply:
     """A refusal of content as a reply; what else the server refuses is raised."""
-    teacher, says = f"teacher at {self._base_url}", self._clean(error.message)
+    told = error.body.get("message") if isinstance(error.body, dict) else None
+    teacher, says = f"teacher at {self._base_url}", self._clean(told or error.message)
     if error.status_code in (401, 403):
       key = f"${self._config.api_key_env}" if self._config.api_key_env else "no key"
       raise errors.UserError(

@@ -8,7 +8,8 @@ import re
 
 
 def _bank(pattern: str, *sentences: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
-  return re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE), sentences
+  words = rf"\b(?:{pattern})\b" if pattern else ""
+  return re.compile(words, re.IGNORECASE), sentences
 
 
 # Where a short query names no place.
@@ -283,7 +284,7 @@ STEADY = (
 FLAGGED = (
   "The camera {moves} at a slow, steady pace.",
   "The camera {moves} smoothly and keeps the subject in the frame.",
-  "Throughout the shot the camera {moves} in one even motion.",
+  "In one even motion, the camera {moves}.",
 )
 
 # Where the query names a style; {style} is "cinematic and retro".

@@ -16,6 +16,7 @@ _OPENING = re.compile(
   r"|(?:here is|sure|video prompt|user query)\b)(?:\s+(?:with|by|on|about|of))?[\s,:]*",
   re.IGNORECASE,
 )
+_CAMERA_MOVE = re.compile(r"(?:in one even motion, )?the camera\b", re.IGNORECASE)
 _LEFTOVER = re.compile(r"\[\[|\]\]|user query|video prompt\s*:|<\|", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’)]*|[^.!?。！？…]+$")
 _ENDED = re.compile(r"[.!?。！？…][\"'”’)\]]*$")
@@ -49,7 +50,7 @@ def find(asked: query_lib.Query, prompt: str) -> Flaws:
   return Flaws(
     harmful=query_lib.harm(prompt),
     lost=lost,
-    unclear=tuple(_unclear(prompt)),
+    unclear=tuple(_unclear(prompt, asked.text)),
     opening=opening[0].strip(" ,:") if opening else "",
     camera=tuple(move for move in asked.camera if not _moves(move, prompt)),
     negative=tuple(query_lib.named(prompt, asked.negative)),
@@ -105,7 +106,7 @@ def refine(asked: query_lib.Query, prompt: str, seed: int) -> str:
   text = " ".join(sentences)
   missing = [move for move in asked.camera if not _moves(move, text)]
   if missing:
-    sentences = [s for s in sentences if "camera" not in s.lower() or s == sentences[0]]
+    sentences = [s for s in sentences if not _CAMERA_MOVE.match(s)]
     sentences.append(f"The camera {' and '.join(asked.camera)} at a slow, steady pace.")
   text = " ".join(sentences)
   reasons = [field for field, value in dataclasses.asdict(flaws).items() if value]
@@ -139,7 +140,7 @@ def _rebuilt(asked: query_lib.Query, prompt: str, draw: random.Random) -> list[s
       whole
       and fresh * 2 > len(content)
       and not query_lib.harm(sentence)
-      and not _unclear_phrases(said)
+      and not _repeated(said)
       and not _LEFTOVER.search(sentence)
     ):
       kept.append(sentence)
@@ -166,7 +167,7 @@ def _sentences(text: str) -> list[str]:
   return [s.strip() for s in _SENTENCE.findall(text) if s.strip()]
 
 
-def _unclear(prompt: str) -> list[str]:
+def _unclear(prompt: str, query: str) -> list[str]:
   said = query_lib.tokens(prompt)
   found = []
   if len(said) < _SHORTEST:
@@ -175,7 +176,9 @@ def _unclear(prompt: str) -> list[str]:
     found.append(f"{len(said)} words describe too much")
   if not _ENDED.search(prompt.strip()):
     found.append("it breaks off before the end of a sentence")
-  if repeated := _unclear_phrases(said):
+  repeated = _repeated(said)
+  # What the query repeats itself, a prompt may repeat.
+  if repeated and repeated not in " ".join(query_lib.tokens(query)):
     found.append(f'it repeats itself ("{repeated}")')
   if "\n" in prompt.strip():
     found.append("it is not a single paragraph")
@@ -184,7 +187,7 @@ def _unclear(prompt: str) -> list[str]:
   return found
 
 
-def _unclear_phrases(said: list[str]) -> str:
+def _repeated(said: list[str]) -> str:
   """Five words that stand three times, or one word three times running."""
   runs = [" ".join(said[i : i + 5]) for i in range(len(said) - 4)]
   counted = collections.Counter(runs)

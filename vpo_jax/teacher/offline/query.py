@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
+from vpo_jax import records
 from vpo_jax.teacher.offline import words
 
 # What is said to whoever makes the video, before the scene itself.
@@ -17,10 +18,17 @@ _LEAD = re.compile(
   r"(?:(?:make|create|generate|produce|give me|show me|show|animate|render|design|draw"
   r"|illustrate|visualize|depict|describe|imagine|capture|film(?=\s+(?:an?|the)\s)"
   r"|recreate|recreating|creating)\s+(?:me\s+|us\s+)?(?!(?:it|him|her|them)\b))?"
-  r"(?:(?:(?:a|an|the|some|one)\s+)?(?:[\w-]+\s+){0,4}?"
-  r"(?:video|clip|movie|footage|animation|film|image|picture|photo)s?\s+(?:clip\s+)?"
-  r"(?:of|about|on|where|in which|that shows|showing|with|for|featuring|depicting)"
+  r"(?:(?:the\s+)?(?:video|scene)\s+(?:opens|begins|starts|shows)\s+(?:(?:with|to|on)\s+)?"
+  r"|(?:(?:a|an|the|some|one)\s+)?(?:[\w-]+\s+){0,4}?"
+  r"(?:video|clip|movie|footage|animation|film|image|picture|photo|scene)s?\s+(?:clip\s+)?"
+  r"(?:of|about|on|where|in which|that shows|with|for|\w{3,}ing)"
   r"\s+)?",
+  re.IGNORECASE,
+)
+_PLACE = re.compile(
+  r"\b(?:in|through|inside|at) (?:an?|the) (?:(?!pig|middle)[a-z]+ ){0,2}"
+  r"(?:forest|alley|street|square|city|hospital|station|schoolyard|field|park|house"
+  r"|kitchen|room|village|castle|beach|desert|bathroom|hallway|fog|night|rain)\b",
   re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -58,12 +66,13 @@ class Query:
 def read(text: str) -> Query:
   """Takes a user's query apart."""
   text = " ".join(html.unescape(html.unescape(text)).split())
-  text = re.sub(r"https?://\S+|[\x00-\x1f]", " ", text)
+  text = re.sub(r"https?://\S+|</?\w+/?>|\[\[|\]\]|[\x00-\x1f]", " ", text)
   text, flags = _flags(words.BARE_FLAG.sub(" ", text))
   text = words.QUALITY.sub("", words.SOUND.sub("", text))
   lead = _LEAD.match(text)
   head, text = (text[: lead.end()], text[lead.end() :]) if lead else ("", text)
-  text = _tidy(text) or _tidy(head) or "a quiet landscape"
+  said = (part for part in map(_tidy, (text, head)) if tokens(part))
+  text = next(said, "a quiet landscape")
   safe = soften(text)
   return Query(
     text=text,
@@ -78,9 +87,11 @@ def read(text: str) -> Query:
 
 def harm(text: str) -> tuple[str, ...]:
   """The harmful terms in a text, in their order, each once."""
+  if not words.ANY_HARM.search(text):
+    return ()
   found = [
     (match.start(), match.end(), match[0].lower())
-    for pattern, _ in words.HARM
+    for pattern in (words.SEVERE, *(pattern for pattern, _ in words.HARM))
     for match in pattern.finditer(text)
   ]
   kept, end = {}, 0
@@ -92,7 +103,13 @@ def harm(text: str) -> tuple[str, ...]:
 
 
 def soften(text: str) -> str:
-  """The text with every harmful term replaced, articles agreeing."""
+  """The text with every harmful term replaced, articles agreeing.
+
+  Parts that no other word makes harmless are left out.
+  """
+  if not words.ANY_HARM.search(text):
+    return text
+  text = _without_severe(text)
   for pattern, safe in words.HARM:
     text = pattern.sub(lambda found, safe=safe: "\0" + found.expand(safe), text)
   text = re.sub(r"\b([Aa])n? \0(?=[aeiou])", r"\1n \0", text)
@@ -105,6 +122,20 @@ def named(text: str, terms: Iterable[str]) -> list[str]:
   """The terms that a text names, as whole words."""
   said = f" {' '.join(tokens(text))} "
   return [term for term in terms if f" {term} " in said]
+
+
+def _without_severe(text: str) -> str:
+  if not words.SEVERE.search(text):
+    return text
+  first, *parts = re.split(r"(?:,|;|\.|，|。|\band\b)\s*", text)
+  kept = [part.strip() for part in parts if part and not words.SEVERE.search(part)]
+  if words.SEVERE.search(first):
+    scene = words.SAFE_SCENES[int(records.row_id(text), 16) % len(words.SAFE_SCENES)]
+    place = _PLACE.search(first)
+    # Without what led to it, the rest often makes no sense: only the look is kept.
+    kept = [part for part in kept if words.LOOKS.fullmatch(part)]
+    first = scene + (f" {place[0].strip()}" if place else "")
+  return ", ".join([first, *kept])
 
 
 def tokens(text: str) -> list[str]:

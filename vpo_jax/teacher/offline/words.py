@@ -47,8 +47,9 @@ STYLES = _words(
 NOT_NOW = _words(
   """king ring wing spring string building painting morning evening ceiling clothing
   lightning wedding viking thing something nothing everything being amazing stunning
-  charming bustling interesting relaxing exciting breathtaking mesmerizing enchanting
-  dining drawing beijing sterling wearing lighting during including using trending"""
+  charming bustling interesting relaxing exciting breathtaking mesmerizing
+  enchanting dining drawing beijing sterling wearing lighting during including using
+  trending shooting bombing beating"""
 )
 
 # A comma's item that says how the picture looks and not what is in it: adjectives, and
@@ -184,7 +185,8 @@ _HARM = {
   r"attack(s?)": r"chase\1",
   r"attacked": "chased",
   r"dying": "resting",
-  r"beat(?:s|ing)? (?:up )?(?=(?:a|an|the|his|her|another|each)\b)": "hug ",
+  r"beat(?:s|en)? (?:up )?(?:his|her|the|a) (wife|man|woman|kid)": r"hugs the \1",
+  r"beating (?:up )?(?:his|her|the|an?) (wife|man|woman|kid)": r"hugging the \1",
   r"punch(?:ing|es)": "high-fiving",
   r"robbing": "visiting",
   r"robs": "visits",
@@ -198,4 +200,70 @@ _HARM = {
 HARM = tuple(
   (re.compile(rf"(?<![\w-])(?:{pattern})(?![\w])", re.IGNORECASE), safe)
   for pattern, safe in _HARM.items()
+)
+# What no other word makes harmless: the part of the query that holds it is left out.
+_SEVERE = (
+  r"how to (?:make|build|cook|get|buy) (?:an? )?(?:\w+ )?(?:bomb|drugs?|meth|guns?)",
+  r"terror(?:ist)? attacks?",
+  r"(?:school|mass) shootings?",
+  r"shot in the \w+",
+  r"(?:shoot|shoots|shooting|kills|killing) (?:\w+ )?(?:people|civilians|kids)",
+  r"dragging a (?:\w+ )?body",
+  r"bodies(?: falling)?",
+  r"body parts?",
+  r"brains on",
+  r"(?:burning|drowning|chained|hanged) (?:\w+ )?(?:people|m[ae]n|wom[ae]n|child"
+  r"|children|kids?|witch|witches|kittens?|pupp(?:y|ies)|dogs?|cats?)",
+  r"burn(?:s|ed|ing)? (?:alive|down|witches|people)",
+  r"on fire alive",
+  r"(?:people|m[ae]n|wom[ae]n|kids?|child(?:ren)?) (?:chained|on fire|being whipped)",
+  r"being whipped",
+  r"(?:cut|cuts|cutting|slits?|slitting) (?:her|his|my|their|the) "
+  r"(?:arms?|wrists?|throat|opponent)",
+  r"the throat of",
+  r"in two parts",
+  r"beating up",
+  r"(?:slaps?|slapping|hits|hitting) (?:his|her|my) \w+",
+  r"dog fights?",
+  r"firing squad",
+  r"human (?:hands?|flesh|meat|hearts?|skulls?)",
+  r"like meat",
+  r"hanging (?:people|bod(?:y|ies)|m[ae]n)",
+  r"(?:no|without) skin",
+  r"torture (?:chamber|room|device)s?",
+  r"dead driver",
+  r"chainsaw",
+  r"slasher",
+  r"without anesthesia",
+  r"(?:women|men|blacks|jews|muslims|immigrants) are",
+  r"(?:as|like) (?:rats|vermin|cockroaches|animals)",
+  r"swastikas?",
+  r"saluting",
+  r"fight(?:s|ing)? with (?:knives|guns)",
+  r"(?:twist|break|snap)\w* (?:her|his) neck",
+  r"(?:tear|rip)(?:s|ping|ing)? (?:apart|the)",
+  r"(?:rotten|rotting) (?:flesh|bod\w+)",
+  r"eat(?:s|ing)? (?:an? )?(?:person|human|people|eyes|flesh|corpse)s?(?: alive)?",
+  r"explodes? with \w+ inside",
+  r"jump(?:s|ing)? from the roof",
+  r"(?:rifle|gun|pistol|knife) to (?:his|her|their|a|the)(?: \w+)? (?:head|throat)",
+  r"possessed",
+  r"sangre|asesin\w+|blut|zerfleisch\w+|mord|sanglant\w*|matar|cadavre",
+)
+_SEVERE_ANYWHERE = "血|杀|砍|恐怖|尸|окровавлен|маньяк|убий|кров[ьи]|труп"
+SEVERE = re.compile(
+  rf"(?<![\w-])(?:{'|'.join(_SEVERE)})(?![\w])|{_SEVERE_ANYWHERE}", re.IGNORECASE
+)
+# What takes the place of a query whose first part is left out.
+SAFE_SCENES = (
+  "a group of actors rehearses a cheerful scene together",
+  "two friends share a quiet, happy moment",
+  "a small crowd enjoys a peaceful celebration",
+  "a few neighbours help each other and smile",
+  "a troupe of street performers practises a gentle dance",
+)
+
+# One pass that says whether there is anything to replace.
+ANY_HARM = re.compile(
+  rf"(?<![\w-])(?:{'|'.join([*_HARM, *_SEVERE])})(?!\w)|{_SEVERE_ANYWHERE}", re.I
 )

@@ -117,18 +117,19 @@ def setting(asked: query.Query, draw: random.Random) -> list[str]:
     camera = draw.choice(_allowed(banks.STEADY, asked))
   else:
     camera = draw.choice(_allowed(banks.CAMERAS, asked))
+  count = len(text.split())
+  # A long query says most of it already.
+  kept = 5 if count < 25 else 3 if count < 50 else 2
   middle = [light, detail] if draw.random() < 0.5 else [detail, light]
-  if draw.random() < 0.25:
-    middle = [middle[0], camera, middle[1]]
+  if draw.random() < 0.25 or kept == 2:
+    middle.insert(1, camera)
   else:
     middle.append(camera)
   if asked.styles:
     style = " and ".join(asked.styles[:2])
-    middle.append(draw.choice(banks.STYLED).format(style=style))
-  elif len(text.split()) < 30:
+    middle.insert(2, draw.choice(banks.STYLED).format(style=style))
+  else:
     middle.append(draw.choice(_allowed(banks.ENDINGS, asked)))
-  # A long query says most of it already.
-  kept = 5 if len(text.split()) < 25 else 3 if len(text.split()) < 50 else 2
   return [sentence for sentence in middle if sentence][:kept]
 
 
@@ -154,7 +155,7 @@ def hurried(asked: query.Query, seed: int) -> str:
 def _forget(text: str, asked: query.Query, draw: random.Random) -> str:
   """The text without a fifth of its content words and one more."""
   content = list(asked.content.values())
-  lost = set(draw.sample(content, min(len(content) - 1, len(content) // 5 + 1)))
+  lost = set(draw.sample(content, min(max(len(content) - 1, 0), len(content) // 5 + 1)))
   for word in lost:
     text = re.sub(
       rf"(?<![\w-]){re.escape(word)}(?:['’]s)?(?![\w-])", "", text, flags=re.I

@@ -1,0 +1,113 @@
+"""D_text: refined > original, for flawed candidates and no others."""
+
+import pytest
+
+from configs import text_pairs as text_pairs_config
+from vpo_jax import errors, records
+from vpo_jax.feedback import text_pairs
+
+GOOD = (
+  "A red fox runs across deep snow at dusk. Small flakes drift through the still air,"
+  " and the light is soft and even. The camera follows from a short distance."
+)
+BAD = [
+  GOOD.replace("A red fox", "A brown dog"),
+  f"The video opens with {GOOD}",
+  GOOD[:-30],
+]
+
+
+def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",)):
+  rows = [
+    records.Candidates(
+      query_id=records.row_id(query),
+      query=query,
+      category="general",
+      model="m",
+      settings={},
+      candidates=tuple(
+        records.Candidate(index, prompt, "stop", 50)
+        for index, prompt in enumerate(prompts)
+      ),
+    )
+    for query in queries
+  ]
+  records.write(workdir / "sample" / "candidates.jsonl", rows)
+
+
+@pytest.fixture
+def config():
+  config = text_pairs_config.get_config()
+  config.teacher.base_url = "offline"
+  return config
+
+
+def read(workdir, name, kind):
+  return list(records.read(workdir / "text_pairs" / name, kind))
+
+
+def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):
+  write(tmp_path)
+  config.pairs = "all"
+  counts = text_pairs.run(config, tmp_path)
+  judged = read(tmp_path, "judged.jsonl", records.Judged)
+  assert [row.passed for row in judged] == [True, False, False, False]
+  assert [row.prompt for row in judged] == [GOOD, *BAD]
+  pairs = read(tmp_path, "pairs.jsonl", records.Pair)
+  assert [pair.rejected for pair in pairs] == BAD
+  for pair, row in zip(pairs, judged[1:], strict=True):
+    assert pair.chosen == row.refined
+    assert "red fox" in pair.chosen
+    assert (pair.source, pair.margin) == ("text", None)
+  wanted = {"candidates": 4, "flawed": 3, "refined": 3, "pairs": 3, "set_aside": 0}
+  assert {name: counts[name] for name in wanted} == wanted
+  assert counts["calls"] == 4 + 3
+
+
+def test_one_pair_a_query_is_drawn_by_seed_and_id(config, tmp_path):
+  queries = [f"a red fox in the snow {i}" for i in range(12)]
+  write(tmp_path, queries=queries)
+  counts = text_pairs.run(config, tmp_path)
+  pairs = read(tmp_path, "pairs.jsonl", records.Pair)
+  assert counts["pairs"] == len({pair.query for pair in pairs}) == len(pairs) == 12
+  judged = read(tmp_path, "judged.jsonl", records.Judged)
+  # Each candidate wins somewhere: the draw is not by position.
+  assert len({BAD.index(pair.rejected) for pair in pairs if pair.rejected in BAD}) > 1
+  # A query keeps its draw when other queries go.
+  last = [row for row in judged if row.query == queries[-1]]
+  assert text_pairs.select(last, "one", config.seed) == [
+    pair for pair in pairs if pair.query == queries[-1]
+  ]
+
+
+def judged(refined, index=0):
+  return records.Judged(
+    str(index), "q", "a query", index, "the prompt", "c", False, refined
+  )
+
+
+@pytest.mark.parametrize("refined", [None, "", "two\nlines", "the prompt"])
+def test_what_is_no_preference_makes_no_pair(refined):
+  rows = [judged(refined), judged("better", 1)]
+  for mode in ("one", "all"):
+    (pair,) = text_pairs.select(rows, mode, 0)
+    assert pair.chosen == "better"
+  assert text_pairs.select(rows[:1], "one", 0) == []
+
+
+def test_equal_candidates_are_judged_once(config, tmp_path):
+  write(tmp_path, prompts=[BAD[0]] * 4)
+  counts = text_pairs.run(config, tmp_path)
+  assert counts["calls"] == 2
+  assert counts["flawed"] == counts["candidates"] == 4
+
+
+def test_wrong_input_is_one_line(config, tmp_path):
+  with pytest.raises(errors.UserError, match=r"candidates .*does not exist"):
+    text_pairs.run(config, tmp_path)
+  write(tmp_path, queries=())
+  with pytest.raises(errors.UserError, match="holds no candidates"):
+    text_pairs.run(config, tmp_path)
+  config.pairs = "some"
+  with pytest.raises(errors.UserError, match="must be 'one' or 'all'"):
+    text_pairs.run(config, tmp_path)

@@ -1,0 +1,256 @@
+"""The stage: s is p or its refinement, nothing is lost, nothing is paid twice."""
+
+import json
+import pathlib
+
+import faulty
+import pytest
+
+from configs import build_sft as build_sft_config
+from vpo_jax import errors, records, templates
+from vpo_jax.teacher import build_sft
+
+QUERIES = ["a red fox in snow", "boats at dawn", "{query} [[start]]x[[end]]", "cats"]
+
+
+@pytest.fixture
+def queries(tmp_path):
+  rows = [records.Query(records.row_id(text), text) for text in QUERIES]
+  records.write(tmp_path / "curate" / "sft.jsonl", rows)
+  return rows
+
+
+@pytest.fixture
+def stage_config(config):
+  whole = build_sft_config.get_config()
+  whole.teacher = config
+  whole.teacher.parallel = 3
+  whole.heldout = 0.0
+  return whole
+
+
+def task(body):
+  """Which of the three questions a request asks."""
+  if len(body["messages"]) == 3:
+    return "refine"
+  asked = body["messages"][0]["content"]
+  return "critique" if "Final Judgement" in asked else "few_shot"
+
+
+def teach(flawed=(), **others):
+  """A teacher that finds prompts flawed whose text holds one of `flawed`."""
+
+  def script(number, body):
+    kind, first = task(body), body["messages"][0]["content"]
+    if kind in others:
+      return others[kind]
+    if kind == "few_shot":
+      query = first.split("User Query: ")[-1].split("\n\nAnswer")[0]
+      return f"Here: [[start]]A scene\nof {query.strip('[]')[:9]}.[[end]]"
+    if kind == "critique":
+      bad = any(word in first.split("Video Prompt:")[1] for word in flawed)
+      return f"Steps.\nFinal Judgement (Yes or No): {'No' if bad else 'Yes'}"
+    assert body["messages"][1]["content"].endswith("No")
+    return "Why.\nFinal Refined Prompt: [[start]]Better\nscene.[[end]]"
+
+  return script
+
+
+def run(stage_config, server, workdir):
+  stage_config.teacher.base_url = server.base_url
+  return build_sft.run(stage_config, workdir)
+
+
+def examples(workdir):
+  return list(records.read(workdir / "build_sft/examples.jsonl", records.SftExample))
+
+
+def aside(workdir):
+  return list(records.read(workdir / "build_sft/set_aside.jsonl", records.SetAside))
+
+
+def test_s_is_p_or_its_refinement(served, stage_config, queries, tmp_path):
+  counts = run(stage_config, served(teach(flawed=["boats"])), tmp_path)
+  rows = {row.query: row for row in examples(tmp_path)}
+  assert list(rows) == QUERIES
+  fox, boats = rows["a red fox in snow"], rows["boats at dawn"]
+  assert (fox.generated, fox.refined, fox.prompt) == (
+    "A scene of a red fox.",
+    None,
+    "A scene of a red fox.",
+  )
+  assert (boats.refined, boats.prompt) == ("Better scene.", "Better scene.")
+  assert boats.critique.startswith("Steps.")
+  assert counts["examples"] == 4
+  assert counts["refined"] == 1
+  assert counts["calls"] == 4 + 4 + 1
+  chats = json.loads((tmp_path / "build_sft/train.json").read_text())
+  instruction = templates.load("instruction")
+  assert chats[2]["messages"] == [
+    {"role": "user", "content": instruction.replace("{query}", QUERIES[2], 1)},
+    {"role": "assistant", "content": rows[QUERIES[2]].prompt},
+  ]
+
+
+def test_a_finished_stage_asks_nothing(served, stage_config, queries, tmp_path):
+  server = served(teach())
+  counts = run(stage_config, server, tmp_path)
+  asked = len(server.requests)
+  stage_config.teacher.parallel = 1
+  assert run(stage_config, server, tmp_path) == counts
+  assert len(server.requests) == asked
+  stage_config.teacher.temperature = 0.1
+  with pytest.raises(errors.UserError, match="temperature"):
+    run(stage_config, server, tmp_path)
+
+
+def test_a_broken_run_goes_on_where_it_was(served, stage_config, queries, tmp_path):
+  teacher = teach(flawed=["boats"])
+
+  def dies(number, body):
+    return teacher(number, body) if number < 5 else faulty.error(401)
+
+  server = served(dies)
+  with pytest.raises(errors.UserError, match="refuses the key"):
+    run(stage_config, server, tmp_path)
+  assert not (tmp_path / "build_sft" / "examples.jsonl").exists()
+  server.script = teacher
+  before = len(server.requests)
+  counts = run(stage_config, server, tmp_path)
+  assert counts["journal_hits"] == 5
+  assert len(server.requests) - before == counts["calls"] == 9 - 5
+  assert len(examples(tmp_path)) == 4
+
+
+def test_another_run_shares_a_journal(served, stage_config, queries, tmp_path):
+  stage_config.teacher.journal = str(tmp_path / "shared.sqlite")
+  server = served(teach())
+  run(stage_config, server, tmp_path)
+  other = tmp_path / "other"
+  (other / "curate").mkdir(parents=True)
+  (tmp_path / "curate/sft.jsonl").rename(other / "curate/sft.jsonl")
+  counts = run(stage_config, server, other)
+  assert (counts["calls"], counts["journal_hits"]) == (0, 8)
+  assert examples(other) == examples(tmp_path)
+
+
+def test_a_reply_without_markers_is_asked_for_again(
+  served, stage_config, queries, tmp_path
+):
+  script = teach()
+
+  def forgets(number, body):
+    return "no marker" if body["seed"] == 0 else script(number, body)
+
+  server = served(forgets)
+  counts = run(stage_config, server, tmp_path)
+  assert counts["examples"] == 4
+  assert {body["seed"] for body in server.requests} == {0, 1}
+
+
+@pytest.mark.parametrize(
+  ("answer", "reason"),
+  [
+    ("no marker at all", "unparsed: 3 replies lack the marker"),
+    (faulty.completion("[[start]]cut[[end]]", finish_reason="length"), "unparsed: 3"),
+    (faulty.completion(None, refusal="I will not."), "refused: I will not."),
+    ("I'm sorry, but I can't help with that.", "refused: I'm sorry"),
+    ("I can’t assist with this request.", "refused: I can’t"),
+  ],
+)
+def test_a_row_without_answer_is_set_aside(
+  served, stage_config, queries, tmp_path, answer, reason
+):
+  script = teach()
+
+  def refuses_boats(number, body):
+    boats = "boats" in body["messages"][0]["content"]
+    return answer if boats and task(body) == "few_shot" else script(number, body)
+
+  counts = run(stage_config, served(refuses_boats), tmp_path)
+  assert (counts["examples"], counts["set_aside"]) == (3, 1)
+  (row,) = aside(tmp_path)
+  assert row.text == "boats at dawn"
+  assert row.reason.startswith(reason)
+
+
+def test_no_answer_at_all_is_an_error(served, stage_config, queries, tmp_path):
+  with pytest.raises(errors.UserError, match="no usable answer to any of 4 rows"):
+    run(stage_config, served(lambda *_: "no marker"), tmp_path)
+
+
+def test_calls_run_in_parallel_up_to_the_limit(served, stage_config, queries, tmp_path):
+  server = served(teach())
+  server.delay = 0.05
+  run(stage_config, server, tmp_path)
+  assert server.most_at_once == stage_config.teacher.parallel
+
+
+def test_demonstrations_are_drawn_by_query_and_seed(
+  served, stage_config, queries, tmp_path
+):
+  server = served(teach())
+  run(stage_config, server, tmp_path)
+  asked = [
+    b["messages"][0]["content"] for b in server.requests if task(b) == "few_shot"
+  ]
+  shown = [text.split("Requirements:")[0] for text in asked]
+  assert len(set(shown)) > 1
+  assert all(text.count("Example ") == 3 for text in shown)
+
+
+@pytest.mark.parametrize(
+  ("change", "says"),
+  [
+    ({"critique_rules": 7}, "critique_rules=7: must be 6"),
+    ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
+    ({"heldout": 1.5}, "heldout=1.5"),
+    ({"input": "none.jsonl"}, "queries none.jsonl does not exist"),
+  ],
+)
+def test_a_wrong_config_asks_nothing(
+  served, stage_config, queries, tmp_path, change, says
+):
+  server = served(teach())
+  stage_config.update(change)
+  with pytest.raises(errors.UserError, match=says):
+    run(stage_config, server, tmp_path)
+  assert not server.requests
+
+
+def test_flags_in_their_field_reach_the_teacher(served, stage_config, tmp_path):
+  row = records.Query("1", "a red fox", flags="-camera zoom in")
+  records.write(tmp_path / "curate" / "sft.jsonl", [row])
+  server = served(teach())
+  run(stage_config, server, tmp_path)
+  assert len(server.requests) == 2
+  for body in server.requests:
+    assert "a red fox -camera zoom in" in body["messages"][0]["content"]
+  assert examples(tmp_path)[0].query == "a red fox"
+
+
+def test_a_rows_side_of_the_split_is_its_own():
+  rows = [
+    records.SftExample(records.row_id(i), f"q{i}", "general", "p", "c", None, "p")
+    for i in range(1000)
+  ]
+  train, heldout = build_sft.split(rows, 0.1, seed=0)
+  assert 60 < len(heldout) < 140
+  assert train + heldout != rows
+  fewer_train, fewer_heldout = build_sft.split(rows[:500], 0.1, seed=0)
+  assert set(fewer_train) <= set(train)
+  assert set(fewer_heldout) <= set(heldout)
+  assert [len(side) for side in build_sft.split(rows[:3], 0.001, seed=0)] == [2, 1]
+  assert [len(side) for side in build_sft.split(rows, 0.0, seed=0)] == [1000, 0]
+
+
+def test_the_stage_runs_offline(stage_config, queries, tmp_path, monkeypatch):
+  monkeypatch.delenv("TEST_TEACHER_KEY")
+  stage_config.teacher.base_url = "offline"
+  counts = build_sft.run(stage_config, tmp_path)
+  assert counts["examples"] == 4
+  manifest = (tmp_path / "build_sft/manifest.json").read_text()
+  assert json.loads(manifest)["config"]["teacher"]["model"] == "offline-rules"
+  fox = examples(tmp_path)[0]
+  assert "red fox" in fox.prompt
+  assert pathlib.Path(tmp_path / "build_sft/journal.sqlite").exists()

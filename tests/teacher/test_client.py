@@ -1,0 +1,182 @@
+"""Faults that pass are ridden out; those that do not end the run in one line."""
+
+import asyncio
+import socket
+import time
+
+import faulty
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.teacher import client as client_lib
+from vpo_jax.teacher import journal as journal_lib
+
+ASK = ({"role": "user", "content": "a question"},)
+
+
+def call(config, folder, base_url, requests=((ASK, 0),)):
+  """Sends requests together; returns replies (or what was raised) and the totals."""
+
+  async def run():
+    with journal_lib.Journal(folder / "j.sqlite") as journal:
+      client = client_lib.Client(config, journal, base_url)
+      try:
+        await client.reach()
+        calls = [client.reply(messages, sample) for messages, sample in requests]
+        return await asyncio.gather(*calls, return_exceptions=True), client.totals
+      finally:
+        await client.close()
+
+  return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+  "fault",
+  [
+    faulty.error(500),
+    faulty.error(503),
+    faulty.error(429, **{"Retry-After": "0.01"}),
+    faulty.error(408),
+    faulty.DROP,
+    faulty.CUT,
+    faulty.GARBAGE,
+    faulty.PAGE,
+    {"choices": []},
+    {"choices": None, "error": "busy"},
+  ],
+  ids=str,
+)
+def test_a_fault_that_passes_costs_one_call(served, config, tmp_path, fault):
+  server = served(lambda number, _: fault if number == 0 else "fine")
+  (reply,), totals = call(config, tmp_path, server.base_url)
+  assert reply == journal_lib.Reply("fine", "stop", False, 10, 5)
+  assert len(server.requests) == 2
+  assert (totals.calls, totals.prompt_tokens, totals.completion_tokens) == (1, 10, 5)
+
+
+def test_a_silent_server_is_asked_again(served, config, tmp_path):
+  config.timeout_s = 0.3
+  server = served(lambda number, _: faulty.HANG if number == 0 else "fine")
+  (reply,), _ = call(config, tmp_path, server.base_url)
+  assert reply.text == "fine"
+
+
+def test_retry_after_is_waited_for(served, config, tmp_path):
+  limited = faulty.error(429, **{"Retry-After": "1"})
+  server = served(lambda number, _: limited if number == 0 else "fine")
+  began = time.monotonic()
+  call(config, tmp_path, server.base_url)
+  assert time.monotonic() - began >= 1
+
+
+def test_a_request_is_paid_once(served, config, tmp_path):
+  server = served(lambda number, _: f"reply {number}")
+  server.delay = 0.05
+  (first, second, other), totals = call(
+    config, tmp_path, server.base_url, [(ASK, 0), (ASK, 0), (ASK, 1)]
+  )
+  assert first == second != other
+  assert (totals.calls, totals.journal_hits) == (2, 1)
+  (again,), totals = call(config, tmp_path, server.base_url)
+  assert again == first
+  assert (totals.calls, totals.journal_hits) == (0, 1)
+  assert len(server.requests) == 2
+  assert [request["seed"] for request in server.requests] == [0, 1]
+
+
+@pytest.mark.parametrize(
+  ("answer", "says"),
+  [
+    (faulty.error(401, "bad key sk-secret-5151"), r"refuses the key \(401\)"),
+    (faulty.error(403), r"refuses the key \(403\).*\$TEST_TEACHER_KEY"),
+    (faulty.error(404, "no model sk-secret-5151"), r"does not know model 'm'"),
+    (faulty.error(429, "pay", "insufficient_quota"), "the quota is used up"),
+  ],
+  ids=str,
+)
+def test_what_no_retry_mends_ends_the_run_with_one_call(
+  served, config, tmp_path, answer, says
+):
+  config.retries = 0 if answer[0] == 429 else 8
+  server = served(lambda *_: answer)
+  many = [(({"role": "user", "content": str(i)},), 0) for i in range(50)]
+  outcomes, _ = call(config, tmp_path, server.base_url, many)
+  assert len(server.requests) == 1
+  for outcome in outcomes:
+    assert isinstance(outcome, errors.UserError)
+    assert server.base_url in str(outcome)
+    assert "sk-secret" not in str(outcome)
+    assert "\n" not in str(outcome)
+  with pytest.raises(errors.UserError, match=says):
+    raise outcomes[0]
+
+
+def test_nobody_there_is_found_before_the_queue(config, tmp_path):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+  began = time.monotonic()
+  with pytest.raises(errors.UserError, match=r"cannot be reached.*teacher\.base_url"):
+    call(config, tmp_path, url)
+  assert time.monotonic() - began < 5
+
+
+def test_a_missing_key_names_its_variable(config, tmp_path, monkeypatch):
+  monkeypatch.delenv("TEST_TEACHER_KEY")
+  with pytest.raises(errors.UserError, match="TEST_TEACHER_KEY holds no key"):
+    call(config, tmp_path, "http://127.0.0.1:1/v1")
+  config.api_key_env = ""
+  with pytest.raises(errors.UserError, match="cannot be reached"):
+    call(config, tmp_path, "http://127.0.0.1:1/v1")
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    faulty.completion(None, refusal="I will not."),
+    faulty.completion("half", finish_reason="content_filter"),
+    faulty.completion(None, finish_reason="content_filter"),
+    faulty.error(400, "filtered", "content_filter"),
+  ],
+  ids=str,
+)
+def test_a_refusal_is_a_reply_and_kept(served, config, tmp_path, answer):
+  server = served(lambda *_: answer)
+  (reply,), _ = call(config, tmp_path, server.base_url)
+  assert reply.refusal
+  (again,), totals = call(config, tmp_path, server.base_url)
+  assert again == reply
+  assert totals.calls == 0
+
+
+def test_a_server_that_stays_down_stops_the_run(served, config, tmp_path):
+  config.retries = 0
+  server = served(lambda *_: faulty.error(500, "sk-secret-5151 broke"))
+  many = [(({"role": "user", "content": str(i)},), 0) for i in range(40)]
+  outcomes, _ = call(config, tmp_path, server.base_url, many)
+  assert len(server.requests) == client_lib._OUTAGE
+  assert sum(isinstance(o, errors.UserError) for o in outcomes) == 31
+  with pytest.raises(errors.UserError, match=r"10 calls in a row got no answer.*500"):
+    raise outcomes[-1]
+  assert all("sk-secret" not in str(outcome) for outcome in outcomes)
+
+
+def test_one_bad_request_is_that_rows_alone(served, config, tmp_path):
+  def script(number, body):
+    bad = body["messages"][0]["content"] == "1"
+    return faulty.error(400, "too long") if bad else "fine"
+
+  server = served(script)
+  many = [(({"role": "user", "content": str(i)},), 0) for i in range(3)]
+  outcomes, _ = call(config, tmp_path, server.base_url, many)
+  assert isinstance(outcomes[1], client_lib.NoAnswer)
+  assert str(outcomes[1]) == "failed: 400: too long"
+  assert outcomes[0].text == outcomes[2].text == "fine"
+
+
+def test_the_key_is_sent_and_not_kept(served, config, tmp_path):
+  server = served(lambda *_: "fine")
+  call(config, tmp_path, server.base_url)
+  assert server.keys == ["bearer sk-secret-5151"]
+  for path in tmp_path.iterdir():
+    assert b"sk-secret" not in path.read_bytes()

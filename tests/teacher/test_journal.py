@@ -1,0 +1,76 @@
+"""A reply that was put is never lost and never put twice."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.teacher import journal as journal_lib
+
+REPLY = journal_lib.Reply("text with 'quotes' and \n lines 马", "stop", False, 10, 5)
+
+
+def request(model="m", content="hi", sample=0, **parameters):
+  messages = ({"role": "user", "content": content},)
+  return journal_lib.Request(model, messages, {"temperature": 0.7} | parameters, sample)
+
+
+def test_a_reply_is_there_for_the_next_process(tmp_path):
+  with journal_lib.Journal(tmp_path / "j.sqlite") as journal:
+    assert journal.get(request()) is None
+    assert journal.put(request(), REPLY) == REPLY
+  with journal_lib.Journal(tmp_path / "j.sqlite") as journal:
+    assert journal.get(request()) == REPLY
+
+
+def test_the_first_reply_put_is_the_one_kept(tmp_path):
+  other = journal_lib.Reply("other", "stop", True, 1, 1)
+  with (
+    journal_lib.Journal(tmp_path / "j.sqlite") as first,
+    journal_lib.Journal(tmp_path / "j.sqlite") as second,
+  ):
+    first.put(request(), REPLY)
+    assert second.put(request(), other) == REPLY
+    assert len(first) == 1
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    request(model="n"),
+    request(content="ho"),
+    request(sample=1),
+    request(temperature=0.8),
+    request(seed=1),
+  ],
+)
+def test_another_request_has_another_key(other):
+  assert other.key != request().key
+  assert request(content=request().messages[0]["content"]).key == request().key
+
+
+def test_a_process_that_dies_loses_nothing(tmp_path):
+  code = (
+    "import os, sys; sys.path.insert(0, sys.argv[2])\n"
+    "import test_journal as t\n"
+    "j = t.journal_lib.Journal(sys.argv[1])\n"
+    "for i in range(20): j.put(t.request(sample=i), t.REPLY)\n"
+    "os._exit(9)"
+  )
+  path = tmp_path / "j.sqlite"
+  here = os.path.dirname(__file__)
+  died = subprocess.run([sys.executable, "-c", code, str(path), here], check=False)
+  assert died.returncode == 9
+  with journal_lib.Journal(path) as journal:
+    assert len(journal) == 20
+
+
+def test_what_is_no_journal_is_one_line(tmp_path):
+  path = tmp_path / "j.sqlite"
+  path.write_text("not a database, and long enough to be read as a header" * 10)
+  with pytest.raises(errors.UserError, match=r"j\.sqlite: journal: file is not a data"):
+    journal_lib.Journal(path)
+  with pytest.raises(errors.UserError, match="needs a local disk"):
+    journal_lib.Journal("gs://bucket/j.sqlite")
