@@ -1,14 +1,44 @@
 """Starts a launch script: flags and config in, one clear line for a user's mistake."""
 
+import errno
+import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
+import ml_collections
 from absl import app, flags
+from ml_collections import config_flags
 
 from vpo_jax import console, errors
 
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
-def run(main: Callable[[], None]) -> None:
+
+def run_stage(
+  stage: Callable[[ml_collections.ConfigDict, str], Any], config: str
+) -> None:
+  """Runs one stage from the command line, with `--config` and `--workdir`.
+
+  Args:
+    stage: takes the config and the workdir.
+    config: the default for `--config`, a file of configs/.
+  """
+  # The default is put into argv, not into the flag: the flag would load it here,
+  # where a wrong --config.KEY is not caught.
+  flag = config_flags.DEFINE_config_file(
+    "config", None, "The numbers; --config.KEY=VALUE changes one."
+  )
+  workdir = flags.DEFINE_string(
+    "workdir", None, "Where all stages write: a folder or a bucket.", required=True
+  )
+  if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
+    sys.argv.insert(1, f"--config={CONFIGS / config}")
+  run(lambda: stage(flag.value, workdir.value))
+
+
+def run(main: Callable[[], Any]) -> None:
   """Parses flags, runs `main`, and turns users' mistakes into one line.
 
   Exits with 2 when a flag or config value is wrong, with 1 when `main` raises
@@ -19,36 +49,42 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  if any(a.lstrip("-").split("=")[0] in ("help", "helpshort") for a in argv[1:]):
+    return app.parse_flags_with_usage(list(argv))
   try:
-    return app.parse_flags_with_usage(list(argv)) if _asks_help(argv) else _flags(argv)
+    rest = flags.FLAGS(list(argv))
+    if "config" in flags.FLAGS:
+      flags.FLAGS["config"].value.to_dict()  # a file that failed to load says so here
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    # ml_collections raises its own kinds for unknown keys and wrong types.
-    _exit(2, " ".join(str(e).split()) or type(e).__name__)
-    raise AssertionError from e
-
-
-def _flags(argv: Sequence[str]) -> list[str]:
-  rest = flags.FLAGS(list(argv))
+    # ml_collections raises its own kinds for unknown keys, wrong types, bad files.
+    _exit(2, _one_line(e))
   return rest
 
 
-def _asks_help(argv: Sequence[str]) -> bool:
-  return any(a.lstrip("-").startswith("help") for a in argv[1:])
+def _one_line(error: BaseException) -> str:
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]  # ml_collections wraps a KeyError in an AttributeError
+  text = str(error.args[0]) if error.args else type(error).__name__
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  if "Failed loading config file" in text:
+    return f"--config: {lines[-1]}"
+  return " ".join(lines)
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(main: Callable[[], Any]) -> None:
   try:
     main()
   except errors.UserError as error:
     _exit(1, str(error))
   except OSError as error:
-    if error.errno is None:
+    if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
       raise
-    _exit(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    where = f"{error.filename}: " if error.filename else ""
+    _exit(1, f"{where}{os.strerror(error.errno)}")
   except KeyboardInterrupt:
     _exit(130, "interrupted; run the same command again to go on")
 
 
-def _exit(code: int, line: str) -> None:
+def _exit(code: int, line: str) -> NoReturn:
   console.say(f"error: {line}")
   sys.exit(code)

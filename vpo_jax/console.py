@@ -11,7 +11,7 @@ console = rich.console.Console(stderr=True, highlight=False)
 
 def say(line: str) -> None:
   """Prints one line, taken as it is (no markup)."""
-  console.print(line, markup=False)
+  console.print(line, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -35,14 +35,13 @@ def resolve(model: str) -> epath.Path:
 
   try:
     return epath.Path(huggingface_hub.snapshot_download(model))
-  except (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError) as error:
+  except hub_errors.HFValidationError as error:
     raise errors.UserError(
-      f"model {model!r} is no directory here, and the hub did not give it:"
-      f" {str(error).splitlines()[0]}"
+      f"model {model!r}: no such directory, and no hub id either"
     ) from error
-  except hub_errors.LocalEntryNotFoundError as error:
+  except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError) as error:
     raise errors.UserError(
-      f"model {model!r} is no directory here, and the hub cannot be reached"
+      f"model {model!r}: no such directory, and the hub does not give it"
     ) from error
 
 

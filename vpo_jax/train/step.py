@@ -49,7 +49,7 @@ def state_shardings(
   optimizer: optax.GradientTransformation,
   placement: sharding.Placement,
 ) -> Any:
-  """Shardings of the optimizer state: moments as their parameters, counts everywhere."""
+  """Shardings of the optimizer state: a moment lies as its parameter does."""
   shapes = jax.eval_shape(optimizer.init, params)
   return optax.tree_utils.tree_map_params(
     optimizer,
@@ -123,7 +123,7 @@ def _sums(policy, objective, shape, params, batch):
 def put(
   micros: list[forest.Forest], pad_to: int, placement: sharding.Placement
 ) -> forest.Forest:
-  """Stacks micro-batches, adds empty ones up to `pad_to`, and lays groups on devices."""
+  """Stacks micro-batches, repeats the last up to `pad_to`, lays groups on devices."""
   micros = micros + [micros[-1]] * (pad_to - len(micros))
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *micros)
   spec = PartitionSpec(None, *sharding.BATCH)

@@ -1,0 +1,27 @@
+"""Preference optimization as in the paper: section 3.3, equation 2, appendix 9.
+
+    python launch/train_dpo.py --config=configs/dpo.py --workdir=runs/vpo
+
+Starts from the workdir's SFT model, which is also the frozen reference.
+"""
+
+import ml_collections
+
+from vpo_jax.train import loop
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = loop.get_config()
+  config.model = ""  # "" is train_sft/model of the workdir
+  config.train = ""  # "" is merge_pairs/train.json of the workdir
+  config.heldout = ""  # "" is merge_pairs/heldout.json
+  config.beta = 0.1  # paper, appendix 9
+  config.batch_size = 16  # pairs; paper, appendix 9
+  config.epochs = 1  # paper, appendix 9
+  config.max_tokens = 2048  # release, cutoff_len
+  config.optimizer.peak_lr = 5e-7  # paper, appendix 9
+  config.optimizer.schedule = "linear"  # release; the paper does not say
+  config.optimizer.warmup_ratio = 0.1  # paper, appendix 9
+  config.mesh.fsdp = -1  # paper: ZeRO-3 over all devices
+  config.save_dtype = "float32"  # export casts
+  return config

@@ -1,0 +1,14 @@
+r"""Optimizes the SFT model on preference pairs (paper, section 3.3).
+
+    python launch/train_dpo.py --config=configs/dpo.py --workdir=runs/mine
+
+Reads merge_pairs/train.json and heldout.json and train_sft/model; writes reference
+log-probabilities, checkpoints, metrics and the Hugging Face directory `model` to
+<workdir>/train_dpo. Killed and run again, it goes on.
+"""
+
+from vpo_jax import app
+from vpo_jax.train import dpo
+
+if __name__ == "__main__":
+  app.run_stage(dpo.run, "dpo.py")
