@@ -1,0 +1,137 @@
+"""A block of decode steps on the device, one token a slot a step."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import model, table
+from vpo_jax.sample import cache, choose, prefill
+
+NO_TOKEN = -1
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=[
+    "token", "place", "drawn", "left", "on_stem", "stops",
+    "key", "temperature", "top_p", "top_k",
+  ],
+  meta_fields=[],
+)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """What the device needs to know of B slots: arrays of B, of the host or the device.
+
+  Attributes:
+    token: the newest token, whose keys and values are not in the cache yet.
+    place: where in the slot's own cache they go.
+    drawn: tokens drawn so far, the number of the next draw.
+    left: tokens that may still be drawn; 0 for a slot at rest.
+    on_stem: the slot's prompt begins with the stem.
+    stops: a stop token ends it.
+    key, temperature, top_p, top_k: see `choose.choose`.
+  """
+
+  token: Any
+  place: Any
+  drawn: Any
+  left: Any
+  on_stem: Any
+  stops: Any
+  key: Any
+  temperature: Any
+  top_p: Any
+  top_k: Any
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("steps", "stop", "config", "mesh", "dtype"),
+  donate_argnames=("own",),
+)
+def block(
+  params: table.Params,
+  stem: cache.Cache | None,
+  own: cache.Cache,
+  slots: Slots,
+  *,
+  steps: int,
+  stop: tuple[int, ...],
+  config: llama_config.LlamaConfig,
+  mesh: Mesh,
+  dtype: str,
+) -> tuple[cache.Cache, Int[Array, "B steps"]]:
+  """Draws up to `steps` tokens in every slot that is not at rest.
+
+  A slot rests when it drew a stop token, when none is left to draw, or when its own
+  cache is full; the block ends early when all rest.
+
+  Returns: the cache, and the tokens; `NO_TOKEN` where a slot was at rest.
+  """
+  B, _, T, _ = own[0]["k"].shape
+  start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
+  stop_ids = jnp.asarray(stop, jnp.int32)
+
+  def step(state):
+    number, own, slots, tokens = state
+    active_B = (slots.left > 0) & (slots.place < T)
+    attend = _attend(slots, T, jnp.dtype(dtype))
+    x_BLD, own = model.hidden(
+      params,
+      slots.token[:, None],
+      (start_B + slots.place)[:, None],
+      attend,
+      config,
+      cache=tuple(zip(own, stem or (None,) * len(own), strict=True)),
+      dtype=dtype,
+    )
+    own = cache.constrain(own, mesh, cache.SLOTS)
+    token_B = choose.choose(
+      model.logits(params, x_BLD, dtype)[:, 0],
+      slots.key,
+      slots.drawn,
+      slots.temperature,
+      slots.top_p,
+      slots.top_k,
+    )
+    stopped_B = slots.stops & jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
+    slots = dataclasses.replace(
+      slots,
+      token=jnp.where(active_B, token_B, slots.token),
+      place=slots.place + active_B.astype(jnp.int32),
+      drawn=slots.drawn + active_B.astype(jnp.int32),
+      left=jnp.where(active_B, jnp.where(stopped_B, 0, slots.left - 1), slots.left),
+    )
+    tokens = tokens.at[:, number].set(jnp.where(active_B, token_B, NO_TOKEN))
+    return number + 1, own, slots, tokens
+
+  def going(state):
+    number, _, slots, _ = state
+    return (number < steps) & jnp.any((slots.left > 0) & (slots.place < T))
+
+  tokens = jnp.full((B, steps), NO_TOKEN, jnp.int32)
+  state = (jnp.int32(0), own, slots, tokens)
+  _, own, _, tokens = jax.lax.while_loop(going, step, state)
+  return own, tokens
+
+
+def _attend(slots: Slots, T: int, dtype: jnp.dtype) -> model.Attend:
+  """The newest token sees the stem, and its slot up to itself."""
+  rows_B = jnp.arange(slots.place.shape[0])
+  mask_BTS = (jnp.arange(T)[None] <= slots.place[:, None])[:, None]
+
+  def attend(q, k, v, layer):
+    own, stem = layer
+    own = {
+      name: own[name].at[rows_B, :, slots.place].set(new[:, 0].astype(own[name].dtype))
+      for name, new in (("k", k), ("v", v))
+    }
+    return cache.attention(q, own, mask_BTS, stem, slots.on_stem, dtype), own
+
+  return attend

@@ -1,0 +1,54 @@
+"""Prompts in, candidates out: what other parts of the project call."""
+
+from collections.abc import Iterator, Sequence
+
+from vpo_jax import records
+from vpo_jax.sample import policy as policies
+from vpo_jax.sample import schedule, settings
+
+
+def generate(
+  policy: policies.Policy,
+  prompts: Sequence[policies.Prompt],
+  wanted: settings.Settings,
+  *,
+  slots: int = 32,
+) -> list[tuple[records.Candidate, ...]]:
+  """The candidates of each prompt, in the prompts' order.
+
+  Args:
+    prompts: from `policy.prompt(query)` or `policy.chat(messages)`.
+    slots: the most candidates decoded side by side.
+
+  Raises:
+    UserError: a prompt leaves no room in the model's context.
+  """
+  done = dict(stream(policy, prompts, wanted, slots=slots))
+  return [done[index] for index in range(len(prompts))]
+
+
+def stream(
+  policy: policies.Policy,
+  prompts: Sequence[policies.Prompt],
+  wanted: settings.Settings,
+  *,
+  slots: int = 32,
+) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
+  """Yields (a prompt's place, its candidates) as prompts are finished."""
+  scheduler = schedule.Scheduler(policy, slots=slots)
+  jobs = {i: scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)}
+  while jobs:
+    ended = {u.job.request for u in scheduler.step() if u.job.finish_reason}
+    for index in sorted(ended):
+      if all(job.finish_reason for job in jobs[index]):
+        yield index, tuple(candidate(policy, job) for job in jobs.pop(index))
+
+
+def candidate(policy: policies.Policy, job: schedule.Job) -> records.Candidate:
+  """A finished job's row."""
+  return records.Candidate(
+    index=job.index,
+    prompt=policy.decode(job.tokens),
+    finish_reason="stop" if job.finish_reason == "stop" else "length",
+    tokens=len(job.tokens),
+  )

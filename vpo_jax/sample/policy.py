@@ -1,0 +1,161 @@
+"""The model that is sampled from, with all that its prompts need."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from vpo_jax import errors, files, templates
+from vpo_jax.data import chat
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import directory, sharding, source, table, weights
+from vpo_jax.sample import prefill
+
+PRECISIONS = ("float32", "bfloat16")
+
+# Two queries that have nothing in common: what their prompts share is the stem.
+_PROBES = ("A", "zebra 7")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """A prompt as the model is given it.
+
+  Attributes:
+    rendered: the exact chat text.
+    tokens: its tokens.
+  """
+
+  rendered: str
+  tokens: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A loaded model, ready to sample from.
+
+  Attributes:
+    folder: its Hugging Face directory.
+    params: with layers as a tuple, in `precision`.
+    instruction: the template that holds `{query}`.
+    stem_tokens: the tokens with which every optimizer prompt begins.
+    stem: their keys and values, a layer each; made once.
+    stop: the tokens that end an answer.
+  """
+
+  folder: epath.Path
+  config: llama_config.LlamaConfig
+  tokenizer: chat.Tokenizer
+  params: table.Params
+  precision: str
+  instruction: str
+  stem_tokens: tuple[int, ...]
+  stem: Any
+  stop: tuple[int, ...]
+  mesh: Mesh
+
+  def fingerprint(self) -> str:
+    """Of the directory's files; reads them all."""
+    return files.fingerprint(self.folder)
+
+  def prompt(self, query: str) -> Prompt:
+    """The optimizer's prompt for a query."""
+    return self.chat(
+      [{"role": "user", "content": templates.fill(self.instruction, query=query)}]
+    )
+
+  def chat(self, messages: list[dict[str, str]]) -> Prompt:
+    """The prompt of any conversation that awaits the assistant's answer."""
+    return self.text(chat.render(self.tokenizer, messages))
+
+  def text(self, rendered: str) -> Prompt:
+    """A prompt of text that is given to the model as it stands."""
+    ids = self.tokenizer(rendered, add_special_tokens=False).input_ids
+    return Prompt(rendered, tuple(ids))
+
+  def decode(self, tokens: list[int]) -> str:
+    """A response's text, without special tokens and outer spaces."""
+    return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+
+def load(
+  model: str,
+  *,
+  precision: str = "float32",
+  instruction: str = "",
+  mesh: Mesh | None = None,
+) -> Policy:
+  """Loads a model directory, a hub id, or the embedded default.
+
+  Args:
+    precision: "float32", or "bfloat16" where the device multiplies it fast.
+    instruction: a template file; "" takes the model's own, or the embedded one.
+    mesh: where it runs; None is one device.
+
+  Raises:
+    UserError: no such model, or one that cannot be used.
+  """
+  if precision not in PRECISIONS:
+    raise errors.UserError(f"precision {precision!r}: wants {' or '.join(PRECISIONS)}")
+  folder = source.resolve(model)
+  config = llama_config.read(folder)
+  mesh = mesh or sharding.make_mesh(sharding.get_config())
+  tokenizer = chat.load_tokenizer(folder)
+  template = _instruction(folder, instruction)
+  params = weights.load(folder, config, sharding.params(config, mesh), precision)
+  policy = Policy(
+    folder=folder,
+    config=config,
+    tokenizer=tokenizer,
+    params=_unstack(params),
+    precision=precision,
+    instruction=template,
+    stem_tokens=(),
+    stem=None,
+    stop=_stop(folder, tokenizer),
+    mesh=mesh,
+  )
+  stem_tokens = _stem(policy)
+  stem = prefill.stem(policy.params, stem_tokens, config, mesh, precision)
+  return dataclasses.replace(policy, stem_tokens=stem_tokens, stem=stem)
+
+
+def _unstack(params: table.Params) -> table.Params:
+  """Layers as a tuple, each with memory of its own: a decode reads, and copies none.
+
+  Takes the stacked leaves out of `params`, so that only one is there twice at a time.
+  """
+  stacked = params.pop("layers")
+  layers: list[table.Params] = []
+  for name in list(stacked):
+    leaf = stacked.pop(name)
+    layers = layers or [{} for _ in range(leaf.shape[0])]
+    for layer, weight in zip(layers, jnp.unstack(leaf), strict=True):
+      layer[name] = weight
+  return params | {"layers": tuple(layers)}
+
+
+def _instruction(folder: epath.Path, path: str) -> str:
+  own = folder / directory.INSTRUCTION
+  return templates.load("instruction", path or (own if own.exists() else ""))
+
+
+def _stem(policy: Policy) -> tuple[int, ...]:
+  """What prompts share, by the template alone: the same stem for any set of queries."""
+  first, second = (policy.prompt(probe).tokens for probe in _PROBES)
+  length = 0
+  while length < min(len(first), len(second)) and first[length] == second[length]:
+    length += 1
+  return first[:length]
+
+
+def _stop(folder: epath.Path, tokenizer: chat.Tokenizer) -> tuple[int, ...]:
+  """The tokenizer's end token, and those of the generation config (Llama 3 has two)."""
+  ids = {int(tokenizer.eos_token_id)}
+  path = folder / "generation_config.json"
+  if path.exists():
+    ids |= set(np.atleast_1d(files.read_json(path).get("eos_token_id") or []).tolist())
+  return tuple(sorted(ids))
