@@ -229,6 +229,18 @@ def test_flags_in_their_field_reach_the_teacher(served, stage_config, tmp_path):
   assert examples(tmp_path)[0].query == "a red fox"
 
 
+def test_a_teacher_that_is_not_there_leaves_no_folder(
+  stage_config, queries, tmp_path, monkeypatch
+):
+  stage_config.teacher.base_url = "http://127.0.0.1:1/v1"
+  with pytest.raises(errors.UserError, match="cannot be reached"):
+    build_sft.run(stage_config, tmp_path)
+  monkeypatch.delenv("TEST_TEACHER_KEY")
+  with pytest.raises(errors.UserError, match="holds no key"):
+    build_sft.run(stage_config, tmp_path)
+  assert not (tmp_path / "build_sft").exists()
+
+
 def test_a_rows_side_of_the_split_is_its_own():
   rows = [
     records.SftExample(records.row_id(i), f"q{i}", "general", "p", "c", None, "p")

@@ -40,6 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     raise errors.UserError(f"config.pairs={config.pairs!r}: must be 'one' or 'all'")
   source = config.input or epath.Path(workdir) / "sample" / "candidates.jsonl"
   texts = texts_lib.load(config)
+  queue.check(config.teacher, epath.Path(workdir) / "text_pairs")
   work = stage.begin(
     "text_pairs", queue.lasting(config), workdir, {"candidates": source}
   )

@@ -31,6 +31,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
   demonstrations = templates.demonstrations(config.demonstrations)
+  queue.check(config.teacher, epath.Path(workdir) / "build_sft")
   work = stage.begin("build_sft", queue.lasting(config), workdir, {"queries": source})
   if work.counts is not None:
     return work.counts

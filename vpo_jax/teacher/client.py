@@ -78,13 +78,14 @@ class Client:
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    journal: journal_lib.Journal,
+    journal: journal_lib.Journal | None,
     base_url: str,
   ):
     """Reads the key from the environment; nothing is sent yet.
 
     Args:
       config: the teacher's config (configs/teacher.py).
+      journal: where replies are kept; None for a client that only looks (`reach`).
       base_url: where to call; config.base_url unless that starts a server here.
 
     Raises:
@@ -142,6 +143,7 @@ class Client:
       NoAnswer: the server refuses this request, or failed every try.
       UserError: no request can succeed (key, model, quota, address, outage).
     """
+    assert self._journal is not None
     request = self.request(messages, sample)
     # Two rows may ask the same; the second waits for the first one's reply.
     while flying := self._flying.get(request.key):

@@ -65,6 +65,27 @@ def _model(config: ml_collections.ConfigDict) -> str:
   return offline.MODEL if config.base_url == offline.BASE_URL else config.model
 
 
+def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
+  """Looks for the key and the server, before a stage writes its first file.
+
+  A stage that has begun is not checked: one that has finished needs no teacher.
+
+  Raises:
+    UserError: there is no key, nobody answers, or the key is refused.
+  """
+  if config.base_url == offline.BASE_URL or epath.Path(folder).exists():
+    return
+
+  async def reach() -> None:
+    client = client_lib.Client(config, None, config.base_url)
+    try:
+      await client.reach()
+    finally:
+      await client.close()
+
+  asyncio.run(reach())
+
+
 def answer(
   title: str,
   items: Sequence[Item],

@@ -15,7 +15,7 @@ def _bank(pattern: str, *sentences: str) -> tuple[re.Pattern[str], tuple[str, ..
 # Where a short query names no place.
 PLACES = (
   _bank(
-    "space|planets?|galaxy|astronauts?|alien|aliens|spaceship|stars|ufo",
+    "outer space|planets?|galaxy|astronauts?|alien|aliens|spaceship|stars|ufo",
     "against a deep field of stars",
     "high above a pale blue planet",
     "near the rim of a silent moon",
@@ -100,7 +100,8 @@ PLACES = (
 # The light, by hour, weather and look.
 LIGHTS = (
   _bank(
-    "night|midnight|moon|moonlight|moonlit|dark|stars|starry|neon",
+    "night|midnight|moon|moonlight|moonlit|stars|starry|neon"
+    "|dark(?= (?:sky|room|alley|forest|street|mood|scene))",
     "Cool moonlight outlines the shapes, and a few warm lamps glow in the distance.",
     "The night is clear, and soft pools of light separate the subject from the dark.",
     "Deep blue shadows surround the scene, broken by small points of warm light.",
@@ -131,7 +132,7 @@ LIGHTS = (
     "The winter sun hangs low, and every crystal of frost sparkles.",
   ),
   _bank(
-    "space|planets?|galaxy|astronauts?|space ?ships?|starships?|ufo|universe|cosmos",
+    "outer space|planets?|galaxy|astronauts?|space ?ships?|starships?|ufo|cosmos",
     "A distant sun lights one side sharply and leaves the other in deep shadow.",
     "Faint blue and violet light from a far nebula fills the background.",
     "Points of starlight glitter all around, steady and sharp.",
@@ -142,7 +143,7 @@ LIGHTS = (
     "Blue light fades with depth, and tiny bubbles rise and glint.",
   ),
   _bank(
-    "room|kitchen|office|inside|indoors?|house|restaurant|library|bar|cafe|studio|table",
+    "room|kitchen|office|inside|interior|indoors?|house|restaurant|library|bar|cafe|studio|table",
     "Soft light from a tall window falls across the room and leaves gentle shadows.",
     "Warm lamps fill the space with an even glow and bring out the textures.",
     "The light is calm and warm, with a brighter patch where the subject is.",
@@ -182,7 +183,7 @@ DETAILS = (
     "The movement is light and joyful, with clear turns and short, still poses.",
   ),
   _bank(
-    "space|planets?|galaxy|astronauts?|space ?ships?|starships?|alien ship|ufo|rocket",
+    "outer space|planets?|galaxy|astronauts?|(?:space|star|alien) ?ships?|ufo|rocket",
     "Everything turns slowly and without weight, and small particles drift past.",
     "Fine metal panels and tiny lights give a sense of great size.",
   ),

@@ -56,7 +56,7 @@ NOT_NOW = _words(
 # nouns at its end.
 LOOKS = re.compile(
   r"(?:(?:very|ultra|hyper|super|extremely|highly|photo|extreme)[- ]?)?(?:realistic"
-  r"|surreal|realism|detailed|cinematic|photorealistic|hyperrealistic|hyper-?realism|sci-?fi|retro"
+  r"|surreal|detailed|cinematic|photorealistic|hyperrealistic|sci-?fi|retro"
   r"|vintage|epic|dramatic|anime|cyberpunk|futuristic|colou?rful|vibrant|surrealistic"
   r"|minimalist|moody|noir|gothic|dreamy|vivid|sharp|photographic|atmospheric|3d)",
   re.IGNORECASE,
@@ -64,7 +64,7 @@ LOOKS = re.compile(
 LOOK_NOUNS = re.compile(
   r"(?:[\w'’-]+\s+){0,3}(?:details?|lighting|lights?|rendering|render|photography|style"
   r"|effects?|colou?rs?|textures?|aesthetics?|raytracing|depth of field|contrast|tones?"
-  r"|palette|grain|atmosphere|composition|shadows?|bokeh|focus|film|design|art)",
+  r"|palette|grain|atmosphere|composition|shadows?|bokeh|focus|film|design|art|realism)",
   re.IGNORECASE,
 )
 
@@ -88,10 +88,11 @@ SOUND = re.compile(
   re.IGNORECASE,
 )
 QUALITY = re.compile(
-  r",?\s*\b(?:(?:in|ultra|super|full)[ -])?(?:4|8|16)\s?k\b(?:\s*(?:ultra\s*)?"
-  r"(?:hd|uhd|res|resolution|quality|video))?|,?\s*\b(?:(?:in|very|super)\s+)?"
-  r"(?:ultra[ -]|high[ -])?(?:high|hd|full)[ -](?:resolution|quality|definition|hd)\b|"
-  r",?\s*\b(?:uhd|hdr|fhd|hd|1080p|720p|2160p|hq)\b",
+  r",?\s*\b(?:(?:in|ultra|super|full|real)[ -])?(?:4|8|16)\s?k\b"
+  r"(?:\s*(?:ultra\s*)?(?:u?hd|resolution|res|quality|video)\b)?"
+  r"|,?\s*\b(?:(?:in|very|super)\s+)?(?:ultra[ -]|high[ -])?(?:high|hd|full)[ -]"
+  r"(?:resolution|quality|definition|hd)\b"
+  r"|,?\s*\b(?:uhd|hdr|fhd|hd|1080p|720p|2160p|hq)\b",
   re.IGNORECASE,
 )
 
@@ -235,7 +236,7 @@ _SEVERE = (
   r"chainsaw",
   r"slasher",
   r"without anesthesia",
-  r"(?:women|men|blacks|jews|muslims|immigrants) are",
+  r"(?:women|men|blacks|jews|muslims|immigrants) are (?:too?|all|so) \w+",
   r"(?:as|like) (?:rats|vermin|cockroaches|animals)",
   r"swastikas?",
   r"saluting",

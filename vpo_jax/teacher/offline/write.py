@@ -11,7 +11,7 @@ from vpo_jax.teacher.offline import banks, query, words
 _PLACED = re.compile(
   r"\b(?:in|on|at|under|underneath|over|above|below|atop|inside|outside|through|across|near"
   r"|beside|behind|between|among|along|around|into|onto|from|against|where|within|beneath"
-  r"|background|landscape|city|forest|beach|ocean|desert|mountains?|room|street|sky|space)\b",
+  r"|background|landscape|city|forest|beach|ocean|desert|mountains?|room|street|sky|space|interior|indoors)\b",
   re.IGNORECASE,
 )
 _CAMERA = re.compile(
