@@ -10,6 +10,8 @@ rules.
 
 import ml_collections
 
+from configs import teacher
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the config of the stage `curate`."""
@@ -26,7 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.rules = rules = ml_collections.ConfigDict()
   rules.min_words = 1  # the release holds queries of one word
   rules.max_words = 160  # longest of 6,000 in the release: 157
-  rules.max_tokens = 512  # ours; only with a tokenizer
+  rules.max_tokens = 512  # ours; needs the tokenizer
+  rules.tokenizer = ""  # a tokenizer.json, or a model's directory; "": do not count
   rules.max_special = 0.2  # share of unusual characters; ours
   rules.drop_urls = True
   rules.keywords = ("/image:", "lorem ipsum")  # an upload without its image; filler
@@ -45,6 +48,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.safety = safety = ml_collections.ConfigDict()
   # A row is safety-related from this score of Detoxify's on, in any of six columns.
   safety.min_score = 0.5  # ours; Detoxify's scores are probabilities
+  # True: an LLM looks at the candidates again, as in the paper; it costs about 4,000
+  # calls at the paper's sizes. False: the source's labels stand.
+  safety.judge = False
+  safety.margin = 2.0  # candidates asked about for each one wanted; ours
+  safety.template = ""  # your own text in place of vpo_jax/templates/safety.txt
+  config.teacher = teacher.get_config()  # used only by the judge
+
+  config.card = True  # README.md with counts, examples and histograms
 
   config.sizes = sizes = ml_collections.ConfigDict()
   sizes.sft_general = 9_000  # paper, section 3.2 and appendix 9: 10k, 1k of it unsafe

@@ -3,13 +3,16 @@
     python launch/curate.py --config=configs/curate.py \
       --config.input=queries.json --workdir=runs/mine
 
-Writes sft.jsonl, dpo.jsonl, test.jsonl, set_aside.jsonl and rows.parquet to
-<workdir>/curate.
+Writes sft.jsonl, dpo.jsonl, test.jsonl, set_aside.jsonl, rows.parquet and the data card
+README.md to <workdir>/curate. With --config.safety.judge=True a model looks at the
+safety-related candidates (safety.jsonl).
 """
 
+import functools
 import pathlib
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 from vpo_jax import app
@@ -23,7 +26,18 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main() -> None:
-  curate.run(_CONFIG.value, _WORKDIR.value)
+  config, workdir = _CONFIG.value, epath.Path(_WORKDIR.value)
+  judge = None
+  if config.safety.judge:
+    from vpo_jax.teacher import safety  # The client is imported only where it is used.
+
+    judge = functools.partial(
+      safety.judge,
+      config=config.teacher,
+      template=config.safety.template,
+      folder=workdir / "curate",
+    )
+  curate.run(config, workdir, judge)
 
 
 if __name__ == "__main__":

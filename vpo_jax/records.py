@@ -32,6 +32,22 @@ class Query:
 
 
 @dataclasses.dataclass(frozen=True)
+class SafetyLabel:
+  """What an LLM said about a query that may be unsafe (paper, section 3.2).
+
+  Attributes:
+    categories: those of the paper's figure 7 that it named; empty when harmless.
+    reason: its reason, in a sentence.
+  """
+
+  id: str
+  text: str
+  unsafe: bool
+  categories: tuple[str, ...]
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class SftExample:
   """A query with the prompt the teacher wrote for it (paper, section 3.2).
 
@@ -97,6 +113,33 @@ class Judged:
   critique: str
   passed: bool
   refined: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """One video of a candidate, with what the scorer answered.
+
+  Attributes:
+    index: k, the candidate's.
+    seed: which of the candidate's videos.
+    reward: R, the sum of the weights of the questions answered yes.
+    signed: S, the mean over questions of weight x (+1 | -1).
+    groups: R's part from each group of questions.
+    yes: the raw answers, in the order of the questions.
+    scalars: named rewards or measurements, where the scorer gives any.
+  """
+
+  query_id: str
+  query: str
+  index: int
+  prompt: str
+  video_id: str
+  seed: int
+  reward: float
+  signed: float
+  groups: dict[str, float]
+  yes: tuple[bool, ...]
+  scalars: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ def _nltk(texts):
   ]
 
 
+@hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS)
 def test_self_bleu_is_nltks(texts):
   np.testing.assert_allclose(
@@ -34,6 +35,7 @@ def test_self_bleu_is_nltks(texts):
   )
 
 
+@hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS, strategies.sampled_from([0.2, 0.5, 0.8]))
 def test_no_text_that_stays_is_above_the_bound(texts, bound):
   texts = _series(texts)
@@ -66,3 +68,20 @@ def test_chunks_do_not_change_the_figure(monkeypatch):
   whole = bleu.self_bleu(texts, 50)
   monkeypatch.setattr(bleu, "_CHUNK", 7)
   np.testing.assert_array_equal(bleu.self_bleu(texts, 50), whole)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(_SETS)
+def test_a_few_rows_against_all_others_are_exact_too(texts):
+  rows = np.arange(0, len(texts), 2)
+  whole = bleu.self_bleu(_series(texts), _ALL)
+  np.testing.assert_allclose(bleu.exactly(_series(texts), rows), whole[rows])
+
+
+def test_a_sample_of_references_errs_low_and_less_the_more_there_are():
+  generator = np.random.default_rng(0)
+  words = generator.zipf(1.5, size=(2000, 12)).clip(max=300).astype(str)
+  texts = _series(words.tolist())
+  exact = bleu.self_bleu(texts, _ALL).mean()
+  errors = [exact - bleu.self_bleu(texts, sample).mean() for sample in (50, 500, 1500)]
+  assert errors[0] > errors[1] > errors[2] > 0

@@ -64,16 +64,16 @@ def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_does(
 ):
   monkeypatch.setattr(curate, "_BATCH", 50)
   curate.run(config, tmp_path / "unbroken")
-  real = table.measure
+  real = table.Measure.__call__
   calls = []
 
-  def dies(batch, config):
+  def dies(self, batch):
     calls.append(len(batch))
     if len(calls) == 4:
       raise KeyboardInterrupt
-    return real(batch, config)
+    return real(self, batch)
 
-  monkeypatch.setattr(table, "measure", dies)
+  monkeypatch.setattr(table.Measure, "__call__", dies)
   with pytest.raises(KeyboardInterrupt):
     curate.run(config, tmp_path / "killed")
   curate.run(config, tmp_path / "killed")

@@ -7,7 +7,7 @@ from vpo_jax.curate import rules, sources, table
 def _reasons(texts, **changes):
   config = curate_config.get_config()
   config.rules.update(changes)
-  frame = table.measure([sources.Raw(text) for text in texts], config)
+  frame = table.Measure(config)([sources.Raw(text) for text in texts])
   return frame["reason"].to_list()
 
 
@@ -51,7 +51,7 @@ def test_a_language_that_is_not_sure_passes():
 def test_flags_are_kept_dropped_or_moved(choice, text, moved):
   config = curate_config.get_config()
   config.flags = choice
-  row = table.measure([sources.Raw("a cat -ar 1:1")], config).row(0, named=True)
+  row = table.Measure(config)([sources.Raw("a cat -ar 1:1")]).row(0, named=True)
   assert (row["text"], row["flags"], row["key"]) == (text, moved, "a cat")
 
 
@@ -62,7 +62,7 @@ def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
     sources.Raw("half a row", problem="line 3 has 2 fields"),
     sources.Raw("&nbsp; \x00"),
   ]
-  frame = table.measure(raws, config)
+  frame = table.Measure(config)(raws)
   assert frame["aside"].to_list() == [True] * 3
   assert frame["reason"].to_list() == [
     "1000000 characters long",
@@ -76,4 +76,4 @@ def test_detoxify_scores_make_a_row_safety_related():
   config = curate_config.get_config()
   scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6]
   raws = [sources.Raw("a fight", scores=each) for each in scores]
-  assert table.measure(raws, config)["category"].to_list() == ["safety", "general"]
+  assert table.Measure(config)(raws)["category"].to_list() == ["safety", "general"]

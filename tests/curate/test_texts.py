@@ -21,6 +21,7 @@ def test_damage_is_repaired_and_nothing_else_changes(damaged, whole):
   assert repair.repair(damaged) == whole
 
 
+@hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(strategies.text(max_size=60))
 def test_repair_is_done_when_it_is_done_once(text):
   once = repair.repair(text)

@@ -46,21 +46,37 @@ class References:
   lengths: collections.Counter[int]
 
 
-def references(texts: pl.Series, rows: Rows) -> References:
-  """Makes references of some rows of `texts` (the whole set)."""
+def references(
+  texts: pl.Series, rows: Rows, only: Iterable[pl.DataFrame] | None = None
+) -> References:
+  """Makes references of some rows of `texts` (the whole set).
+
+  Args:
+    only: for each order, the n-grams (column `gram`) whose limits are wanted; all when
+      it is None.
+  """
   rows = np.sort(rows)
-  chosen = texts.gather(rows)
+  wanted = list(only) if only is not None else [None] * ORDER
+  lengths: collections.Counter[int] = collections.Counter()
+  tops: list[list[pl.DataFrame]] = [[] for _ in range(ORDER)]
+  for part in _chunks(rows):
+    chosen = texts.gather(part)
+    lengths.update(chosen.list.len().to_list())
+    for top, few, grams in zip(tops, wanted, _grams(chosen, part), strict=True):
+      if few is not None:
+        grams = grams.join(few, on="gram", how="semi")
+      top.append(_two(grams))
   limits = [
-    grams.sort("count", descending=True)
+    _two(pl.concat(top))
     .group_by("gram", maintain_order=True)
     .agg(
       most=pl.col("count").first(),
       holder=pl.col("row").first(),
       next=pl.col("count").get(1, null_on_oob=True).fill_null(0),
     )
-    for grams in _grams(chosen, rows)
+    for top in tops
   ]
-  return References(rows, limits, collections.Counter(chosen.list.len().to_list()))
+  return References(rows, limits, lengths)
 
 
 def bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, " N"]:
@@ -68,21 +84,29 @@ def bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, " 
 
   A row without a word, or without any reference, has 0.
   """
-  parts = [
-    _bleu(texts.gather(part), part, refs)
-    for part in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
-  ]
+  parts = [_bleu(texts.gather(part), part, refs) for part in _chunks(rows)]
   return np.concatenate(parts)
 
 
 def self_bleu(texts: pl.Series, sample: int) -> Float[np.ndarray, " N"]:
   """Self-BLEU of each of `texts`, against the first `sample` of them.
 
-  With `sample` at least the number of texts it is Texygen's figure exactly; the order
-  of the texts should say nothing about them otherwise.
+  With `sample` at least the number of texts it is Texygen's figure exactly. With fewer
+  it is a lower figure (fewer references can match), comparable between sets of any
+  size; the order of the texts should then say nothing about them.
   """
   rows = np.arange(len(texts))
   return bleu(texts, rows, references(texts, rows[:sample]))
+
+
+def exactly(texts: pl.Series, rows: Rows) -> Float[np.ndarray, " N"]:
+  """Self-BLEU of some rows, against all other texts however many they are.
+
+  What the sampled form of `self_bleu` misses is measured with this on a few rows: only
+  their n-grams are counted in the others.
+  """
+  few = [grams.select("gram").unique() for grams in _grams(texts.gather(rows), rows)]
+  return bleu(texts, rows, references(texts, np.arange(len(texts)), few))
 
 
 def similar(texts: pl.Series, sample: int, max_bleu: float) -> Bool[np.ndarray, " N"]:
@@ -146,6 +170,17 @@ def _brevity(
     return 0.0
   closest = min(there, key=lambda n: (abs(n - length), n))
   return 1.0 if length > closest else math.exp(1 - closest / length)
+
+
+def _chunks(rows: Rows) -> list[Rows]:
+  return np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+
+
+def _two(grams: pl.DataFrame) -> pl.DataFrame:
+  """For each n-gram the two rows that have it most."""
+  return (
+    grams.sort("count", descending=True).group_by("gram", maintain_order=True).head(2)
+  )
 
 
 def _grams(texts: pl.Series, rows: Rows) -> Iterable[pl.DataFrame]:

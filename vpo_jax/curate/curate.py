@@ -1,41 +1,45 @@
 """The stage `curate`: users' queries in, two clean halves and a test set out.
 
-    read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ split
+    read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety ─ split
 
 Rows are measured in batches, each published before the next, so that a killed run goes
-on with the batch it was at; then rows are compared with each other, in the order of
-their places.
+on with the batch it was at; what compares rows with each other then needs only their
+keys and places in memory.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import ml_collections
-import numpy as np
 import polars as pl
 from etils import epath
 
 from vpo_jax import console, errors, files, records, stage
-from vpo_jax.curate import bleu, halves, near, rules, sources, table
+from vpo_jax.curate import card, compare, halves, rules, safety, sources, table
 
 _BATCH = 50_000
 
 
 def run(
-  config: ml_collections.ConfigDict, workdir: epath.PathLike
+  config: ml_collections.ConfigDict,
+  workdir: epath.PathLike,
+  judge: safety.Judge | None = None,
 ) -> dict[str, int | float]:
   """Curates a file of queries (paper, section 3.2).
 
   Writes `sft.jsonl`, `dpo.jsonl` and `test.jsonl` (`records.Query`), `set_aside.jsonl`
-  (`records.SetAside`) and `rows.parquet` (every row with what became of it).
+  (`records.SetAside`), `safety.jsonl` (`records.SafetyLabel`, with a judge),
+  `rows.parquet` (every row, and what became of it) and the data card `README.md`.
 
   Args:
     config: see `configs/curate.py`.
     workdir: the stage writes to its folder `curate`.
+    judge: asks an LLM about safety-related candidates; None leaves them as the source
+      labels them.
 
   Returns:
-    How many rows were read, set aside, dropped by each rule, kept, and taken for each
-    split; self-BLEU before and after the diversity filter.
+    How many rows were read, set aside, dropped for each reason, kept, and taken for
+    each split; self-BLEU before and after the diversity filter.
 
   Raises:
     UserError: a config value makes no sense, the file cannot be read, or a split would
@@ -43,94 +47,119 @@ def run(
   """
   _check(config)
   path = epath.Path(config.input or sources.SHIPPED)
-  opened = stage.begin("curate", config, workdir, {"input": path})
+  opened = stage.begin("curate", _lasting(config, judge), workdir, {"input": path})
   if opened.counts is not None:
     return opened.counts
-  frame = pl.concat(_measured(path, config, opened.folder / "parts"))
-  if frame.is_empty():
-    raise errors.UserError(f"{path}: there is no query in it")
-  frame, counts = _compare(frame, config)
-  splits = halves.split(frame.filter(pl.col("reason").is_null()), config.sizes)
+  rows = _measured(path, config, opened.folder / "parts")
+  kept = compare.thin(rows, config)
+  if judge is not None:
+    kept = _judged(kept, rows, config, judge, opened.folder)
+  splits = halves.split(kept.live, config.sizes)
+  rows = _publish(rows, kept, opened.folder)
   for name, part in splits.items():
-    records.write(opened.folder / f"{name}.jsonl", table.queries(part))
-    counts[name] = len(part)
-    counts[f"{name}_safety"] = part.filter(category="safety").height
+    queries = table.queries(_with(rows, part).sort("place"))
+    records.write(opened.folder / f"{name}.jsonl", queries)
     _tell_shortfall(name, part, config.sizes)
-  records.write(opened.folder / "set_aside.jsonl", table.set_aside(frame))
-  with files.publish(opened.folder / "rows.parquet", "wb") as file:
-    frame.write_parquet(file)
+  aside = rows.filter("aside").collect(engine="streaming")
+  records.write(opened.folder / "set_aside.jsonl", table.set_aside(aside))
+  counts = _counts(rows, kept, splits)
+  if config.card:
+    card.write(opened.folder, path.name, counts, rows, kept)
   (opened.folder / "parts").rmtree()
   return opened.finish(counts)
 
 
+def _lasting(
+  config: ml_collections.ConfigDict, judge: safety.Judge | None
+) -> ml_collections.ConfigDict:
+  """The config without what may change between runs that go on with each other."""
+  kept = config.copy_and_resolve_references()
+  with kept.unlocked():
+    del kept.teacher
+    kept.judge_model = config.teacher.model if judge is not None else ""
+  return kept
+
+
 def _measured(
   path: epath.Path, config: ml_collections.ConfigDict, folder: epath.Path
-) -> Iterator[pl.DataFrame]:
-  """Batches of measured rows; those that an earlier run published are read back."""
+) -> pl.LazyFrame:
+  """Rows in measured batches; those that an earlier run published stay as they are."""
   files.sweep(folder)
+  measure = table.Measure(config)
   raws = sources.read(path)
-  for number in itertools.count():
-    batch = list(itertools.islice(raws, _BATCH))
-    if not batch and number:
-      return
-    part = folder / f"{number:05d}.parquet"
+  parts: list[str] = []
+  while batch := list(itertools.islice(raws, _BATCH)):
+    part = folder / f"{len(parts):05d}.parquet"
     if not part.exists():
       with files.publish(part, "wb") as file:
-        table.measure(batch, config).write_parquet(file)
-    yield pl.read_parquet(part.read_bytes())
+        measure(batch).write_parquet(file)
+    parts.append(str(part))
+  if not parts:
+    raise errors.UserError(f"{path}: there is no query in it")
+  return pl.scan_parquet(parts).with_row_index("row")
 
 
-def _compare(
-  frame: pl.DataFrame, config: ml_collections.ConfigDict
-) -> tuple[pl.DataFrame, dict[str, int | float]]:
-  """Drops rows that are too like others; returns all rows, and the counts."""
-  frame = frame.with_row_index("row")
-  live = frame.filter(pl.col("reason").is_null()).sort("place", "row")
-  gone = {}
+def _judged(
+  kept: compare.Kept,
+  rows: pl.LazyFrame,
+  config: ml_collections.ConfigDict,
+  judge: safety.Judge,
+  folder: epath.Path,
+) -> compare.Kept:
+  asked = safety.candidates(kept.live, config.sizes, config.safety.margin)
+  texts = _with(rows, asked).sort("place")
+  labels = judge(list(table.queries(texts)))
+  records.write(folder / "safety.jsonl", labels)
+  return safety.decide(kept, texts.select("row", "id"), labels)
 
-  def drop(mask: np.ndarray, reason: str) -> None:
-    nonlocal live
-    gone[reason] = live["row"].filter(pl.Series(mask))
-    live = live.filter(pl.Series(~mask))
 
-  drop((~live["key"].is_first_distinct()).to_numpy(), "duplicate")
-  drop(near.duplicates(live["key"], config.near), "near_duplicate")
-  words = live.select(table.words(pl.col("key"))).to_series()
-  before = bleu.self_bleu(words, config.diversity.references)
-  drop(
-    bleu.similar(words, config.diversity.references, config.diversity.max_bleu),
-    "similar",
+def _with(rows: pl.LazyFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+  """The whole rows of some row numbers."""
+  return rows.join(chosen.lazy().select("row"), on="row", how="semi").collect(
+    engine="streaming"
   )
-  words = live.select(table.words(pl.col("key"))).to_series()
-  after = bleu.self_bleu(words, config.diversity.references)
-  reasons = pl.DataFrame(
-    {"row": pl.concat(gone.values()), "late": _named(gone)},
-    schema={"row": pl.UInt32, "late": pl.String},
+
+
+def _publish(
+  rows: pl.LazyFrame, kept: compare.Kept, folder: epath.Path
+) -> pl.LazyFrame:
+  """Writes what became of every row to `rows.parquet`, and reads it from there."""
+  category = kept.live.lazy().select("row", judged="category")
+  done = (
+    rows.join(kept.gone.lazy(), on="row", how="left", maintain_order="left")
+    .join(category, on="row", how="left", maintain_order="left")
+    .with_columns(
+      reason=pl.coalesce("reason", "late"), category=pl.coalesce("judged", "category")
+    )
+    .drop("late", "judged")
   )
-  frame = (
-    frame.join(reasons, on="row", how="left", maintain_order="left")
-    .with_columns(reason=pl.coalesce("reason", "late"))
-    .drop("row", "late")
-  )
-  dropped = frame.filter(~pl.col("aside"))["reason"].value_counts()
-  by_rule = dict(dropped.drop_nulls().iter_rows())
-  names = [rule.__name__ for rule in rules.RULES] + list(gone)
+  path = folder / "rows.parquet"
+  with files.publish(path, "wb") as file:
+    done.sink_parquet(file)
+  return pl.scan_parquet(str(path))
+
+
+def _counts(
+  rows: pl.LazyFrame, kept: compare.Kept, splits: Mapping[str, pl.DataFrame]
+) -> dict[str, int | float]:
+  reasons = rows.group_by("reason", "aside").len().collect(engine="streaming")
+  dropped = dict(reasons.filter(~pl.col("aside")).select("reason", "len").iter_rows())
+  names = (*(rule.__name__ for rule in rules.RULES), *compare.REASONS)
   counts: dict[str, int | float] = {
-    "read": len(frame),
-    "set_aside": int(frame["aside"].sum()),
-    **{f"dropped_{name}": by_rule.get(name, 0) for name in names},
-    "kept": len(live),
-    "kept_safety": live.filter(category="safety").height,
-    "self_bleu_before": round(float(before.mean()), 4) if before.size else 0.0,
-    "self_bleu_after": round(float(after.mean()), 4) if after.size else 0.0,
+    "read": int(reasons["len"].sum()),
+    "set_aside": int(reasons.filter("aside")["len"].sum()),
+    **{f"dropped_{name}": dropped.get(name, 0) for name in names},
+    f"dropped_{safety.NOT_JUDGED}": dropped.get(safety.NOT_JUDGED, 0),
+    "kept": len(kept.live),
+    "kept_safety": kept.live.filter(category="safety").height,
   }
-  return frame, counts
-
-
-def _named(gone: dict[str, pl.Series]) -> pl.Series:
-  return pl.concat(
-    pl.repeat(name, len(rows), eager=True) for name, rows in gone.items()
-  )
+  for name, diversity in (("before", kept.before), ("after", kept.after)):
+    counts[f"self_bleu_{name}"] = round(diversity.mean, 4)
+    counts[f"self_bleu_{name}_error"] = round(diversity.error, 4)
+  for name, part in splits.items():
+    counts[name] = len(part)
+    counts[f"{name}_safety"] = part.filter(category="safety").height
+  return counts
 
 
 def _tell_shortfall(
@@ -162,3 +191,11 @@ def _check(config: ml_collections.ConfigDict) -> None:
   for key, value in config.sizes.items():
     if value < 0:
       raise errors.UserError(f"sizes.{key}={value}: it is a number of queries")
+  for key, value in {
+    "rules.max_run": config.rules.max_run,
+    "near.permutations": config.near.permutations,
+    "diversity.references": config.diversity.references,
+    "safety.margin": config.safety.margin,
+  }.items():
+    if value < 1:
+      raise errors.UserError(f"{key}={value}: it is at least 1")

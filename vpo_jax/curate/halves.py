@@ -6,7 +6,6 @@ it can only be crowded out of its own.
 """
 
 import ml_collections
-import numpy as np
 import polars as pl
 
 from vpo_jax import errors
@@ -21,7 +20,7 @@ def split(
   """Takes the splits from curated rows.
 
   Args:
-    frame: rows with `place` and `category`.
+    frame: rows with `place` and `category`, ordered by place.
     sizes: how many rows `sft_general`, `sft_safety`, … `test_safety` want; a category's
       range of places is shared out in these proportions.
 
@@ -32,17 +31,9 @@ def split(
   Raises:
     UserError: a split that wants rows would be empty.
   """
-  frame = frame.sort("place")
-  shares = {category: _shares(category, sizes) for category in CATEGORIES}
   splits = {}
-  for number, name in enumerate(SPLITS):
-    parts = []
-    for category in CATEGORIES:
-      low, high = shares[category][number : number + 2]
-      inside = (pl.col("category") == category) & pl.col("place").is_between(
-        pl.lit(low, pl.UInt64), pl.lit(high, pl.UInt64), closed="left"
-      )
-      parts.append(frame.filter(inside).head(sizes[f"{name}_{category}"]))
+  for name in SPLITS:
+    parts = [take(frame, name, category, sizes) for category in CATEGORIES]
     splits[name] = pl.concat(parts).sort("place")
     wanted = sum(sizes[f"{name}_{category}"] for category in CATEGORIES)
     if wanted and splits[name].is_empty():
@@ -54,8 +45,21 @@ def split(
   return splits
 
 
-def _shares(category: str, sizes: ml_collections.ConfigDict) -> list[int]:
-  """Where each split's range of places begins; the last ends with the last place."""
-  wanted = [sizes[f"{name}_{category}"] for name in SPLITS]
-  ends = np.cumsum([0, *wanted]) / max(sum(wanted), 1)
-  return [min(int(end * 2**64), 2**64 - 1) for end in ends]
+def take(
+  frame: pl.DataFrame,
+  name: str,
+  category: str,
+  sizes: ml_collections.ConfigDict,
+  margin: float = 1.0,
+) -> pl.DataFrame:
+  """The first rows of one split's share of a category, `margin` times its size."""
+  wanted = [sizes[f"{one}_{category}"] for one in SPLITS]
+  number = SPLITS.index(name)
+  if not wanted[number]:
+    return frame.clear()
+  # In whole numbers: places use all 64 bits.
+  low = 2**64 * sum(wanted[:number]) // sum(wanted)
+  high = 2**64 * sum(wanted[: number + 1]) // sum(wanted) - 1
+  places = pl.lit(low, pl.UInt64), pl.lit(high, pl.UInt64)
+  inside = (pl.col("category") == category) & pl.col("place").is_between(*places)
+  return frame.filter(inside).head(int(wanted[number] * margin))

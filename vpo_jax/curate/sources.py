@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -55,25 +56,23 @@ def read(path: epath.PathLike) -> Iterator[Raw]:
   `.json`: a list of strings, of objects with "text", "prompt" or "query" (and perhaps
   "category"), or of the release's rows ({"messages": …}). `.jsonl`: one of those a
   line. `.csv`: VidProM, or any CSV with a column of those names. `.txt`: one query a
-  line, empty lines skipped.
+  line, empty lines skipped. A folder: what `arrays.VidProM` made of any of these.
 
   Raises:
     UserError: the file is not there, has another ending, is not UTF-8 text or JSON (the
       line is named), or has no column of queries.
   """
   path = epath.Path(path)
-  forms = {
-    ".json": _json,
-    ".jsonl": _jsonl,
-    ".csv": _csv,
-    ".txt": _text,
-  }
+  if path.is_dir():
+    yield from _arrays(path)
+    return
+  forms = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".txt": _text}
   form = forms.get(path.suffix.lower())
   if form is None:
     raise errors.UserError(
       f"{path}: queries are read from {', '.join(forms)} files, not {path.suffix!r}"
     )
-  if not path.exists() or path.is_dir():
+  if not path.exists():
     raise errors.UserError(f"{path}: no such file of queries")
   with path.open("rb") as file:
     # An unreadable byte becomes a lone surrogate here and is looked at row by row.
@@ -82,6 +81,24 @@ def read(path: epath.PathLike) -> Iterator[Raw]:
     )
     for raw in form(path, lines):
       yield _whole(raw)
+
+
+def _arrays(folder: epath.Path) -> Iterator[Raw]:
+  if not (folder / "dataset_info.json").exists():
+    raise errors.UserError(f"{folder}: a folder, but not one that TFDS made")
+  import tensorflow_datasets as tfds  # An extra, and a second to import.
+
+  builder: Any = tfds.builder_from_directory(str(folder))
+  for row in builder.as_data_source(split="train"):
+    if row.keys() != {"text", "category", "problem", "scores"}:
+      raise errors.UserError(f"{folder}: holds {', '.join(row)}, not queries")
+    scores = tuple(row["scores"].tolist())
+    yield Raw(
+      row["text"].decode(),
+      row["category"].decode() or None,
+      () if math.isnan(scores[0]) else scores,
+      row["problem"].decode(),
+    )
 
 
 def _utf8(path: epath.Path, file: Any) -> Any:

@@ -1,15 +1,18 @@
 """From raw rows to a table: repaired texts, their measures, and the rules' verdicts.
 
-`measure` is a pure function of a batch of rows, so that batches may be made anywhere
-and in any order; what compares rows with each other is in `near` and `bleu`.
+`Measure` maps a batch of rows to a batch of a table and knows nothing of other rows, so
+batches may be measured anywhere and in any order; what compares rows with each other is
+in `compare`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ml_collections
 import polars as pl
+from etils import epath
 
-from vpo_jax import records
+from vpo_jax import errors, records
 from vpo_jax.curate import flags, language, repair, rules, sources
 
 SCHEMA = pl.Schema(
@@ -38,48 +41,56 @@ WORD = (
 FLAGS = ("keep", "drop", "move")
 
 
-def measure(
-  raws: Sequence[sources.Raw], config: ml_collections.ConfigDict
-) -> pl.DataFrame:
-  """Repairs and measures raw rows; applies the rules.
+class Measure:
+  """Repairs and measures batches of raw rows, and applies the rules."""
 
-  Args:
-    raws: rows as a source gave them.
-    config: the stage's config; `flags`, `rules`, `safety`, `max_characters`, `seed`.
+  def __init__(self, config: ml_collections.ConfigDict) -> None:
+    """Reads what it needs of the stage's config.
 
-  Returns:
-    One row per raw row, in its order, in the columns of `SCHEMA`.
-  """
-  frame = pl.DataFrame([_row(raw, config) for raw in raws], schema=SCHEMA)
-  frame = frame.with_columns(key=_key(pl.col("bare")))
-  found = words(pl.col("key"))
-  frame = frame.with_columns(words=found.list.len(), distinct=found.list.n_unique())
-  return frame.with_columns(
-    reason=pl.coalesce("reason", rules.first(config.rules))
-  ).cast(SCHEMA)
+    Raises:
+      UserError: the tokenizer that the config names cannot be read.
+    """
+    self._rule = rules.first(config.rules)
+    self._tokenizer = _tokenizer(config.rules.tokenizer)
+    self._flags: str = config.flags
+    self._longest: int = config.max_characters
+    self._unsafe: float = config.safety.min_score
+    self._seed: int = config.seed
 
+  def __call__(self, raws: Sequence[sources.Raw]) -> pl.DataFrame:
+    """One row of `SCHEMA` for each raw row, in its order."""
+    frame = pl.DataFrame([self._row(raw) for raw in raws], schema=SCHEMA)
+    frame = frame.with_columns(key=_key(pl.col("bare")))
+    found = words(pl.col("key"))
+    frame = frame.with_columns(words=found.list.len(), distinct=found.list.n_unique())
+    if self._tokenizer is not None:
+      texts = frame["text"].to_list()
+      encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+      frame = frame.with_columns(tokens=pl.Series([len(one.ids) for one in encoded]))
+    return frame.with_columns(reason=pl.coalesce("reason", self._rule)).cast(SCHEMA)
 
-def _row(raw: sources.Raw, config: ml_collections.ConfigDict) -> dict[str, object]:
-  if raw.problem or len(raw.text) > config.max_characters:
-    return _aside(raw.text, raw.problem or f"{len(raw.text)} characters long")
-  whole = repair.repair(raw.text)
-  if problem := repair.beyond(whole):
-    return _aside(whole, problem)
-  bare, moved = flags.part(whole)
-  text = whole if config.flags == "keep" else bare
-  identity = records.row_id(text)
-  score = max(raw.scores, default=None)
-  return {
-    "id": identity,
-    "text": text,
-    "flags": moved if config.flags == "move" else "",
-    "bare": bare,
-    "category": raw.category or _category(score, config.safety),
-    "score": score,
-    "language": language.detect(bare),
-    "place": int(records.row_id(config.seed, identity), 16),
-    "aside": False,
-  }
+  def _row(self, raw: sources.Raw) -> dict[str, object]:
+    if raw.problem or len(raw.text) > self._longest:
+      return _aside(raw.text, raw.problem or f"{len(raw.text)} characters long")
+    whole = repair.repair(raw.text)
+    if problem := repair.beyond(whole):
+      return _aside(whole, problem)
+    bare, moved = flags.part(whole)
+    text = whole if self._flags == "keep" else bare
+    identity = records.row_id(text)
+    score = max(raw.scores, default=None)
+    unsafe = score is not None and score >= self._unsafe
+    return {
+      "id": identity,
+      "text": text,
+      "flags": moved if self._flags == "move" else "",
+      "bare": bare,
+      "category": raw.category or ("safety" if unsafe else "general"),
+      "score": score,
+      "language": language.detect(bare),
+      "place": int(records.row_id(self._seed, identity), 16),
+      "aside": False,
+    }
 
 
 def _aside(text: str, reason: str) -> dict[str, object]:
@@ -92,8 +103,19 @@ def _aside(text: str, reason: str) -> dict[str, object]:
   }
 
 
-def _category(score: float | None, config: ml_collections.ConfigDict) -> str:
-  return "safety" if score is not None and score >= config.min_score else "general"
+def _tokenizer(path: str) -> Any:
+  if not path:
+    return None
+  import tokenizers
+
+  file = epath.Path(path)
+  file = file / "tokenizer.json" if file.is_dir() else file
+  if not file.exists():
+    raise errors.UserError(f"rules.tokenizer={path}: there is no {file.name} there")
+  try:
+    return tokenizers.Tokenizer.from_str(file.read_text())
+  except Exception as error:  # The library raises nothing narrower.
+    raise errors.UserError(f"{file}: not a tokenizer: {error}") from error
 
 
 def _key(text: pl.Expr) -> pl.Expr:
@@ -106,13 +128,13 @@ def words(key: pl.Expr) -> pl.Expr:
   return key.str.extract_all(WORD)
 
 
-def queries(frame: pl.DataFrame) -> Iterable[records.Query]:
+def queries(frame: pl.DataFrame) -> Iterator[records.Query]:
   """The rows of a table as the queries that stages exchange."""
   for row in frame.select("id", "text", "category", "flags").iter_rows():
     yield records.Query(*row)
 
 
-def set_aside(frame: pl.DataFrame) -> Iterable[records.SetAside]:
-  """The rows of a table that are no queries, with the reason."""
+def set_aside(frame: pl.DataFrame) -> Iterator[records.SetAside]:
+  """Those rows of a table that are no queries, with the reason."""
   for row in frame.filter("aside").select("id", "text", "reason").iter_rows():
     yield records.SetAside(*row)

@@ -27,6 +27,7 @@ PLACEHOLDERS = {
   "critique": ("query", "prompt"),
   "critique_paper": ("query", "prompt"),
   "refine": (),
+  "safety": ("query",),
 }
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*|)\}")

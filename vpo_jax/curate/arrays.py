@@ -1,0 +1,84 @@
+"""ArrayRecord forms of the project's rows, as TFDS builders (TensorFlow not needed).
+
+    builder = arrays.VidProM("VidProM_semantic_unique.csv", data_dir="data")
+    builder.download_and_prepare()
+    source = builder.as_data_source(split="train")  # random access
+
+`curate` takes the folder that a builder made (`builder.data_dir`) as its input.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from vpo_jax import records
+from vpo_jax.curate import sources
+
+
+class Rows(tfds.core.GeneratorBasedBuilder):
+  """Rows of one file, in their order, as ArrayRecord shards.
+
+  Attributes:
+    source: the file that the rows are read from.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, source: epath.PathLike, **kwargs: Any) -> None:
+    """Makes a builder; `kwargs` are TFDS's own, `data_dir` above all."""
+    self.source = epath.Path(source)
+    super().__init__(file_format="array_record", **kwargs)
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    del dl_manager  # Nothing is downloaded.
+    return {"train": self._generate_examples()}
+
+
+class VidProM(Rows):
+  """VidProM's queries with Detoxify's scores, or any source that `sources` reads.
+
+  A row that is no query keeps the reason in `problem`, so that `curate` sets it aside.
+  A score that a row lacks is NaN.
+  """
+
+  name = "vidprom"
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    scores = tfds.features.Tensor(shape=(len(sources.TOXICITY),), dtype=np.float32)
+    texts = ("text", "category", "problem")
+    features = {name: tfds.features.Text() for name in texts} | {"scores": scores}
+    return self.dataset_info_from_configs(
+      features=tfds.features.FeaturesDict(features), disable_shuffling=True
+    )
+
+  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    none = np.full(len(sources.TOXICITY), np.nan, np.float32)
+    for number, raw in enumerate(sources.read(self.source)):
+      yield (
+        number,
+        {
+          "text": raw.text,
+          "category": raw.category or "",
+          "problem": raw.problem,
+          "scores": np.array(raw.scores, np.float32) if raw.scores else none,
+        },
+      )
+
+
+class SftExamples(Rows):
+  """The rows of `build_sft/examples.jsonl`; a row without `refined` has ""."""
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    names = [field.name for field in dataclasses.fields(records.SftExample)]
+    return self.dataset_info_from_configs(
+      features=tfds.features.FeaturesDict({n: tfds.features.Text() for n in names}),
+      disable_shuffling=True,
+    )
+
+  def _generate_examples(self) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, row in enumerate(records.read(self.source, records.SftExample)):
+      yield number, {k: v or "" for k, v in dataclasses.asdict(row).items()}
