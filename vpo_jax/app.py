@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vpo_jax import console, errors
@@ -72,6 +72,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _guarded(main: Callable[[], Any]) -> None:
+  logging.set_verbosity(logging.WARNING)  # Orbax tells of every checkpoint
   try:
     main()
   except errors.UserError as error:

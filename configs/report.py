@@ -1,0 +1,14 @@
+"""The last table of a run, and three queries before and after."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.queries = ""  # "" is curate/test.jsonl of the workdir
+  config.shown = 3  # queries, the first of them safety-related if there is one
+  config.temperature = 0.7  # release, inference
+  config.top_p = 1.0  # release, inference
+  config.max_new_tokens = 160
+  config.seed = 0
+  return config

@@ -1,0 +1,92 @@
+"""A tiny model and a tiny task, for tests of the whole training stage."""
+
+import json
+
+import ml_collections
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from vpo_jax.data import examples as data_examples
+from vpo_jax.llama import sharding
+from vpo_jax.train import loop
+
+WORDS = "a slow quiet bright red small boat horse turns runs drifts past the river".split()
+
+
+def write_rows(path, kind, count, seed):
+  rng = np.random.default_rng(seed)
+
+  def text(low, high):
+    return " ".join(rng.choice(WORDS, rng.integers(low, high)))
+
+  rows = []
+  for _ in range(count):
+    content = f"Rewrite this query as a prompt. Query: {text(1, 5)} Prompt:"
+    if kind == "sft":
+      rows.append(data_examples.sft_row(content, text(4, 14)))
+    else:
+      rows.append(data_examples.preference_row(content, text(4, 14), text(4, 14)))
+  path.write_text(json.dumps(rows))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, smollm2):
+  """A random two-layer Llama with SmolLM2's tokenizer, as a directory."""
+  folder = tmp_path_factory.mktemp("tiny")
+  torch.manual_seed(0)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2)
+  config = transformers.LlamaConfig(
+    vocab_size=len(tokenizer),
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    tie_word_embeddings=True,
+  )
+  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  tokenizer.save_pretrained(folder)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+  """Paths by (kind, split)."""
+  folder = tmp_path_factory.mktemp("rows")
+  paths = {}
+  for kind in ("sft", "dpo"):
+    for seed, (split, count) in enumerate({"train": 20, "heldout": 8}.items()):
+      paths[kind, split] = folder / f"{kind}_{split}.json"
+      write_rows(paths[kind, split], kind, count, seed)
+  return paths
+
+
+@pytest.fixture
+def make_config(tiny_model, rows):
+  """`make_config(kind, **changes)`: a run of five steps on one device."""
+
+  def make(kind, mesh=None, **changes):
+    config = loop.get_config()
+    config.update(
+      model=str(tiny_model),
+      train=str(rows[kind, "train"]),
+      heldout=str(rows[kind, "heldout"]),
+      save_dtype="float32",
+      beta=0.1,
+      batch_size=8,
+      epochs=2,
+      precision="float32",
+      remat=False,
+      micro_tokens=256,
+      eval_every=3,
+      checkpoint_every=2,
+    )
+    config.optimizer.update(peak_lr=1e-3, warmup_ratio=0.0)
+    config.mesh = ml_collections.ConfigDict({**sharding.get_config(), **(mesh or {})})
+    config.update(**changes)
+    return config
+
+  return make

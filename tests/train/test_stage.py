@@ -1,0 +1,183 @@
+"""Training stages: meshes, micro-batches, resumption and bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import weights
+from vpo_jax.train import dpo, sft
+
+STAGES = {"sft": sft, "dpo": dpo}
+MESHES = {
+  "data 8": {"data": 8},
+  "fsdp 8": {"fsdp": 8},
+  "fsdp 4, tensor 2": {"fsdp": 4, "tensor": 2},
+  "data 2, fsdp 2, tensor 2": {"data": 2, "fsdp": 2, "tensor": 2},
+}
+
+
+def metrics(workdir, kind, name="loss"):
+  rows = (workdir / f"train_{kind}" / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(row) for row in rows]
+  return {row["step"]: row[name] for row in rows if name in row}
+
+
+def trained(workdir, kind):
+  folder = workdir / f"train_{kind}" / "model"
+  return weights.load(folder, llama_config.read(folder))
+
+
+def largest_gap(a, b):
+  return max(
+    float(np.abs(x - y).max())
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, tiny_model, rows):
+  """Runs of both stages on one device, that others are compared with."""
+  done = {}
+
+  def get(kind, make_config):
+    if kind not in done:
+      done[kind] = tmp_path_factory.mktemp(f"unbroken_{kind}")
+      STAGES[kind].run(make_config(kind), done[kind])
+    return done[kind]
+
+  return get
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
+def test_a_mesh_gives_what_one_device_gives(tmp_path, make_config, unbroken, kind, mesh):
+  one = unbroken(kind, make_config)
+  STAGES[kind].run(make_config(kind, mesh=mesh), tmp_path)
+  ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
+  assert ours.keys() == theirs.keys()
+  np.testing.assert_allclose(list(ours.values()), list(theirs.values()), atol=1e-5)
+  # Adam divides by the gradient's size: where that is next to nothing, its rounding
+  # shows. A step moves a weight by 1e-3.
+  assert largest_gap(trained(tmp_path, kind), trained(one, kind)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_micro_batches_do_not_change_the_result(tmp_path, make_config, unbroken, kind):
+  STAGES[kind].run(make_config(kind, micro_tokens=64, remat=True), tmp_path)
+  one = unbroken(kind, make_config)
+  ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
+  np.testing.assert_allclose(list(ours.values()), list(theirs.values()), atol=1e-5)
+
+
+def test_dpo_begins_at_log_2_and_learns(make_config, unbroken):
+  workdir = unbroken("dpo", make_config)
+  losses = metrics(workdir, "dpo", "eval/loss")
+  np.testing.assert_allclose(losses[0], np.log(2), atol=1e-5)
+  train = metrics(workdir, "dpo")
+  assert train[max(train)] < np.log(2)
+
+
+def test_sft_learns(make_config, unbroken):
+  losses = metrics(unbroken("sft", make_config), "sft", "eval/loss")
+  assert losses[max(losses)] < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_killed_and_run_again_it_ends_the_same(
+  tmp_path, make_config, unbroken, kind, tiny_model, rows
+):
+  """SIGKILL after the first checkpoint; the second run ends to the bit as one run."""
+  config = make_config(kind)
+  script = tmp_path / "train.py"
+  script.write_text(
+    "import json, sys, ml_collections\n"
+    f"from vpo_jax.train import {kind}\n"
+    "config = ml_collections.ConfigDict(json.loads(sys.argv[1]))\n"
+    f"{kind}.run(config, sys.argv[2])\n"
+  )
+  process = subprocess.Popen(
+    [sys.executable, script, config.to_json(), tmp_path],
+    cwd=pathlib.Path(__file__).parents[2],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  checkpoints = tmp_path / f"train_{kind}" / "checkpoints"
+  deadline = time.monotonic() + 120
+  while not (checkpoints / "2").exists() and time.monotonic() < deadline:
+    assert process.poll() is None, "ended before it could be killed"
+    time.sleep(0.01)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not (tmp_path / f"train_{kind}" / "model").exists()
+
+  STAGES[kind].run(config, tmp_path)
+  one = unbroken(kind, make_config)
+  assert metrics(tmp_path, kind) == metrics(one, kind)
+  assert largest_gap(trained(tmp_path, kind), trained(one, kind)) == 0
+
+
+def test_finished_work_is_not_done_again(make_config, unbroken):
+  workdir = unbroken("sft", make_config)
+  before = (workdir / "train_sft" / "metrics.jsonl").stat().st_mtime_ns
+  counts = sft.run(make_config("sft"), workdir)
+  assert counts["steps"] == 6
+  assert (workdir / "train_sft" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused(make_config, unbroken):
+  workdir = unbroken("sft", make_config)
+  with pytest.raises(errors.UserError, match="batch_size=8, asked for batch_size=4"):
+    sft.run(make_config("sft", batch_size=4), workdir)
+
+
+def test_each_device_holds_its_part(make_config, tiny_model):
+  from vpo_jax.llama import sharding
+
+  config = llama_config.read(tiny_model)
+  mesh = sharding.make_mesh(make_config("sft", mesh={"fsdp": 8}).mesh)
+  params = weights.load(tiny_model, config, sharding.params(config, mesh))
+  matrix = params["layers"]["gate"]
+  assert {s.data.nbytes for s in matrix.addressable_shards} == {matrix.nbytes // 8}
+
+
+@pytest.mark.parametrize(
+  ("mesh", "message"),
+  [
+    ({"data": 16}, "wants 16 devices, there are 8"),
+    ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
+    ({"data": -1, "fsdp": -1}, "only one axis"),
+    ({"tensor": 8}, "tensor=8 does not divide the model's heads"),
+  ],
+)
+def test_a_mesh_that_does_not_fit_is_one_line(tmp_path, make_config, mesh, message):
+  with pytest.raises(errors.UserError, match=message):
+    sft.run(make_config("sft", mesh=mesh), tmp_path)
+
+
+def test_bad_rows_are_set_aside(tmp_path, make_config, rows):
+  good = json.loads(rows["dpo", "train"].read_text())
+  bad = [{"messages": []}, {"chosen": 3}, {**good[0], "rejected": good[0]["chosen"]}]
+  path = tmp_path / "mixed.json"
+  path.write_text(json.dumps(bad + good))
+  counts = dpo.run(make_config("dpo", train=str(path), epochs=1), tmp_path)
+  assert counts["pairs"] == len(good)
+  aside = (tmp_path / "train_dpo" / "set_aside_mixed.jsonl").read_text().splitlines()
+  assert len(aside) == 3
+  assert "row 0" in aside[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):
+  config = make_config("sft")
+  config.optimizer.peak_lr = float("inf")
+  with pytest.raises(errors.UserError, match=r"step 2: loss nan.*rows: [0-9a-f]{16}"):
+    sft.run(config, tmp_path)
