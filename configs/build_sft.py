@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.heldout = 0.05  # ours: part of the examples that training never sees
   config.seed = 0
   config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8
+  config.second_critique = False  # ours: a refinement has to pass a critique too
   # Your own template files in place of those in vpo_jax/templates.
   config.few_shot = ""
   config.demonstrations = ""

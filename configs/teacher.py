@@ -21,6 +21,19 @@ def get_config() -> ml_collections.ConfigDict:
   config.parallel = 20  # release
   config.timeout_s = 120.0  # ours
   config.retries = 8  # ours: about half a minute of backoff, more with Retry-After
+  # Model, US dollars for a million prompt tokens, and for a million completion tokens:
+  # OpenAI's list of 2025.
+  config.prices = (
+    "gpt-4o 2.50 10.00",
+    "gpt-4o-mini 0.15 0.60",
+    "gpt-4.1 2.00 8.00",
+    "gpt-4.1-mini 0.40 1.60",
+    "offline-rules 0 0",
+  )
+  config.max_cost = 0.0  # US dollars at which nothing more is sent; 0 is no limit
+  config.dry_run = False  # say what it would cost, and send nothing
+  config.batch = False  # by OpenAI's Batch API: half the price, within a day
+  config.poll_s = 60.0  # ours: seconds between looks at a batch
   # "" keeps the journal in the stage's folder; a path shares it between runs.
   config.journal = ""
   return config

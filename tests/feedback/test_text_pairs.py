@@ -103,7 +103,7 @@ def test_equal_candidates_are_judged_once(config, tmp_path):
 
 
 def test_wrong_input_is_one_line(config, tmp_path):
-  with pytest.raises(errors.UserError, match=r"candidates .*does not exist"):
+  with pytest.raises(errors.UserError, match=r"candidates.jsonl: no such file"):
     text_pairs.run(config, tmp_path)
   write(tmp_path, queries=())
   with pytest.raises(errors.UserError, match="holds no candidates"):

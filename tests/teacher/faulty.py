@@ -75,6 +75,8 @@ class Server:
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     if head[0].startswith("GET"):
       return await self._send(writer, 200, {}, {"object": "list", "data": []})
+    if not head[0].startswith("POST /v1/chat/completions "):
+      return await self._send(writer, *error(404, "no such path"))
     self.keys.append(headers.get("authorization", ""))
     number, request = len(self.requests), json.loads(body)
     self.requests.append(request)

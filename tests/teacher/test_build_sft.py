@@ -205,7 +205,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"critique_rules": 7}, "critique_rules=7: must be 6"),
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
     ({"heldout": 1.5}, "heldout=1.5"),
-    ({"input": "none.jsonl"}, "queries none.jsonl does not exist"),
+    ({"input": "none.jsonl"}, "none.jsonl: no such file"),
   ],
 )
 def test_a_wrong_config_asks_nothing(

@@ -8,6 +8,7 @@ import faulty
 import pytest
 
 from vpo_jax import errors
+from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
 
@@ -169,7 +170,7 @@ def test_one_bad_request_is_that_rows_alone(served, config, tmp_path):
   server = served(script)
   many = [(({"role": "user", "content": str(i)},), 0) for i in range(3)]
   outcomes, _ = call(config, tmp_path, server.base_url, many)
-  assert isinstance(outcomes[1], client_lib.NoAnswer)
+  assert isinstance(outcomes[1], ask_lib.NoAnswer)
   assert str(outcomes[1]) == "failed: 400: too long"
   assert outcomes[0].text == outcomes[2].text == "fine"
 

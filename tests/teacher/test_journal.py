@@ -19,10 +19,10 @@ def request(model="m", content="hi", sample=0, **parameters):
 
 def test_a_reply_is_there_for_the_next_process(tmp_path):
   with journal_lib.Journal(tmp_path / "j.sqlite") as journal:
-    assert journal.get(request()) is None
-    assert journal.put(request(), REPLY) == REPLY
+    assert journal.get(request().key) is None
+    assert journal.put(request().key, REPLY) == REPLY
   with journal_lib.Journal(tmp_path / "j.sqlite") as journal:
-    assert journal.get(request()) == REPLY
+    assert journal.get(request().key) == REPLY
 
 
 def test_the_first_reply_put_is_the_one_kept(tmp_path):
@@ -31,8 +31,8 @@ def test_the_first_reply_put_is_the_one_kept(tmp_path):
     journal_lib.Journal(tmp_path / "j.sqlite") as first,
     journal_lib.Journal(tmp_path / "j.sqlite") as second,
   ):
-    first.put(request(), REPLY)
-    assert second.put(request(), other) == REPLY
+    first.put(request().key, REPLY)
+    assert second.put(request().key, other) == REPLY
     assert len(first) == 1
 
 
@@ -56,7 +56,7 @@ def test_a_process_that_dies_loses_nothing(tmp_path):
     "import os, sys; sys.path.insert(0, sys.argv[2])\n"
     "import test_journal as t\n"
     "j = t.journal_lib.Journal(sys.argv[1])\n"
-    "for i in range(20): j.put(t.request(sample=i), t.REPLY)\n"
+    "for i in range(20): j.put(t.request(sample=i).key, t.REPLY)\n"
     "os._exit(9)"
   )
   path = tmp_path / "j.sqlite"

@@ -14,8 +14,11 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import errors, records, stage
-from vpo_jax.teacher import client, critique, queue, refine
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import critique, plan, queue, refine
 from vpo_jax.teacher import texts as texts_lib
+
+NAME = "text_pairs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,27 +43,24 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     raise errors.UserError(f"config.pairs={config.pairs!r}: must be 'one' or 'all'")
   source = config.input or epath.Path(workdir) / "sample" / "candidates.jsonl"
   texts = texts_lib.load(config)
-  queue.check(config.teacher, epath.Path(workdir) / "text_pairs")
-  work = stage.begin(
-    "text_pairs", queue.lasting(config), workdir, {"candidates": source}
-  )
-  if work.counts is not None:
-    return work.counts
   rows = records.read(source, records.Candidates)
   items = [_Item(row, candidate) for row in rows for candidate in row.candidates]
   if not items:
     raise errors.UserError(f"{source}: holds no candidates")
+  chain = functools.partial(check, texts=texts, second=config.second_critique)
+  folder = epath.Path(workdir) / NAME
+  if config.teacher.dry_run:
+    return plan.plan(NAME, items, chain, config=config.teacher, folder=folder)
+  queue.check(config.teacher, folder)
+  work = stage.begin(NAME, queue.lasting(config), workdir, {"candidates": source})
+  if work.counts is not None:
+    return work.counts
   outcomes, totals = queue.answer(
-    "text_pairs",
-    items,
-    functools.partial(check, texts=texts),
-    config=config.teacher,
-    folder=work.folder,
-    texts=texts,
+    NAME, items, chain, config=config.teacher, folder=work.folder, texts=texts
   )
   judged, aside = [], []
   for item, outcome in zip(items, outcomes, strict=True):
-    if isinstance(outcome, client.NoAnswer):
+    if isinstance(outcome, ask_lib.NoAnswer):
       aside.append(records.SetAside(item.id, item.candidate.prompt, str(outcome)))
     else:
       judged.append(outcome)
@@ -77,19 +77,22 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       "pairs": len(pairs),
       "set_aside": len(aside),
     }
-    | queue.counts(totals)
+    | totals.counts()
   )
 
 
 async def check(
-  ask: queue.Ask, item: _Item, *, texts: texts_lib.Texts
+  ask: ask_lib.Ask, item: _Item, *, texts: texts_lib.Texts, second: bool
 ) -> records.Judged:
   """The text-level check of one candidate.
 
   A flawed candidate whose refinement fails stays flawed, with no refinement.
 
+  Args:
+    second: whether a refinement has to pass a critique of its own.
+
   Raises:
-    client.NoAnswer: the judge gave no usable judgement.
+    NoAnswer: the judge gave no usable judgement.
   """
   prompt, query = item.candidate.prompt, item.row.query
   verdict = await critique.judge(ask, query, prompt, template=texts.critique)
@@ -97,7 +100,9 @@ async def check(
   if not verdict.passed:
     try:
       refined = await refine.refine(ask, verdict, template=texts.refine)
-    except client.NoAnswer:
+      if second:
+        await critique.judge_again(ask, query, refined, template=texts.critique)
+    except ask_lib.NoAnswer:
       refined = None
   return records.Judged(
     id=item.id,

@@ -12,8 +12,11 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, records, stage, templates
-from vpo_jax.teacher import client, critique, few_shot, queue, refine
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import critique, few_shot, plan, queue, refine
 from vpo_jax.teacher import texts as texts_lib
+
+NAME = "build_sft"
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -31,26 +34,25 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
   demonstrations = templates.demonstrations(config.demonstrations)
-  queue.check(config.teacher, epath.Path(workdir) / "build_sft")
-  work = stage.begin("build_sft", queue.lasting(config), workdir, {"queries": source})
-  if work.counts is not None:
-    return work.counts
   queries = list(records.read(source, records.Query))
   if not queries:
     raise errors.UserError(f"{source}: holds no queries")
+  chain = functools.partial(
+    example, texts=texts, demonstrations=demonstrations, config=config
+  )
+  folder = epath.Path(workdir) / NAME
+  if config.teacher.dry_run:
+    return plan.plan(NAME, queries, chain, config=config.teacher, folder=folder)
+  queue.check(config.teacher, folder)
+  work = stage.begin(NAME, queue.lasting(config), workdir, {"queries": source})
+  if work.counts is not None:
+    return work.counts
   outcomes, totals = queue.answer(
-    "build_sft",
-    queries,
-    functools.partial(
-      example, texts=texts, demonstrations=demonstrations, config=config
-    ),
-    config=config.teacher,
-    folder=work.folder,
-    texts=texts,
+    NAME, queries, chain, config=config.teacher, folder=work.folder, texts=texts
   )
   examples, aside = [], []
   for query, outcome in zip(queries, outcomes, strict=True):
-    if isinstance(outcome, client.NoAnswer):
+    if isinstance(outcome, ask_lib.NoAnswer):
       aside.append(records.SetAside(query.id, query.text, str(outcome)))
     else:
       examples.append(outcome)
@@ -68,12 +70,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       "train": len(train),
       "heldout": len(heldout),
     }
-    | queue.counts(totals)
+    | totals.counts()
   )
 
 
 async def example(
-  ask: queue.Ask,
+  ask: ask_lib.Ask,
   query: records.Query,
   *,
   texts: texts_lib.Texts,
@@ -86,7 +88,7 @@ async def example(
   critique's rule on flags needs them.
 
   Raises:
-    client.NoAnswer: the teacher gave no usable reply to one of the questions.
+    NoAnswer: the teacher gave no usable reply to one of the questions.
   """
   asked = f"{query.text} {query.flags}".rstrip()
   generated = await few_shot.generate(
@@ -102,6 +104,8 @@ async def example(
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
     refined = few_shot.paragraph(reply)
+    if config.second_critique:
+      await critique.judge_again(ask, asked, refined, template=texts.critique)
   return records.SftExample(
     query_id=query.id,
     query=query.text,

@@ -8,19 +8,23 @@ content are told from failures.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import random
 import typing
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import ml_collections
 import openai
 
 from vpo_jax import errors
+from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import journal as journal_lib
+from vpo_jax.teacher import totals as totals_lib
 
 # The HTTP library tells of each request at INFO, which absl prints.
 for _name in ("httpx", "httpx2"):
@@ -36,42 +40,16 @@ _BACKOFF, _LONGEST = 0.5, 8.0
 _FILTERED = ("content_filter", "content_policy_violation")
 
 
-class NoAnswer(Exception):
-  """A row that got no usable reply; its text is the reason.
-
-  Attributes:
-    kind: "refused", "unparsed" (no marker after every try) or "failed".
-  """
-
-  def __init__(self, kind: str, reason: str):
-    super().__init__(f"{kind}: {reason}")
-    self.kind = kind
-
-
-class _Garbled(Exception):
-  """A 200 that holds no chat completion."""
-
-
-@dataclasses.dataclass
-class Totals:
-  """What has been asked so far.
-
-  Attributes:
-    calls: requests answered by the server in this run.
-    journal_hits: requests answered by the journal.
-    prompt_tokens, completion_tokens: of all replies used, sent or journaled.
-  """
-
-  calls: int = 0
-  journal_hits: int = 0
-  prompt_tokens: int = 0
-  completion_tokens: int = 0
+class Garbled(Exception):
+  """A reply that is no chat completion."""
 
 
 class Client:
   """Calls one model of one server.
 
   Attributes:
+    api: the library's own client.
+    base_url: where it calls.
     totals: what has been asked so far.
   """
 
@@ -91,13 +69,13 @@ class Client:
     Raises:
       UserError: the environment variable that should hold the key is not set.
     """
-    self.totals = Totals()
+    self.totals = totals_lib.start(config)
     self._config = config
     self._journal = journal
-    self._base_url = base_url or OPENAI
-    self._key = _key(config, self._base_url)
-    self._openai = openai.AsyncOpenAI(
-      base_url=self._base_url,
+    self.base_url = base_url or OPENAI
+    self._key = _key(config, self.base_url)
+    self.api = openai.AsyncOpenAI(
+      base_url=self.base_url,
       api_key=self._key,
       timeout=config.timeout_s,
       max_retries=config.retries,
@@ -109,7 +87,30 @@ class Client:
     self._fatal: errors.UserError | None = None
 
   async def close(self) -> None:
-    await self._openai.close()
+    await self.api.close()
+
+  @property
+  def journal(self) -> journal_lib.Journal:
+    assert self._journal is not None
+    return self._journal
+
+  @contextlib.asynccontextmanager
+  async def failing(self, what: str) -> AsyncIterator[None]:
+    """Turns what goes wrong in other calls of `api` into one line."""
+    try:
+      yield
+    except openai.APIStatusError as error:
+      if error.status_code != 404:  # what is not there is no model here
+        with contextlib.suppress(ask_lib.NoAnswer):
+          self._status(error)
+      raise errors.UserError(
+        f"teacher at {self.base_url} does not {what}: {self._told(error)}"
+      ) from error
+    except openai.APIError as error:
+      raise errors.UserError(
+        f"teacher at {self.base_url} does not {what}:"
+        f" {self._clean(error.__cause__ or error)}; run the same command to go on"
+      ) from error
 
   async def reach(self) -> None:
     """Asks for the list of models, which costs nothing.
@@ -118,14 +119,14 @@ class Client:
       UserError: nobody answers at the address, or the key is refused.
     """
     try:
-      await self._openai.with_options(max_retries=0).get("/models", cast_to=object)
+      await self.api.with_options(max_retries=0).get("/models", cast_to=object)
     except openai.AuthenticationError as error:
       self._status(error)
     except openai.APIConnectionError as error:
       # The class is named, not imported: it is httpx's or httpx2's.
       if type(error.__cause__).__name__ == "ConnectError":
         raise errors.UserError(
-          f"teacher at {self._base_url} cannot be reached"
+          f"teacher at {self.base_url} cannot be reached"
           f" ({self._clean(error.__cause__)}); check config.teacher.base_url"
         ) from error
     except (openai.APIError, json.JSONDecodeError):
@@ -143,35 +144,22 @@ class Client:
       NoAnswer: the server refuses this request, or failed every try.
       UserError: no request can succeed (key, model, quota, address, outage).
     """
-    assert self._journal is not None
-    request = self.request(messages, sample)
+    asked = request(self._config, messages, sample)
     # Two rows may ask the same; the second waits for the first one's reply.
-    while flying := self._flying.get(request.key):
+    while flying := self._flying.get(asked.key):
       await asyncio.wait([flying])
-    found = self._journal.get(request)
+    found = self.journal.get(asked.key)
     if found:
-      self.totals.journal_hits += 1
-    else:
-      task = asyncio.ensure_future(self._through_the_door(request))
-      self._flying[request.key] = task
-      try:
-        found = self._journal.put(request, await task)
-      finally:
-        del self._flying[request.key]
-      self.totals.calls += 1
-    self.totals.prompt_tokens += found.prompt_tokens
-    self.totals.completion_tokens += found.completion_tokens
+      self.totals.add(found, sent=False)
+      return found
+    task = asyncio.ensure_future(self._through_the_door(asked))
+    self._flying[asked.key] = task
+    try:
+      found = self.journal.put(asked.key, await task)
+    finally:
+      del self._flying[asked.key]
+    self.totals.add(found, sent=True)
     return found
-
-  def request(
-    self, messages: tuple[journal_lib.Message, ...], sample: int = 0
-  ) -> journal_lib.Request:
-    parameters = {
-      "temperature": self._config.temperature,
-      "max_tokens": self._config.max_tokens,
-      "seed": self._config.seed + sample,
-    }
-    return journal_lib.Request(self._config.model, messages, parameters, sample)
 
   async def _through_the_door(self, request: journal_lib.Request) -> journal_lib.Reply:
     # Until one call has been answered, calls go one by one: a wrong key or model costs
@@ -187,16 +175,17 @@ class Client:
     if self._fatal:
       raise self._fatal
     try:
+      self.check_cost()
       reply = await self._send(request)
     except errors.UserError as error:
       self._fatal = error
       raise
-    except NoAnswer as error:
+    except ask_lib.NoAnswer as error:
       self._failures += 1
       if self._failures < _OUTAGE:
         raise
       self._fatal = errors.UserError(
-        f"teacher at {self._base_url}: {_OUTAGE} calls in a row got no answer, the"
+        f"teacher at {self.base_url}: {_OUTAGE} calls in a row got no answer, the"
         f" last {error}; every reply so far is kept, run the same command to go on"
       )
       raise self._fatal from error
@@ -204,17 +193,32 @@ class Client:
     self._failures = 0
     return reply
 
+  def check_cost(self, expected: Iterable[journal_lib.Request] = ()) -> None:
+    """Raises UserError when the limit on cost is reached, or would be by `expected`."""
+    cost, limit = self.totals.cost, self._config.max_cost
+    if not limit or cost is None:
+      return
+    more = dataclasses.replace(self.totals)
+    for asked in expected:
+      more.add(totals_lib.expected(asked), sent=True)
+    if max(cost, more.cost or 0) >= limit:
+      would = f", the next requests would make it ${more.cost:,.2f}" if expected else ""
+      raise errors.UserError(
+        f"stopped at ${cost:,.2f}{would}: config.teacher.max_cost={limit:g}; every"
+        " reply so far is kept, raise it and run the same command to go on"
+      )
+
   async def _send(self, request: journal_lib.Request) -> journal_lib.Reply:
     failure = ""
     for attempt in range(self._config.retries + 1):
       try:
-        completion = await self._openai.chat.completions.create(
+        completion = await self.api.chat.completions.create(
           model=request.model,
           messages=typing.cast(Any, request.messages),
           **request.parameters,
         )
-        return _read(completion)
-      except (_Garbled, openai.APIResponseValidationError, json.JSONDecodeError) as e:
+        return read(completion)
+      except (Garbled, openai.APIResponseValidationError, json.JSONDecodeError) as e:
         failure = f"the reply is no chat completion ({_line(e)})"
         backoff = min(_BACKOFF * 2**attempt, _LONGEST)
         await asyncio.sleep(backoff * random.uniform(0.75, 1))
@@ -222,16 +226,15 @@ class Client:
         return self._status(error)
       except openai.APITimeoutError as error:
         failure = f"no answer within {self._config.timeout_s:g} s"
-        raise NoAnswer("failed", failure) from error
+        raise ask_lib.NoAnswer("failed", failure) from error
       except openai.APIConnectionError as error:
         failure = f"the connection broke ({self._clean(error.__cause__ or error)})"
-        raise NoAnswer("failed", failure) from error
-    raise NoAnswer("failed", failure)
+        raise ask_lib.NoAnswer("failed", failure) from error
+    raise ask_lib.NoAnswer("failed", failure)
 
   def _status(self, error: openai.APIStatusError) -> journal_lib.Reply:
     """A refusal of content as a reply; what else the server refuses is raised."""
-    told = error.body.get("message") if isinstance(error.body, dict) else None
-    teacher, says = f"teacher at {self._base_url}", self._clean(told or error.message)
+    teacher, says = f"teacher at {self.base_url}", self._told(error)
     if error.status_code in (401, 403):
       key = f"${self._config.api_key_env}" if self._config.api_key_env else "no key"
       raise errors.UserError(
@@ -245,13 +248,31 @@ class Client:
       ) from error
     if error.code == "insufficient_quota":
       raise errors.UserError(f"{teacher}: the quota is used up ({says})") from error
-    if error.code in _FILTERED:
-      return journal_lib.Reply(says, "content_filter", True, 0, 0)
-    raise NoAnswer("failed", f"{error.status_code}: {says}") from error
+    with contextlib.suppress(Garbled):
+      return filtered({"code": error.code, "message": says})
+    raise ask_lib.NoAnswer("failed", f"{error.status_code}: {says}") from error
+
+  def _told(self, error: openai.APIStatusError) -> str:
+    told = error.body.get("message") if isinstance(error.body, dict) else None
+    return self._clean(told or error.message)
 
   def _clean(self, error: object) -> str:
     """An error on one line, without the key that a server may repeat."""
     return _line(error).replace(self._key, "(key)")
+
+
+def request(
+  config: ml_collections.ConfigDict,
+  messages: tuple[journal_lib.Message, ...],
+  sample: int,
+) -> journal_lib.Request:
+  """What is sent for one draw of a reply."""
+  parameters = {
+    "temperature": config.temperature,
+    "max_tokens": config.max_tokens,
+    "seed": config.seed + sample,
+  }
+  return journal_lib.Request(config.model, messages, parameters, sample)
 
 
 def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
@@ -266,16 +287,20 @@ def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
   return key
 
 
-def _read(completion: object) -> journal_lib.Reply:
-  """The reply in a chat completion; a proxy or a broken server may send anything."""
+def read(completion: object) -> journal_lib.Reply:
+  """The reply in a chat completion.
+
+  Raises:
+    Garbled: it is something else; a proxy or a broken server may send anything.
+  """
   choices = getattr(completion, "choices", None)
   if not choices or getattr(choices[0], "message", None) is None:
-    raise _Garbled(str(completion))
+    raise Garbled(str(completion))
   choice, usage = choices[0], getattr(completion, "usage", None)
   refusal = getattr(choice.message, "refusal", None)
   text = refusal or choice.message.content
   if not isinstance(text, str) and choice.finish_reason != "content_filter":
-    raise _Garbled("no text in it")
+    raise Garbled("no text in it")
   return journal_lib.Reply(
     text=text or "",
     finish_reason=str(choice.finish_reason or "stop"),
@@ -283,6 +308,18 @@ def _read(completion: object) -> journal_lib.Reply:
     prompt_tokens=int(getattr(usage, "prompt_tokens", None) or 0),
     completion_tokens=int(getattr(usage, "completion_tokens", None) or 0),
   )
+
+
+def filtered(error: Mapping[str, Any]) -> journal_lib.Reply:
+  """An error object of the server as the refusal that it is.
+
+  Raises:
+    Garbled: it is another error.
+  """
+  says = _line(error.get("message"))
+  if error.get("code") not in _FILTERED:
+    raise Garbled(says)
+  return journal_lib.Reply(says, "content_filter", True, 0, 0)
 
 
 def _line(error: object) -> str:

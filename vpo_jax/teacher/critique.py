@@ -3,7 +3,8 @@
 import dataclasses
 
 from vpo_jax import templates
-from vpo_jax.teacher import journal, queue
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import journal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +22,29 @@ class Critique:
   passed: bool
 
 
-async def judge(ask: queue.Ask, query: str, prompt: str, *, template: str) -> Critique:
+async def judge(
+  ask: ask_lib.Ask, query: str, prompt: str, *, template: str
+) -> Critique:
   """Critiques a prompt by the rules of the template.
 
   Raises:
-    client.NoAnswer: the judge refused, failed, or gave no judgement.
+    ask.NoAnswer: the judge refused, failed, or gave no judgement.
   """
   request = templates.fill(template, query=query, prompt=prompt)
   messages: list[journal.Message] = [{"role": "user", "content": request}]
   passed, text = await ask(messages, templates.judgement)
   return Critique(request, text, passed)
+
+
+async def judge_again(
+  ask: ask_lib.Ask, query: str, refined: str, *, template: str
+) -> None:
+  """Critiques a refinement in its turn; an option that the paper does not have.
+
+  Raises:
+    ask.NoAnswer: "flawed" where the judge still finds a flaw, and as `judge`.
+  """
+  verdict = await judge(ask, query, refined, template=template)
+  if not verdict.passed:
+    reason = " ".join(verdict.text.split())[:300]
+    raise ask_lib.NoAnswer("flawed", f"the refinement was rejected too: {reason}")

@@ -4,11 +4,12 @@ import random
 from collections.abc import Sequence
 
 from vpo_jax import records, templates
-from vpo_jax.teacher import journal, queue
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import journal
 
 
 async def generate(
-  ask: queue.Ask,
+  ask: ask_lib.Ask,
   query: str,
   *,
   template: str,
@@ -25,7 +26,7 @@ async def generate(
       order, depends on the seed and the query alone.
 
   Raises:
-    client.NoAnswer: the teacher refused, failed, or left out the markers.
+    ask.NoAnswer: the teacher refused, failed, or left out the markers.
   """
   draw = random.Random(records.row_id(seed, query))
   shown = templates.show(draw.sample(demonstrations, min(shots, len(demonstrations))))

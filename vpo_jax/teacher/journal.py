@@ -7,6 +7,7 @@ not pay for it again.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import sqlite3
@@ -19,7 +20,7 @@ from vpo_jax import errors
 
 Message = dict[str, str]
 
-_TABLE = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
   key TEXT PRIMARY KEY,
   text TEXT NOT NULL,
@@ -27,7 +28,14 @@ CREATE TABLE IF NOT EXISTS replies (
   refusal INTEGER NOT NULL,
   prompt_tokens INTEGER NOT NULL,
   completion_tokens INTEGER NOT NULL
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+  id TEXT PRIMARY KEY,
+  collected INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal (id TEXT PRIMARY KEY);
+INSERT INTO journal SELECT lower(hex(randomblob(8)))
+  WHERE NOT EXISTS (SELECT * FROM journal)
 """
 
 
@@ -57,7 +65,7 @@ class Request:
   parameters: dict[str, Any]
   sample: int
 
-  @property
+  @functools.cached_property
   def key(self) -> str:
     """64 hex digits that depend on every part."""
     parts = [self.model, self.messages, self.parameters, self.sample]
@@ -85,25 +93,41 @@ class Journal:
       # With a write-ahead log a killed process loses nothing that was committed.
       self._db.execute("PRAGMA journal_mode=WAL")
       self._db.execute("PRAGMA synchronous=NORMAL")
-      self._db.execute(_TABLE)
+      self._db.executescript(_TABLES)
 
-  def get(self, request: Request) -> Reply | None:
+  def get(self, key: str) -> Reply | None:
     with self._mistakes():
       row = self._db.execute(
         "SELECT text, finish_reason, refusal, prompt_tokens, completion_tokens"
         " FROM replies WHERE key = ?",
-        (request.key,),
+        (key,),
       ).fetchone()
     return Reply(row[0], row[1], bool(row[2]), row[3], row[4]) if row else None
 
-  def put(self, request: Request, reply: Reply) -> Reply:
+  def put(self, key: str, reply: Reply) -> Reply:
     """Keeps a reply; returns the one that is kept, which is the first one put."""
     with self._mistakes():
       added = self._db.execute(
         "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
-        (request.key, *dataclasses.astuple(reply)),
+        (key, *dataclasses.astuple(reply)),
       ).rowcount
-    return reply if added else self.get(request) or reply
+    return reply if added else self.get(key) or reply
+
+  @property
+  def id(self) -> str:
+    """What this journal's batches are marked with, to be found again."""
+    with self._mistakes():
+      return self._db.execute("SELECT id FROM journal").fetchone()[0]
+
+  def batches(self) -> dict[str, bool]:
+    """The batches that were sent: id, and whether its replies are all here."""
+    with self._mistakes():
+      rows = self._db.execute("SELECT id, collected FROM batches").fetchall()
+    return {name: bool(collected) for name, collected in rows}
+
+  def put_batch(self, name: str, *, collected: bool) -> None:
+    with self._mistakes():
+      self._db.execute("REPLACE INTO batches VALUES (?, ?)", (name, collected))
 
   def __len__(self) -> int:
     with self._mistakes():

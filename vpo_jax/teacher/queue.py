@@ -7,62 +7,59 @@ starts its chains again, and they find in the journal what was answered.
 
 import asyncio
 import contextlib
-import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 import ml_collections
 from etils import epath
 
 from vpo_jax import console, errors
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import batch, offline
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
-from vpo_jax.teacher import offline
 from vpo_jax.teacher import texts as texts_lib
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-Value = TypeVar("Value")
-
-# A refusal in words, of a model that has no field for it. Only looked for in replies
-# that lack their marker.
-_REFUSAL = re.compile(
-  r"\W*(i['’]m |i am )?(very |so )?sorry\b|\W*i (can(no|['’])t|can not|won['’]t|am"
-  r" unable to|am not able to) (assist|help|comply|create|fulfil|provide|generate)",
-  re.IGNORECASE,
-)
-
-
-class Ask(Protocol):
-  """Asks until `read` finds what it needs in a reply.
-
-  Returns: what `read` found, and the reply's text.
-  Raises: client.NoAnswer when the row has to be set aside.
-  """
-
-  async def __call__(
-    self,
-    messages: Sequence[journal_lib.Message],
-    read: Callable[[str], Value | None],
-  ) -> tuple[Value, str]: ...
-
+from vpo_jax.teacher import totals as totals_lib
 
 # Settings that decide how replies are fetched, not what they are.
-_PASSING = ("base_url", "api_key_env", "parallel", "timeout_s", "retries", "journal")
+_PASSING = (
+  "base_url",
+  "api_key_env",
+  "parallel",
+  "timeout_s",
+  "retries",
+  "journal",
+  "prices",
+  "max_cost",
+  "dry_run",
+  "batch",
+  "poll_s",
+)
 
 
 def lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A stage's config without the teacher's settings that may change between runs."""
   kept = config.copy_and_resolve_references()
   with kept.unlocked():
-    kept.teacher.model = _model(config.teacher)
+    kept.teacher.model = resolved(config.teacher).model
     for name in _PASSING:
       del kept.teacher[name]
   return kept
 
 
-def _model(config: ml_collections.ConfigDict) -> str:
-  return offline.MODEL if config.base_url == offline.BASE_URL else config.model
+def resolved(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The teacher's config, with what base_url="offline" stands for."""
+  config = config.copy_and_resolve_references()
+  if config.base_url == offline.BASE_URL:
+    config.model, config.api_key_env, config.batch = offline.MODEL, "", False
+  return config
+
+
+def journal_path(
+  config: ml_collections.ConfigDict, folder: epath.PathLike
+) -> epath.Path:
+  """The config's journal, or the one of the stage's folder."""
+  return epath.Path(config.journal or epath.Path(folder) / "journal.sqlite")
 
 
 def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
@@ -88,14 +85,14 @@ def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
 
 def answer(
   title: str,
-  items: Sequence[Item],
-  chain: Callable[[Ask, Item], Awaitable[Outcome]],
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
   *,
   config: ml_collections.ConfigDict,
   folder: epath.PathLike,
   texts: texts_lib.Texts,
-) -> tuple[list[Outcome | client_lib.NoAnswer], client_lib.Totals]:
-  """Runs the chain of every item, `config.parallel` at a time.
+) -> tuple[list[ask_lib.Outcome | ask_lib.NoAnswer], totals_lib.Totals]:
+  """Runs the chain of every item.
 
   Args:
     title: what the progress bar is called.
@@ -109,20 +106,73 @@ def answer(
   Raises:
     UserError: the teacher cannot be used, or answered no row at all.
   """
-  config = config.copy_and_resolve_references()
-  config.model = _model(config)
-  path = config.journal or epath.Path(folder) / "journal.sqlite"
-  with journal_lib.Journal(path) as journal, _server(config, texts) as base_url:
-    outcomes, totals = asyncio.run(
-      _answer(title, items, chain, config, journal, base_url)
-    )
-  failed = [o for o in outcomes if isinstance(o, client_lib.NoAnswer)]
+  config = resolved(config)
+  run = batch.answer if config.batch else _in_parallel
+  with (
+    journal_lib.Journal(journal_path(config, folder)) as journal,
+    _server(config, texts) as base_url,
+  ):
+    client = client_lib.Client(config, journal, base_url)
+    outcomes = asyncio.run(_closing(client, run(title, items, chain, config, client)))
+  failed = [o for o in outcomes if isinstance(o, ask_lib.NoAnswer)]
   if failed and len(failed) == len(outcomes):
     raise errors.UserError(
-      f"{title}: the teacher at {config.base_url} gave no usable answer to any of"
+      f"{title}: the teacher at {client.base_url} gave no usable answer to any of"
       f" {len(failed)} rows; the first: {failed[0]}"
     )
-  return outcomes, totals
+  return outcomes, client.totals
+
+
+async def _in_parallel(
+  title: str,
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
+  config: ml_collections.ConfigDict,
+  client: client_lib.Client,
+) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
+  """`config.parallel` workers, each with one row at a time."""
+  outcomes: dict[int, ask_lib.Outcome | ask_lib.NoAnswer] = {}
+  waiting = iter(range(len(items)))
+  stopped: list[errors.UserError] = []
+
+  async def fetch(
+    messages: tuple[journal_lib.Message, ...], sample: int
+  ) -> journal_lib.Reply:
+    if stopped:
+      raise stopped[0]
+    return await client.reply(messages, sample)
+
+  async def work(ask: ask_lib.Ask, advance: Callable[[int, str], None]) -> None:
+    for index in waiting:
+      if stopped:
+        return
+      try:
+        outcomes[index] = await chain(ask, items[index])
+      except ask_lib.NoAnswer as error:
+        outcomes[index] = error
+      except errors.UserError as error:
+        # Calls in flight end and are journaled; nothing new is sent.
+        stopped.append(error)
+        return
+      advance(1, client.totals.note())
+
+  await client.reach()
+  ask = ask_lib.asking(config, fetch)
+  with console.progress(title, len(items)) as advance:
+    await asyncio.gather(*[work(ask, advance) for _ in range(config.parallel)])
+  if stopped:
+    raise stopped[0]
+  return [outcomes[index] for index in range(len(items))]
+
+
+async def _closing(
+  client: client_lib.Client,
+  work: Coroutine[Any, Any, list[ask_lib.Outcome | ask_lib.NoAnswer]],
+) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
+  try:
+    return await work
+  finally:
+    await client.close()
 
 
 @contextlib.contextmanager
@@ -130,76 +180,5 @@ def _server(config: ml_collections.ConfigDict, texts: texts_lib.Texts) -> Iterat
   if config.base_url != offline.BASE_URL:
     yield config.base_url
   else:
-    config.api_key_env = ""
     with offline.serve(texts) as base_url:
       yield base_url
-
-
-async def _answer(
-  title: str,
-  items: Sequence[Item],
-  chain: Callable[[Ask, Item], Awaitable[Outcome]],
-  config: ml_collections.ConfigDict,
-  journal: journal_lib.Journal,
-  base_url: str,
-) -> tuple[list[Outcome | client_lib.NoAnswer], client_lib.Totals]:
-  client = client_lib.Client(config, journal, base_url)
-  outcomes: dict[int, Outcome | client_lib.NoAnswer] = {}
-  waiting = iter(range(len(items)))
-  stopped: list[errors.UserError] = []
-
-  async def ask(
-    messages: Sequence[journal_lib.Message], read: Callable[[str], Value | None]
-  ) -> tuple[Value, str]:
-    for sample in range(config.samples):
-      if stopped:
-        raise stopped[0]
-      reply = await client.reply(tuple(messages), sample)
-      value = read(reply.text) if reply.finish_reason != "length" else None
-      if reply.refusal or (value is None and _REFUSAL.match(reply.text)):
-        raise client_lib.NoAnswer("refused", " ".join(reply.text.split())[:200])
-      if value is not None:
-        return value, reply.text
-    raise client_lib.NoAnswer(
-      "unparsed", f"{config.samples} replies lack the marker that the template asks for"
-    )
-
-  async def work(advance: Callable[[int, str], None]) -> None:
-    for index in waiting:
-      if stopped:
-        return
-      try:
-        outcomes[index] = await chain(ask, items[index])
-      except client_lib.NoAnswer as error:
-        outcomes[index] = error
-      except errors.UserError as error:
-        # Calls in flight end and are journaled; nothing new is sent.
-        stopped.append(error)
-        return
-      advance(1, note(client.totals))
-
-  try:
-    await client.reach()
-    with console.progress(title, len(items)) as advance:
-      await asyncio.gather(*[work(advance) for _ in range(config.parallel)])
-  finally:
-    await client.close()
-  if stopped:
-    raise stopped[0]
-  return [outcomes[index] for index in range(len(items))], client.totals
-
-
-def note(totals: client_lib.Totals) -> str:
-  """What has been asked, for the progress bar."""
-  tokens = totals.prompt_tokens + totals.completion_tokens
-  return f"{totals.calls:,} calls, {tokens / 1e6:.2f}M tokens"
-
-
-def counts(totals: client_lib.Totals) -> dict[str, int]:
-  """What has been asked, for a stage's manifest."""
-  return {
-    "calls": totals.calls,
-    "journal_hits": totals.journal_hits,
-    "prompt_tokens": totals.prompt_tokens,
-    "completion_tokens": totals.completion_tokens,
-  }

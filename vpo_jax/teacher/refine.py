@@ -1,19 +1,20 @@
 """Refinement of a flawed prompt by its critique (paper, section 3.2 and figure 8)."""
 
 from vpo_jax import templates
+from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import critique as critique_lib
-from vpo_jax.teacher import journal, queue
+from vpo_jax.teacher import journal
 
 
 async def refine(
-  ask: queue.Ask, critique: critique_lib.Critique, *, template: str
+  ask: ask_lib.Ask, critique: critique_lib.Critique, *, template: str
 ) -> str:
   """p_refined, asked for in the conversation in which the judge gave the critique.
 
   The text is as the teacher wrote it; it may have more than one line.
 
   Raises:
-    client.NoAnswer: the teacher refused, failed, or left out the markers.
+    ask.NoAnswer: the teacher refused, failed, or left out the markers.
   """
   messages: list[journal.Message] = [
     {"role": "user", "content": critique.request},

@@ -11,7 +11,8 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import console, errors, records, templates
-from vpo_jax.teacher import client, offline, queue
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import offline, queue
 from vpo_jax.teacher import texts as texts_lib
 
 # The paper's figure 7.
@@ -29,6 +30,26 @@ CATEGORIES = (
 _LINE = r"^[\s*_#>-]*{}\s*\**\s*:\**[^\S\n]*(.*?)\s*$"
 _CATEGORIES = re.compile(_LINE.format("Categories"), re.IGNORECASE | re.MULTILINE)
 _REASON = re.compile(_LINE.format("Reason"), re.IGNORECASE | re.MULTILINE)
+
+
+def check(
+  config: ml_collections.ConfigDict, template: str, folder: epath.PathLike
+) -> None:
+  """Looks for what `judge` needs, before a stage writes its first file.
+
+  Args: as `judge`'s.
+
+  Raises:
+    UserError: the template is wrong, the teacher is the offline one, or there is no key
+      or server.
+  """
+  templates.load("safety", template)
+  if config.base_url == offline.BASE_URL:
+    raise errors.UserError(
+      "safety.judge needs a model: the offline teacher does not judge queries; set"
+      " config.teacher.base_url, or safety.judge to False"
+    )
+  queue.check(config, folder)
 
 
 def judge(
@@ -49,11 +70,6 @@ def judge(
     UserError: the template or the teacher cannot be used.
   """
   text = templates.load("safety", template)
-  if config.base_url == offline.BASE_URL:
-    raise errors.UserError(
-      "safety.judge needs a model: the offline teacher does not judge queries; set"
-      " config.teacher.base_url, or safety.judge to False"
-    )
   if not queries:
     return []
   outcomes, _ = queue.answer(
@@ -64,7 +80,7 @@ def judge(
     folder=folder,
     texts=texts_lib.Texts(few_shot="", critique="", refine=""),
   )
-  labels = [one for one in outcomes if not isinstance(one, client.NoAnswer)]
+  labels = [one for one in outcomes if not isinstance(one, ask_lib.NoAnswer)]
   if len(labels) < len(queries):
     missing = len(queries) - len(labels)
     console.say(f"safety: no answer about {missing} of {len(queries)} queries")
@@ -72,12 +88,12 @@ def judge(
 
 
 async def label(
-  ask: queue.Ask, query: records.Query, *, template: str
+  ask: ask_lib.Ask, query: records.Query, *, template: str
 ) -> records.SafetyLabel:
   """Asks about one query.
 
   Raises:
-    client.NoAnswer: the model gave no usable reply.
+    ask.NoAnswer: the model gave no usable reply.
   """
   content = templates.fill(template, query=query.text)
   (unsafe, found, reason), _ = await ask([{"role": "user", "content": content}], read)

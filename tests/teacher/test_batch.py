@@ -1,0 +1,141 @@
+"""By batches come the same rows, and a batch that was sent is never sent again."""
+
+import batch_server
+import pytest
+import test_build_sft
+
+from vpo_jax import errors
+from vpo_jax.teacher import build_sft, journal
+
+queries = test_build_sft.queries
+stage_config = test_build_sft.stage_config
+teach = test_build_sft.teach
+
+
+@pytest.fixture
+def batched(stage_config):
+  stage_config.teacher.batch = True
+  stage_config.teacher.poll_s = 0.01
+  return stage_config
+
+
+def run(config, server, workdir):
+  with batch_server.running(server) as base_url:
+    config.teacher.base_url = base_url
+    return build_sft.run(config, workdir)
+
+
+def serving(script):
+  return batch_server.Server(lambda body: script(0, body))
+
+
+def test_batches_give_the_rows_that_calls_give(served, batched, queries, tmp_path):
+  script = teach(flawed=["boats"])
+  server = serving(script)
+  counts = run(batched, server, tmp_path)
+  assert len(server.batches) == 3  # few-shot, critique, refinement
+  assert (counts["calls"], counts["journal_hits"]) == (9, 0)
+  assert counts["prompt_tokens"] == 9 * 10
+  batched.teacher.batch = False
+  batched.teacher.base_url = served(script).base_url
+  other = tmp_path / "other"
+  (other / "curate").mkdir(parents=True)
+  (tmp_path / "curate/sft.jsonl").rename(other / "curate/sft.jsonl")
+  build_sft.run(batched, other)
+  assert test_build_sft.examples(other) == test_build_sft.examples(tmp_path)
+
+
+class Killed(BaseException):
+  """The process is gone."""
+
+
+@pytest.mark.parametrize("written_down", [True, False])
+def test_a_killed_run_finds_its_batch(
+  batched, queries, tmp_path, monkeypatch, written_down
+):
+  """Dies while the second batch runs, or before its id was written down."""
+  server = serving(teach(flawed=["boats"]))
+  put = journal.Journal.put_batch
+
+  def dying(self, name, *, collected):
+    if name == "batch_1" and not written_down:
+      raise Killed
+    put(self, name, collected=collected)
+    if name == "batch_1":
+      raise Killed
+
+  monkeypatch.setattr(journal.Journal, "put_batch", dying)
+  with pytest.raises(Killed):
+    run(batched, server, tmp_path)
+  assert len(server.batches) == 2
+  monkeypatch.setattr(journal.Journal, "put_batch", put)
+  counts = run(batched, server, tmp_path)
+  assert len(server.batches) == 3
+  assert len(server.sent) == len(set(server.sent)) == 9
+  assert counts["examples"] == 4
+
+
+def test_what_a_batch_lacks_is_sent_again(batched, queries, tmp_path):
+  script, seen = teach(), set()
+
+  def loses_each_first(body):
+    key = body["messages"][0]["content"]
+    if key in seen:
+      return script(0, body)
+    seen.add(key)
+    return None
+
+  server = batch_server.Server(loses_each_first)
+  server.ends = "expired"
+  counts = run(batched, server, tmp_path)
+  assert counts["examples"] == 4
+  assert len(server.sent) == 2 * 8
+
+
+def test_bad_lines_are_their_rows_alone(batched, queries, tmp_path):
+  script = teach()
+  batched.teacher.retries = 1
+
+  def answers(body):
+    content = body["messages"][0]["content"]
+    if "boats" in content:
+      return 400, {"message": "filtered", "code": "content_filter"}
+    if "cats" in content:
+      return 500, {"message": "server broke"}
+    return script(0, body)
+
+  server = batch_server.Server(answers)
+  counts = run(batched, server, tmp_path)
+  assert (counts["examples"], counts["set_aside"]) == (2, 2)
+  reasons = {row.text: row.reason for row in test_build_sft.aside(tmp_path)}
+  assert reasons == {
+    "boats at dawn": "refused: filtered",
+    "cats": "failed: server broke",
+  }
+
+
+def test_a_batch_that_fails_is_one_line(batched, queries, tmp_path):
+  server = serving(teach())
+  server.ends = "failed"
+  with pytest.raises(errors.UserError, match="batch batch_0 failed: no such model"):
+    run(batched, server, tmp_path)
+  server.ends = "completed"
+  assert run(batched, server, tmp_path)["examples"] == 4
+
+
+def test_a_server_without_batches_is_one_line(served, batched, queries, tmp_path):
+  batched.teacher.base_url = served(teach()).base_url
+  with pytest.raises(errors.UserError, match=r"start a batch: no such path"):
+    build_sft.run(batched, tmp_path)
+
+
+def test_the_limit_on_cost_is_kept_before_a_batch(batched, queries, tmp_path):
+  server = serving(teach())
+  batched.teacher.prices = ("m 100 100",)
+  batched.teacher.max_cost = 0.05
+  with pytest.raises(errors.UserError, match=r"stopped at \$0\.00, the next requests"):
+    run(batched, server, tmp_path)
+  assert not server.batches
+  batched.teacher.max_cost = 100.0
+  counts = run(batched, server, tmp_path)
+  assert counts["cost_usd"] == pytest.approx(8 * 15 * 100 / 1e6 / 2)

@@ -1,0 +1,210 @@
+"""OpenAI's Batch API: the same rows at half the price, within a day.
+
+All chains run against the journal; what they would ask and is not there is collected,
+sent as batches, and waited for. Then the chains run again and come one question
+further, until none of them asks anything new. A batch is known to the journal, and
+carries the journal's mark, so a run that was killed finds it again, still running or
+done, and pays for nothing twice.
+"""
+
+import asyncio
+import collections
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from openai.types import chat
+
+from vpo_jax import console, errors
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import client as client_lib
+from vpo_jax.teacher import journal as journal_lib
+
+# OpenAI's limits are 50,000 requests and 200 MB a batch.
+_REQUESTS, _BYTES = 50_000, 190_000_000
+_ENDPOINT = "/v1/chat/completions"
+_MARK = "vpo_journal"
+_RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+class _Pending(Exception):
+  """A chain that waits for a reply that is not in the journal."""
+
+
+async def answer(
+  title: str,
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
+  config: ml_collections.ConfigDict,
+  client: client_lib.Client,
+) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
+  """Runs the chain of every item by batches.
+
+  Raises:
+    UserError: the server refuses the key or the batch, has no Batch API, or the limit
+      on cost is reached.
+  """
+  await client.reach()
+  batches = _Batches(config, client)
+  await batches.adopt()
+  with console.progress(title, len(items)) as advance:
+    done = 0
+    while True:
+      await batches.collect()
+      outcomes, pending = await _replay(items, chain, config, client, batches.failed)
+      advance(len(outcomes) - done, client.totals.note())
+      done = len(outcomes)
+      if not pending:
+        return [outcomes[index] for index in range(len(items))]
+      await batches.send(pending)
+
+
+async def _replay(
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
+  config: ml_collections.ConfigDict,
+  client: client_lib.Client,
+  failed: dict[str, str],
+) -> tuple[
+  dict[int, ask_lib.Outcome | ask_lib.NoAnswer], dict[str, journal_lib.Request]
+]:
+  """What the journal is enough for, and the requests that it lacks."""
+  pending: dict[str, journal_lib.Request] = {}
+  used: dict[str, journal_lib.Reply] = {}
+
+  async def fetch(
+    messages: tuple[journal_lib.Message, ...], sample: int
+  ) -> journal_lib.Reply:
+    request = client_lib.request(config, messages, sample)
+    reply = client.journal.get(request.key)
+    if reply:
+      used[request.key] = reply
+      return reply
+    if request.key in failed:
+      raise ask_lib.NoAnswer("failed", failed[request.key])
+    pending[request.key] = request
+    raise _Pending
+
+  ask = ask_lib.asking(config, fetch)
+  outcomes = {}
+  for index, item in enumerate(items):
+    try:
+      outcomes[index] = await chain(ask, item)
+    except ask_lib.NoAnswer as error:
+      outcomes[index] = error
+    except _Pending:
+      continue
+  client.totals.recount(used.values())
+  return outcomes, pending
+
+
+class _Batches:
+  """The batches of one journal.
+
+  Attributes:
+    failed: requests that no further batch is tried for, with the reason.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, client: client_lib.Client):
+    self.failed: dict[str, str] = {}
+    self._config = config
+    self._client = client
+    self._journal = client.journal
+    self._tries: collections.Counter[str] = collections.Counter()
+    self._reasons: dict[str, str] = {}
+
+  async def adopt(self) -> None:
+    """Finds batches that a run sent and died before it wrote them down."""
+    known = self._journal.batches()
+    async with self._client.failing("list batches"):
+      async for batch in self._client.api.batches.list(limit=100):
+        mark = (batch.metadata or {}).get(_MARK)
+        if mark == self._journal.id and batch.id not in known:
+          self._journal.put_batch(batch.id, collected=False)
+
+  async def send(self, pending: dict[str, journal_lib.Request]) -> None:
+    """Uploads requests and starts their batches.
+
+    A request that is sent once more than `config.retries` says is given up.
+    """
+    self._client.check_cost(expected=pending.values())
+    lines: list[bytes] = []
+    size = 0
+    for key, request in pending.items():
+      self._tries[key] += 1
+      if self._tries[key] > self._config.retries + 1:
+        self.failed[key] = self._reasons.get(key, "its batches hold no reply")
+        continue
+      body = {"model": request.model, "messages": request.messages}
+      line = {
+        "custom_id": key,
+        "method": "POST",
+        "url": _ENDPOINT,
+        "body": body | request.parameters,
+      }
+      encoded = json.dumps(line).encode() + b"\n"
+      if len(lines) == _REQUESTS or size + len(encoded) > _BYTES:
+        await self._start(lines)
+        lines, size = [], 0
+      lines.append(encoded)
+      size += len(encoded)
+    if lines:
+      await self._start(lines)
+
+  async def _start(self, lines: Sequence[bytes]) -> None:
+    async with self._client.failing("start a batch"):
+      file = await self._client.api.files.create(
+        file=("requests.jsonl", b"".join(lines)), purpose="batch"
+      )
+      batch = await self._client.api.batches.create(
+        input_file_id=file.id,
+        endpoint=_ENDPOINT,
+        completion_window="24h",
+        metadata={_MARK: self._journal.id},
+      )
+    self._journal.put_batch(batch.id, collected=False)
+    console.say(f"batch {batch.id}: {len(lines):,} requests sent")
+
+  async def collect(self) -> None:
+    """Waits for every batch that is not collected, and journals its replies."""
+    for name, collected in self._journal.batches().items():
+      if not collected:
+        await self._collect(name)
+        self._journal.put_batch(name, collected=True)
+
+  async def _collect(self, name: str) -> None:
+    async with self._client.failing(f"read batch {name}"):
+      batch = await self._client.api.batches.retrieve(name)
+      while batch.status in _RUNNING:
+        await asyncio.sleep(self._config.poll_s)
+        batch = await self._client.api.batches.retrieve(name)
+      files = [batch.output_file_id, batch.error_file_id]
+      for file in filter(None, files):
+        content = await self._client.api.files.content(file)
+        for line in content.text.splitlines():
+          if line.strip():
+            self._take(json.loads(line))
+    if batch.status == "failed":
+      reasons = (batch.errors.data if batch.errors else None) or []
+      self._journal.put_batch(name, collected=True)
+      raise errors.UserError(
+        f"batch {name} failed: {'; '.join(str(r.message) for r in reasons) or '?'}"
+      )
+    if batch.status != "completed":
+      console.say(f"batch {name} {batch.status}; what it lacks is sent again")
+
+  def _take(self, line: dict[str, Any]) -> None:
+    """Journals one line of a batch's output, or notes why there is no reply."""
+    key, response = line["custom_id"], line.get("response") or {}
+    body = response.get("body") or {}
+    try:
+      if response.get("status_code") == 200:
+        reply = client_lib.read(chat.ChatCompletion.construct(**body))
+      else:
+        reply = client_lib.filtered(body.get("error") or line.get("error") or {})
+    except client_lib.Garbled as error:
+      self._reasons[key] = str(error)
+    else:
+      self._client.totals.calls += self._journal.get(key) is None
+      self._journal.put(key, reply)

@@ -1,0 +1,89 @@
+"""What a stage would cost, before anything is sent."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import console
+from vpo_jax.teacher import ask as ask_lib
+from vpo_jax.teacher import client as client_lib
+from vpo_jax.teacher import journal as journal_lib
+from vpo_jax.teacher import queue
+from vpo_jax.teacher import totals as totals_lib
+
+
+def plan(
+  title: str,
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
+  *,
+  config: ml_collections.ConfigDict,
+  folder: epath.PathLike,
+) -> dict[str, Any]:
+  """Prints calls, tokens and cost of `queue.answer`, from none to every prompt flawed.
+
+  Replies that the journal holds are not counted. Tokens are estimates (four characters
+  each, replies of about 170); no key is needed and nothing is sent or written.
+  """
+  config = queue.resolved(config)
+  path = queue.journal_path(config, folder)
+  journal = journal_lib.Journal(path) if path.exists() else None
+  try:
+    least, most = (
+      asyncio.run(_count(items, chain, config, journal, flawed))
+      for flawed in (False, True)
+    )
+  finally:
+    if journal:
+      journal.close()
+  console.say(
+    f"{title}: {len(items):,} rows with {config.model}, no prompt to every prompt"
+    f" flawed: {least.calls:,} to {most.calls:,} calls, {_millions(least)} to"
+    f" {_millions(most)}M tokens, {_money(least)} to {_money(most)};"
+    f" {least.journal_hits:,} replies are in the journal; nothing was sent"
+  )
+  return {"dry_run": True, "least": least.counts(), "most": most.counts()}
+
+
+async def _count(
+  items: Sequence[ask_lib.Item],
+  chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
+  config: ml_collections.ConfigDict,
+  journal: journal_lib.Journal | None,
+  flawed: bool,
+) -> totals_lib.Totals:
+  totals = totals_lib.start(config)
+  asked: set[str] = set()
+
+  async def fetch(
+    messages: tuple[journal_lib.Message, ...], sample: int
+  ) -> journal_lib.Reply:
+    request = client_lib.request(config, messages, sample)
+    found = journal.get(request.key) if journal else None
+    if found:
+      totals.journal_hits += 1
+      return found
+    reply = totals_lib.expected(request, flawed=flawed)
+    if request.key not in asked:
+      asked.add(request.key)
+      totals.add(reply, sent=True)
+    return reply
+
+  ask = ask_lib.asking(config, fetch)
+  for item in items:
+    try:
+      await chain(ask, item)
+    except ask_lib.NoAnswer:
+      continue
+  return totals
+
+
+def _millions(totals: totals_lib.Totals) -> str:
+  return f"{(totals.prompt_tokens + totals.completion_tokens) / 1e6:.2f}"
+
+
+def _money(totals: totals_lib.Totals) -> str:
+  return "no known price" if totals.cost is None else f"${totals.cost:,.2f}"
