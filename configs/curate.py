@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Queries: .json (a list, also the release's), .jsonl, .csv (VidProM's), .txt;
   # "" is the small set that comes with the project.
   config.input = ""
+  # "ray" measures the rows on the cluster that RAY_ADDRESS names (extra `ray`).
+  config.engine = "local"
   config.seed = 0  # of the order that decides the splits
   config.max_characters = 10_000  # a row longer than this is set aside; ours
   # Pika's and Midjourney's flags: "keep", "drop", or "move" to a field of their own.

@@ -1,6 +1,9 @@
 import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from configs import curate as curate_config
+from vpo_jax import errors
 from vpo_jax.curate import rules, sources, table
 
 
@@ -70,6 +73,25 @@ def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
     "empty",
   ]
   assert frame["text"].str.len_chars().max() <= 200
+
+
+def test_tokens_are_counted_by_the_tokenizer_that_the_config_names(tmp_path):
+  model = models.WordLevel({"a": 0, "cat": 1, "?": 2}, unk_token="?")
+  tokenizer = tokenizers.Tokenizer(model)
+  tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+  tokenizer.save(str(tmp_path / "tokenizer.json"))
+  for path in (tmp_path, tmp_path / "tokenizer.json"):
+    change = {"tokenizer": str(path), "max_tokens": 3}
+    texts = ["a cat", "a cat, a cat"]
+    assert _reasons(texts, **change) == [None, "too_many_tokens"]
+
+
+def test_a_tokenizer_that_is_none_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match=r"no tokenizer\.json"):
+    _reasons(["a cat"], tokenizer=str(tmp_path))
+  (tmp_path / "tokenizer.json").write_text("{}")
+  with pytest.raises(errors.UserError, match="not a tokenizer"):
+    _reasons(["a cat"], tokenizer=str(tmp_path))
 
 
 def test_detoxify_scores_make_a_row_safety_related():

@@ -82,6 +82,22 @@ def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
     assert part in problem
 
 
+def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
+  prompts = ["a\x00 cat", "x" * 1_000_000, "a dog"]
+  rows = list(sources.read(_vidprom(tmp_path / "v.csv", prompts)))
+  assert [row.text for row in rows] == prompts
+  assert not any(row.problem for row in rows)
+
+
+def test_a_quote_that_never_closes_does_not_take_the_file_with_it(tmp_path):
+  good = [f'{n},"a cat, a dog",now,' + ",".join("0" * 6) for n in range(40)]
+  lines = [",".join(["uuid", "prompt", "time", *sources.TOXICITY]), *good]
+  lines.insert(20, '99,"cut in the mid')
+  rows = list(sources.read(_write(tmp_path, "v.csv", "\n".join(lines) + "\n")))
+  assert sum(not row.problem for row in rows) >= 38
+  assert any(row.problem for row in rows)
+
+
 def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
   path = _write(tmp_path, "q.txt", b"caf\xe9 at night\n\x81\xff broken\nplain\n")
   rows = list(sources.read(path))

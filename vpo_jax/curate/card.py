@@ -48,7 +48,7 @@ def write(
     f"# Queries curated from {source}",
     _steps(counts),
     _splits(counts),
-    _diversity(counts),
+    _diversity(kept),
     _languages(rows),
     "## Examples\n\n" + "\n\n".join(_examples(rows)),
   ]
@@ -78,20 +78,19 @@ def _splits(counts: Mapping[str, int | float]) -> str:
   return _table("## What was taken", "| rows | general | safety-related |", lines)
 
 
-def _diversity(counts: Mapping[str, int | float]) -> str:
-  lines = [
-    f"| {name} | {counts[f'self_bleu_{name}']:.4f}"
-    f" | {counts[f'self_bleu_{name}_error']:.4f} |"
-    for name in ("before", "after")
-  ]
+def _diversity(kept: compare.Kept) -> str:
+  lines = []
+  for name, it in (("before", kept.before), ("after", kept.after)):
+    whole = f"{it.mean + it.error:.4f} ± {it.error_spread:.4f}"
+    lines.append(f"| {name} | {it.mean:.4f} | {it.error:.4f} | {whole} |")
   note = (
-    "BLEU-3 of each query against the others, smoothing method 1. The error is what a"
-    " sample of the others, where one was used, misses of the figure against all of"
-    " them (mean over 2,000 queries).\n\n"
+    "BLEU-3 of each query against others, smoothing method 1; mean over all queries."
+    " Where the references are a sample, the figure is lower than against all others;"
+    " by how much is measured on 2,000 queries.\n\n"
     "![self-BLEU](self_bleu.png)\n\n![lengths](lengths.png)"
   )
-  head = "| filter | self-BLEU | error |"
-  return _table("## Diversity", head, lines) + "\n\n" + note
+  head = "| filter | against the references | missed | against all others |"
+  return _table("## Diversity (self-BLEU)", head, lines) + "\n\n" + note
 
 
 def _languages(rows: pl.LazyFrame) -> str:
@@ -141,9 +140,10 @@ def _histogram(
 
   drawing = figure.Figure(figsize=(6, 3), layout="constrained")
   axes = drawing.add_subplot()
-  for name, values in series.items():
+  for (name, values), kind in zip(series.items(), ("stepfilled", "step"), strict=True):
     inside = np.clip(values, edges[0], edges[-1])
-    axes.hist(inside, edges.tolist(), histtype="stepfilled", alpha=0.5, label=name)
+    color = "0.8" if kind == "stepfilled" else "C0"
+    axes.hist(inside, edges.tolist(), histtype=kind, color=color, label=name)
   axes.set_xlabel(label)
   axes.set_ylabel("queries")
   axes.legend(frameon=False)

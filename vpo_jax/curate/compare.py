@@ -27,10 +27,12 @@ class Diversity:
     scores: of each row, against the references of the config.
     error: what they miss of the figure against all other rows, on average; 0 when all
       rows are references.
+    error_spread: standard error of `error`, which is measured on some rows only.
   """
 
   scores: Float[np.ndarray, " N"]
-  error: float
+  error: float = 0.0
+  error_spread: float = 0.0
 
   @property
   def mean(self) -> float:
@@ -64,7 +66,8 @@ def thin(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
     rows.filter(pl.col("reason").is_null())
     .select("row", "place", "key", "category")
     .collect(engine="streaming")
-    .sort("place", "row")
+    # One text may come with two categories: the more careful one stays.
+    .sort("place", "category", "row", descending=[False, True, False])
   )
   gone = []
 
@@ -90,7 +93,8 @@ def _words(live: pl.DataFrame) -> pl.Series:
 def _diversity(words: pl.Series, sample: int) -> Diversity:
   scores = bleu.self_bleu(words, sample)
   if len(words) <= sample:
-    return Diversity(scores, 0.0)
+    return Diversity(scores)
   probe = np.arange(min(_PROBE, len(words)))
   missed = bleu.exactly(words, probe) - scores[probe]
-  return Diversity(scores, float(missed.mean()))
+  spread = missed.std(ddof=1) / np.sqrt(len(missed))
+  return Diversity(scores, float(missed.mean()), float(spread))

@@ -8,7 +8,8 @@ keys and places in memory.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 import ml_collections
 import polars as pl
@@ -17,43 +18,44 @@ from etils import epath
 from vpo_jax import console, errors, files, records, stage
 from vpo_jax.curate import card, compare, halves, rules, safety, sources, table
 
+ENGINES = ("local", "ray")
 _BATCH = 50_000
 
 
 def run(
-  config: ml_collections.ConfigDict,
-  workdir: epath.PathLike,
-  judge: safety.Judge | None = None,
+  config: ml_collections.ConfigDict, workdir: epath.PathLike
 ) -> dict[str, int | float]:
   """Curates a file of queries (paper, section 3.2).
 
   Writes `sft.jsonl`, `dpo.jsonl` and `test.jsonl` (`records.Query`), `set_aside.jsonl`
-  (`records.SetAside`), `safety.jsonl` (`records.SafetyLabel`, with a judge),
-  `rows.parquet` (every row, and what became of it) and the data card `README.md`.
+  (`records.SetAside`), `safety.jsonl` (`records.SafetyLabel`, where an LLM
+  is asked), `rows.parquet` (every row, and what became of it) and the data card
+  `README.md`.
 
   Args:
     config: see `configs/curate.py`.
     workdir: the stage writes to its folder `curate`.
-    judge: asks an LLM about safety-related candidates; None leaves them as the source
-      labels them.
 
   Returns:
     How many rows were read, set aside, dropped for each reason, kept, and taken for
     each split; self-BLEU before and after the diversity filter.
 
   Raises:
-    UserError: a config value makes no sense, the file cannot be read, or a split would
-      be empty.
+    UserError: a config value makes no sense, the file cannot be read, the LLM cannot be
+      used, or a split would be empty.
   """
   _check(config)
   path = epath.Path(config.input or sources.SHIPPED)
-  opened = stage.begin("curate", _lasting(config, judge), workdir, {"input": path})
+  if config.safety.judge:
+    folder = epath.Path(workdir) / "curate"
+    _judge().check(config.teacher, config.safety.template, folder)
+  opened = stage.begin("curate", _lasting(config), workdir, {"input": path})
   if opened.counts is not None:
     return opened.counts
   rows = _measured(path, config, opened.folder / "parts")
   kept = compare.thin(rows, config)
-  if judge is not None:
-    kept = _judged(kept, rows, config, judge, opened.folder)
+  if config.safety.judge:
+    kept = _judged(kept, rows, config, opened.folder)
   splits = halves.split(kept.live, config.sizes)
   rows = _publish(rows, kept, opened.folder)
   for name, part in splits.items():
@@ -69,14 +71,13 @@ def run(
   return opened.finish(counts)
 
 
-def _lasting(
-  config: ml_collections.ConfigDict, judge: safety.Judge | None
-) -> ml_collections.ConfigDict:
+def _lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The config without what may change between runs that go on with each other."""
   kept = config.copy_and_resolve_references()
   with kept.unlocked():
     del kept.teacher
-    kept.judge_model = config.teacher.model if judge is not None else ""
+    if config.safety.judge:
+      kept.safety.model = config.teacher.model
   return kept
 
 
@@ -85,32 +86,59 @@ def _measured(
 ) -> pl.LazyFrame:
   """Rows in measured batches; those that an earlier run published stay as they are."""
   files.sweep(folder)
-  measure = table.Measure(config)
-  raws = sources.read(path)
-  parts: list[str] = []
-  while batch := list(itertools.islice(raws, _BATCH)):
-    part = folder / f"{len(parts):05d}.parquet"
-    if not part.exists():
-      with files.publish(part, "wb") as file:
-        measure(batch).write_parquet(file)
-    parts.append(str(part))
+  batches = _batches(path, folder)
+  if config.engine == "ray":
+    from vpo_jax.curate import spread  # Ray is an extra.
+
+    parts = spread.measure(batches, config)
+  else:
+    measure = table.Measure(config)
+    parts = []
+    for part, batch in batches:
+      if not part.exists():
+        with files.publish(part, "wb") as file:
+          measure(batch).write_parquet(file)
+      parts.append(str(part))
   if not parts:
     raise errors.UserError(f"{path}: there is no query in it")
   return pl.scan_parquet(parts).with_row_index("row")
+
+
+def _batches(
+  path: epath.Path, folder: epath.Path
+) -> Iterator[tuple[epath.Path, list[sources.Raw]]]:
+  """Batches of rows as they are read, and where each is published when measured."""
+  raws = sources.read(path)
+  for number in itertools.count():
+    batch = list(itertools.islice(raws, _BATCH))
+    if not batch:
+      return
+    yield folder / f"{number:05d}.parquet", batch
 
 
 def _judged(
   kept: compare.Kept,
   rows: pl.LazyFrame,
   config: ml_collections.ConfigDict,
-  judge: safety.Judge,
   folder: epath.Path,
 ) -> compare.Kept:
+  """Lets the teacher's model look at the safety-related candidates."""
   asked = safety.candidates(kept.live, config.sizes, config.safety.margin)
   texts = _with(rows, asked).sort("place")
-  labels = judge(list(table.queries(texts)))
+  labels = _judge().judge(
+    list(table.queries(texts)),
+    config=config.teacher,
+    template=config.safety.template,
+    folder=folder,
+  )
   records.write(folder / "safety.jsonl", labels)
   return safety.decide(kept, texts.select("row", "id"), labels)
+
+
+def _judge() -> ModuleType:
+  from vpo_jax.teacher import safety as judge  # Its client takes a second to import.
+
+  return judge
 
 
 def _with(rows: pl.LazyFrame, chosen: pl.DataFrame) -> pl.DataFrame:
@@ -175,10 +203,12 @@ def _tell_shortfall(
 
 
 def _check(config: ml_collections.ConfigDict) -> None:
-  if config.flags not in table.FLAGS:
-    raise errors.UserError(
-      f"flags={config.flags!r}: choose one of {', '.join(table.FLAGS)}"
-    )
+  for key, value, choices in (
+    ("flags", config.flags, table.FLAGS),
+    ("engine", config.engine, ENGINES),
+  ):
+    if value not in choices:
+      raise errors.UserError(f"{key}={value!r}: choose one of {', '.join(choices)}")
   for key, value in {
     "rules.max_special": config.rules.max_special,
     "rules.min_distinct": config.rules.min_distinct,

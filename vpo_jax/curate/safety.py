@@ -1,19 +1,16 @@
-"""Safety-related queries: candidates by Detoxify's scores, then a judge's word on them.
+"""Safety-related queries: candidates by Detoxify's scores, then a judge's word.
 
 Detoxify errs (paper, section 3.2), so a judge, an LLM, looks at the candidates again
 before they count as unsafe.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import ml_collections
 import polars as pl
 
 from vpo_jax import records
 from vpo_jax.curate import compare, halves
-
-# Asks about queries; leaves out those that it gets no answer to.
-Judge = Callable[[Sequence[records.Query]], list[records.SafetyLabel]]
 
 # A candidate that no judge was asked about, or gave an answer to.
 NOT_JUDGED = "not_judged"

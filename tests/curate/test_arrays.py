@@ -1,0 +1,60 @@
+import json
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+import vidprom  # noqa: E402
+
+from configs import curate as curate_config  # noqa: E402
+from vpo_jax import errors, records  # noqa: E402
+from vpo_jax.curate import arrays, curate, sources  # noqa: E402
+
+
+def _built(builder):
+  builder.download_and_prepare()
+  return builder
+
+
+def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
+  path = vidprom.write(tmp_path / "v.csv", 300)
+  with path.open("a") as file:
+    file.write('7,"cut in the mid')
+  builder = _built(arrays.VidProM(path, data_dir=tmp_path / "data"))
+  assert builder.info.file_format.value == "array_record"
+  source = builder.as_data_source(split="train")
+  assert len(source) == 301
+  expected = list(sources.read(path))
+  found = list(sources.read(builder.data_dir))
+  assert [row.text for row in found] == [row.text for row in expected]
+  assert [row.problem for row in found] == [row.problem for row in expected]
+  for one, other in zip(found, expected, strict=True):
+    assert one.scores == pytest.approx(other.scores, abs=1e-6)
+  assert "tensorflow" not in sys.modules
+
+
+def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
+  builder = _built(arrays.VidProM(sources.SHIPPED, data_dir=tmp_path / "data"))
+  counts = []
+  for number, path in enumerate(("", str(builder.data_dir))):
+    config = curate_config.get_config()
+    config.input = path
+    counts.append(curate.run(config, tmp_path / str(number)))
+  assert counts[0] == counts[1]
+
+
+def test_sft_examples_as_array_records(tmp_path):
+  row = records.SftExample("id", "q 猫", "safety", "p", "c", None, "p")
+  records.write(tmp_path / "examples.jsonl", [row])
+  path = tmp_path / "examples.jsonl"
+  builder = _built(arrays.SftExamples(path, data_dir=tmp_path / "data"))
+  (found,) = builder.as_data_source(split="train")
+  assert json.loads(records.dump(row)) | {"refined": ""} == {
+    key: value.decode() for key, value in found.items()
+  }
+
+
+def test_a_folder_of_something_else_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match="not one that TFDS made"):
+    list(sources.read(tmp_path))

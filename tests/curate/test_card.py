@@ -1,0 +1,34 @@
+import PIL.Image
+
+from configs import curate as curate_config
+from vpo_jax.curate import curate, halves
+
+
+def test_the_card_counts_every_row_and_shows_each_reason(tmp_path):
+  counts = curate.run(curate_config.get_config(), tmp_path)
+  card = (tmp_path / "curate" / "README.md").read_text()
+  for key, number in counts.items():
+    if key.startswith("dropped_") and number:
+      reason = key.removeprefix("dropped_").replace("_", " ")
+      assert f"| {reason} | {number} |" in card
+      assert f"\n{reason.capitalize()}:\n" in card
+  for name in halves.SPLITS:
+    safety = counts[f"{name}_safety"]
+    assert f"| {name} | {counts[name] - safety} | {safety} |" in card
+  assert f"| not judged | 0 | {counts['kept']} |" in card  # the last step leaves them
+  for name in ("lengths.png", "self_bleu.png"):
+    with PIL.Image.open(tmp_path / "curate" / name) as picture:
+      assert picture.width > 300
+
+
+def test_marks_in_a_query_stay_in_its_line(tmp_path):
+  config = curate_config.get_config()
+  config.input = str(tmp_path / "q.txt")
+  hostile = "# title `code` | [link](x) <b>\n"
+  (tmp_path / "q.txt").write_text(hostile + "a cat\n")
+  config.rules.max_special = 1.0
+  config.sizes.update(dict.fromkeys(config.sizes, 0))
+  config.sizes.sft_general = 4
+  curate.run(config, tmp_path)
+  card = (tmp_path / "curate" / "README.md").read_text()
+  assert "- `# title 'code' | [link](x) <b>`" in card
