@@ -5,6 +5,7 @@ import pytest
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
+import tensorflow_datasets as tfds  # noqa: E402
 import vidprom  # noqa: E402
 
 from configs import curate as curate_config  # noqa: E402
@@ -12,16 +13,15 @@ from vpo_jax import errors, records  # noqa: E402
 from vpo_jax.curate import arrays, curate, sources  # noqa: E402
 
 
-def _built(builder):
-  builder.download_and_prepare()
-  return builder
+def _built(kind, source, folder):
+  return tfds.builder_from_directory(arrays.build(kind, source, folder))
 
 
 def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
   path = vidprom.write(tmp_path / "v.csv", 300)
   with path.open("a") as file:
     file.write('7,"cut in the mid')
-  builder = _built(arrays.VidProM(path, data_dir=tmp_path / "data"))
+  builder = _built(arrays.VidProM, path, tmp_path / "data")
   assert builder.info.file_format.value == "array_record"
   source = builder.as_data_source(split="train")
   assert len(source) == 301
@@ -35,7 +35,7 @@ def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
 
 
 def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
-  builder = _built(arrays.VidProM(sources.SHIPPED, data_dir=tmp_path / "data"))
+  builder = _built(arrays.VidProM, sources.SHIPPED, tmp_path)
   counts = []
   for number, path in enumerate(("", str(builder.data_dir))):
     config = curate_config.get_config()
@@ -48,7 +48,7 @@ def test_sft_examples_as_array_records(tmp_path):
   row = records.SftExample("id", "q 猫", "safety", "p", "c", None, "p")
   records.write(tmp_path / "examples.jsonl", [row])
   path = tmp_path / "examples.jsonl"
-  builder = _built(arrays.SftExamples(path, data_dir=tmp_path / "data"))
+  builder = _built(arrays.SftExamples, path, tmp_path / "data")
   (found,) = builder.as_data_source(split="train")
   assert json.loads(records.dump(row)) | {"refined": ""} == {
     key: value.decode() for key, value in found.items()
@@ -58,3 +58,11 @@ def test_sft_examples_as_array_records(tmp_path):
 def test_a_folder_of_something_else_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="not one that TFDS made"):
     list(sources.read(tmp_path))
+
+
+def test_a_source_that_cannot_be_read_is_named(tmp_path):
+  (tmp_path / "q.csv").write_text("a,b\n1,2\n")
+  with pytest.raises(errors.UserError, match=r"q\.csv: none of the columns"):
+    arrays.build(arrays.VidProM, tmp_path / "q.csv", tmp_path)
+  with pytest.raises(errors.UserError, match="no such file"):
+    arrays.build(arrays.VidProM, tmp_path / "p.csv", tmp_path)

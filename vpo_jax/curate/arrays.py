@@ -1,10 +1,10 @@
 """ArrayRecord forms of the project's rows, as TFDS builders (TensorFlow not needed).
 
-    builder = arrays.VidProM("VidProM_semantic_unique.csv", data_dir="data")
-    builder.download_and_prepare()
+    folder = arrays.build(arrays.VidProM, "VidProM_semantic_unique.csv", "data")
+    builder = tfds.builder_from_directory(folder)
     source = builder.as_data_source(split="train")  # random access
 
-`curate` takes the folder that a builder made (`builder.data_dir`) as its input.
+`curate` takes such a folder of queries as its input.
 """
 
 import dataclasses
@@ -15,8 +15,32 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from vpo_jax import records
+from vpo_jax import errors, files, records
 from vpo_jax.curate import sources
+
+
+def build(
+  kind: type["Rows"], source: epath.PathLike, data_dir: epath.PathLike
+) -> epath.Path:
+  """Builds the ArrayRecord form of a file, where it is not there; returns its folder.
+
+  A folder is named for the content of its source, so that another file's is another.
+
+  Raises:
+    UserError: the source cannot be read.
+  """
+  source = epath.Path(source)
+  if not source.exists():
+    raise errors.UserError(f"{source}: no such file")
+  folder = epath.Path(data_dir) / files.fingerprint(source)
+  builder = kind(source, data_dir=folder)
+  try:
+    builder.download_and_prepare()
+  except Exception as error:
+    # TFDS wraps what the rows raise.
+    cause = error.__cause__ or error.__context__
+    raise cause if isinstance(cause, errors.UserError) else error from None
+  return epath.Path(builder.data_dir)
 
 
 class Rows(tfds.core.GeneratorBasedBuilder):
