@@ -1,5 +1,6 @@
 """Chat text and tokens, by the model's own tokenizer and chat template."""
 
+import json
 from typing import Any, Protocol
 
 from etils import epath
@@ -30,10 +31,8 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
   Raises:
     UserError: there is none, or it has no chat template or end token.
   """
-  import transformers
-
   try:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = _tokenizer_class(folder).from_pretrained(str(folder))
   except (OSError, ValueError) as error:
     reason = str(error).splitlines()[0]
     raise errors.UserError(f"{folder}: no usable tokenizer: {reason}") from error
@@ -42,6 +41,18 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
   if tokenizer.eos_token_id is None:
     raise errors.UserError(f"{folder}: the tokenizer has no end token")
   return tokenizer
+
+
+def _tokenizer_class(folder: epath.PathLike) -> Any:
+  """AutoTokenizer, or what it would choose where that is plain: it imports torch."""
+  import transformers
+
+  path = epath.Path(folder) / "tokenizer_config.json"
+  named = json.loads(path.read_text()).get("tokenizer_class") if path.exists() else None
+  plain = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
+  if plain and (epath.Path(folder) / "tokenizer.json").exists():
+    return transformers.PreTrainedTokenizerFast
+  return transformers.AutoTokenizer
 
 
 def render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:

@@ -1,5 +1,7 @@
 """A trained model as a Hugging Face directory: weights, config, tokenizer, template."""
 
+from collections.abc import Mapping
+
 from etils import epath
 
 from vpo_jax import errors, files
@@ -37,6 +39,7 @@ def save_model(
   config: llama_config.LlamaConfig,
   base_folder: epath.PathLike,
   dtype: str = "float32",
+  extra: Mapping[str, bytes] | None = None,
 ) -> None:
   """Writes a directory that `transformers.AutoModelForCausalLM` loads.
 
@@ -46,6 +49,7 @@ def save_model(
     base_folder: where the model came from; its config, tokenizer and chat template
       are taken over. Must not be `folder`.
     dtype: of the tensors in the file.
+    extra: further files by name; they go before the base's.
 
   Raises:
     UserError: `base_folder` has no config.json, or is `folder`.
@@ -57,9 +61,9 @@ def save_model(
     raise errors.UserError(f"{base}: no {CONFIG}; is it a model directory?")
   _clear(folder)
   weights.save(folder, params, config, dtype)
-  for name in COMPANIONS:
-    if (base / name).exists():
-      _publish(folder / name, (base / name).read_bytes())
+  found = {n: (base / n).read_bytes() for n in COMPANIONS if (base / n).exists()}
+  for name, content in (found | dict(extra or {})).items():
+    _publish(folder / name, content)
   hf = files.read_json(base / CONFIG)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key
   hf.pop("quantization_config", None)

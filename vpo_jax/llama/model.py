@@ -57,6 +57,7 @@ def hidden(
   if remat:
     layer = jax.checkpoint(layer)
   if isinstance(params["layers"], tuple):
+    layer = jax.jit(layer)  # traced once for all layers
     caches = []
     for index, weights in enumerate(params["layers"]):
       x_BLD, new = layer(x_BLD, (weights, None if cache is None else cache[index]))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 
+import jax
 from etils import epath
 
 from vpo_jax import console, errors
@@ -49,6 +50,12 @@ def cache_folder() -> epath.Path:
   """Where converted models are kept: $VPO_JAX_CACHE, or the user's cache folder."""
   root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
   return epath.Path(os.environ.get("VPO_JAX_CACHE", f"{root}/vpo_jax")).expanduser()
+
+
+def keep_compiled() -> None:
+  """Keeps compiled programs in the user's cache folder, for the next process."""
+  jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def _smollm2() -> epath.Path:

@@ -1,6 +1,6 @@
 """Prompts in, candidates out: what other parts of the project call."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vpo_jax import records
 from vpo_jax.sample import policy as policies
@@ -33,12 +33,21 @@ def stream(
   wanted: settings.Settings,
   *,
   slots: int = 32,
+  listen: Callable[[schedule.Update], None] | None = None,
 ) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
-  """Yields (a prompt's place, its candidates) as prompts are finished."""
+  """Yields (a prompt's place, its candidates) as prompts are finished.
+
+  Args:
+    listen: is told of all tokens as they are drawn.
+  """
   scheduler = schedule.Scheduler(policy, slots=slots)
   jobs = {i: scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)}
   while jobs:
-    ended = {u.job.request for u in scheduler.step() if u.job.finish_reason}
+    updates = scheduler.step()
+    if listen:
+      for update in updates:
+        listen(update)
+    ended = {u.job.request for u in updates if u.job.finish_reason}
     for index in sorted(ended):
       if all(job.finish_reason for job in jobs[index]):
         yield index, tuple(candidate(policy, job) for job in jobs.pop(index))

@@ -1,0 +1,1 @@
+"""The trained optimizer in people's hands: the command line, HTTP, an export."""

@@ -1,0 +1,19 @@
+"""The trained optimizer as a Hugging Face directory.
+
+    python launch/export.py --config=configs/export.py --workdir=runs/mine
+
+writes runs/mine/vpo from runs/mine/train_dpo/model.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.model = ""  # directory; "" is <workdir>/train_dpo/model
+  config.instruction = ""  # template file; "" is the model's own, or the embedded one
+  config.dtype = "float32"  # of the tensors; "bfloat16" halves the directory
+  config.temperature = 0.7  # release, inference
+  config.top_p = 1.0  # release, inference
+  config.max_new_tokens = 512  # ours; the paper's prompts have about 130
+  return config

@@ -1,0 +1,5 @@
+"""The tiny model of the sampler's tests."""
+
+from tests.sample.conftest import policy, tiny
+
+__all__ = ["policy", "tiny"]

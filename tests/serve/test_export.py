@@ -1,0 +1,83 @@
+"""The exported directory is what transformers and the optimizer load."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from configs import export as export_config
+from vpo_jax import errors, files
+from vpo_jax.llama import attention, directory, model, weights
+from vpo_jax.llama import config as llama_config
+from vpo_jax.sample import policy as policies
+from vpo_jax.serve import export
+
+INSTRUCTION = "Write a prompt.\n\nUser Query:{query}\n\nVideo Prompt:"
+
+
+@pytest.fixture
+def exported(tiny, tmp_path):
+  template = tmp_path / "mine.txt"
+  template.write_text(INSTRUCTION)
+  config = export_config.get_config()
+  config.update({"model": str(tiny), "instruction": str(template)})
+  manifest = {"config": {"model": "some/base"}, "counts": {"loss_after": 1.25}}
+  files.write_json(tmp_path / "train_sft" / "manifest.json", manifest)
+  counts = export.run(config, tmp_path)
+  assert export.run(config, tmp_path) == counts
+  return tmp_path / "vpo"
+
+
+def test_transformers_gives_the_same_logits(tiny, exported):
+  theirs = transformers.AutoModelForCausalLM.from_pretrained(exported)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+  tokens = np.asarray([tokenizer("rain on a tin roof").input_ids], np.int32)
+  config = llama_config.read(tiny)
+  positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
+  x, _ = model.hidden(
+    weights.load(tiny, config), tokens, positions, attention.causal(), config
+  )
+  ours = np.asarray(model.logits(weights.load(tiny, config), x))
+  with torch.no_grad():
+    expected = theirs(torch.tensor(tokens)).logits.numpy()
+  spread = expected.max() - expected.min()
+  assert np.abs(ours - expected).max() < 1e-4 * spread
+  assert theirs.generation_config.temperature == 0.7
+  assert theirs.generation_config.eos_token_id == 2
+
+
+def test_it_brings_its_own_instruction(exported):
+  assert policies.load(str(exported)).instruction == INSTRUCTION
+
+
+def test_the_card_has_the_runs_figures(exported):
+  text = (exported / "README.md").read_text()
+  assert "| train_sft | loss_after | 1.25 |" in text
+  assert "some/base" in text
+  assert INSTRUCTION in text
+
+
+def test_dtype_is_written(tiny, tmp_path):
+  config = export_config.get_config()
+  config.update({"model": str(tiny), "dtype": "bfloat16"})
+  export.run(config, tmp_path)
+  assert json.loads((tmp_path / "vpo" / "config.json").read_text())["dtype"] == (
+    "bfloat16"
+  )
+  config.dtype = "int3"
+  with pytest.raises(errors.UserError, match="int3"):
+    export.run(config, tmp_path)
+
+
+def test_a_model_without_a_tensor_is_one_line(tiny, tmp_path):
+  broken = tmp_path / "broken"
+  directory.save_model(
+    broken, weights.load(tiny, llama_config.read(tiny)), llama_config.read(tiny), tiny
+  )
+  (broken / "model.safetensors").unlink()
+  config = export_config.get_config()
+  config.model = str(broken)
+  with pytest.raises(errors.UserError, match=r"no model\.safetensors"):
+    export.run(config, tmp_path)

@@ -1,0 +1,110 @@
+"""The model card: what the model is, how it is used, and the figures of its run."""
+
+from typing import Any
+
+from etils import epath
+
+from vpo_jax import files, stage
+
+# Each finished stage's counts, and the model that training began with.
+Figures = dict[str, dict[str, Any]]
+
+_STAGES = (
+  "curate",
+  "build_sft",
+  "train_sft",
+  "sample",
+  "text_pairs",
+  "video_pairs",
+  "merge_pairs",
+  "train_dpo",
+)
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- text-to-video
+- prompt-optimization
+---
+
+# A prompt optimizer for text-to-video models
+
+It rewrites a short query into a prompt that is harmless, accurate and helpful for a
+text-to-video model. Trained by VPO (Cheng et al., 2025, arXiv:2503.20491): supervised
+fine-tuning, then direct preference optimization on text-level and video-level pairs.
+
+- Base model: {base}
+- Tensors: {dtype}
+
+## Use
+
+The query goes into the instruction below, which is the user's turn of the chat
+template; the answer is the prompt. `instruction.txt` beside this card holds it.
+
+```python
+import pathlib, transformers
+
+folder = "PATH/OF/THIS/FOLDER"
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+instruction = pathlib.Path(folder, "instruction.txt").read_text()
+content = instruction.replace("{{query}}", "a cat on a skateboard")
+inputs = tokenizer.apply_chat_template(
+  [{{"role": "user", "content": content}}],
+  add_generation_prompt=True,
+  return_tensors="pt",
+  return_dict=True,
+)
+answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+```
+
+With vLLM: `vllm serve PATH/OF/THIS/FOLDER`.
+
+## Instruction
+
+```
+{instruction}
+```
+
+## Figures of the run
+
+{figures}
+"""
+
+
+def figures(workdir: epath.PathLike) -> Figures:
+  """What the run's finished stages counted."""
+  found: Figures = {}
+  for name in _STAGES:
+    path = epath.Path(workdir) / name / stage.MANIFEST
+    manifest = files.read_json(path) if path.exists() else {}
+    if "counts" in manifest:
+      found[name] = manifest["counts"]
+      if name == "train_sft":
+        found["base"] = {"model": manifest["config"].get("model", "")}
+  return found
+
+
+def card(figures: Figures, instruction: str, dtype: str) -> str:
+  """The text of README.md."""
+  rows = [
+    f"| {name} | {key} | {_show(value)} |"
+    for name in _STAGES
+    for key, value in figures.get(name, {}).items()
+    if isinstance(value, int | float | str)
+  ]
+  shown = "No stage of the run was found beside the model."
+  if rows:
+    shown = "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
+  return _CARD.format(
+    base=figures.get("base", {}).get("model") or "not recorded",
+    dtype=dtype,
+    instruction=instruction,
+    figures=shown,
+  )
+
+
+def _show(value: float | str) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
