@@ -124,7 +124,9 @@ def split(
 
   Where that leaves no row on the held-out side, the one nearest to it is moved.
   """
-  draws = [int(records.row_id(seed, row.query_id), 16) / 16**16 for row in examples]
+  # A word of its own in the hash: curation drew these queries by (seed, id) already.
+  ids = [records.row_id("heldout", seed, row.query_id) for row in examples]
+  draws = [int(id, 16) / 16**16 for id in ids]
   limit = fraction
   if fraction and len(draws) > 1 and min(draws) >= fraction:
     limit = sorted(draws)[1]
