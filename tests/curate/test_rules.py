@@ -94,6 +94,13 @@ def test_a_tokenizer_that_is_none_is_named(tmp_path):
     _reasons(["a cat"], tokenizer=str(tmp_path))
 
 
+def test_repaired_texts_are_marked():
+  raws = [sources.Raw("a cat &amp; a dog"), sources.Raw(" a cat & a dog\n")]
+  frame = table.Measure(curate_config.get_config())(raws)
+  assert frame["repaired"].to_list() == [True, False]
+  assert frame["id"].n_unique() == 1
+
+
 def test_detoxify_scores_make_a_row_safety_related():
   config = curate_config.get_config()
   scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6]

@@ -72,7 +72,7 @@ def references(
     .agg(
       most=pl.col("count").first(),
       holder=pl.col("row").first(),
-      next=pl.col("count").get(1, null_on_oob=True).fill_null(0),
+      next=pl.col("count").slice(1, 1).sum(),
     )
     for top in tops
   ]
@@ -187,7 +187,7 @@ def _grams(texts: pl.Series, rows: Rows) -> Iterable[pl.DataFrame]:
   """For each order, how often each row has each n-gram: `row`, `gram`, `count`."""
   lengths = texts.list.len().to_numpy()
   row_W = np.repeat(rows, lengths)
-  word_W = texts.explode(empty_as_null=False).hash().to_numpy()
+  word_W = texts.filter(texts.list.len() > 0).explode().hash().to_numpy()
   gram_W = word_W
   for order in range(1, ORDER + 1):
     if order > 1:

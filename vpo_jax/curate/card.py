@@ -66,7 +66,8 @@ def _steps(counts: Mapping[str, int | float]) -> str:
   for step, number in steps.items():
     left -= number
     lines.append(f"| {step} | {number:,} | {left:,} |")
-  return _table("## What was dropped", "| step | rows | left |", lines)
+  note = f"{counts['repaired']:,} texts were damaged (entities, encoding) and repaired."
+  return _table("## What was dropped", "| step | rows | left |", lines) + f"\n\n{note}"
 
 
 def _splits(counts: Mapping[str, int | float]) -> str:

@@ -67,8 +67,9 @@ def run(
   counts = _counts(rows, kept, splits)
   if config.card:
     card.write(opened.folder, path.name, counts, rows, kept)
+  opened.finish(counts)
   (opened.folder / "parts").rmtree()
-  return opened.finish(counts)
+  return counts
 
 
 def _lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -170,12 +171,17 @@ def _publish(
 def _counts(
   rows: pl.LazyFrame, kept: compare.Kept, splits: Mapping[str, pl.DataFrame]
 ) -> dict[str, int | float]:
-  reasons = rows.group_by("reason", "aside").len().collect(engine="streaming")
+  reasons = (
+    rows.group_by("reason", "aside")
+    .agg(pl.len(), pl.col("repaired").sum())
+    .collect(engine="streaming")
+  )
   dropped = dict(reasons.filter(~pl.col("aside")).select("reason", "len").iter_rows())
   names = (*(rule.__name__ for rule in rules.RULES), *compare.REASONS)
   counts: dict[str, int | float] = {
     "read": int(reasons["len"].sum()),
     "set_aside": int(reasons.filter("aside")["len"].sum()),
+    "repaired": int(reasons["repaired"].sum()),
     **{f"dropped_{name}": dropped.get(name, 0) for name in names},
     f"dropped_{safety.NOT_JUDGED}": dropped.get(safety.NOT_JUDGED, 0),
     "kept": len(kept.live),

@@ -28,6 +28,7 @@ SCHEMA = pl.Schema(
     "words": pl.UInt32(),
     "distinct": pl.UInt32(),  # distinct words
     "tokens": pl.UInt32(),  # null without a tokenizer
+    "repaired": pl.Boolean(),  # its text was damaged, and is whole now
     "place": pl.UInt64(),  # seeded hash of `id`: the row's place in every order
     "reason": pl.String(),  # why it was dropped or set aside; null when kept
     "aside": pl.Boolean(),  # it was not a query at all
@@ -88,6 +89,7 @@ class Measure:
       "category": raw.category or ("safety" if unsafe else "general"),
       "score": score,
       "language": language.detect(bare),
+      "repaired": whole != raw.text.strip(),
       "place": int(records.row_id(self._seed, identity), 16),
       "aside": False,
     }
