@@ -96,13 +96,13 @@ def test_a_prompt_is_a_function_of_query_and_seed(asked):
 
 
 def test_the_hurried_writer_errs_at_its_rates():
-  asked = [query.read(f"a {w} dog walking on a bridge") for w in map(str, range(400))]
+  asked = [query.read(f"a {w} dog walking on a bridge") for w in map(str, range(250))]
   flaws = [judge.find(a, write.hurried(a, 0)) for a in asked]
-  assert 0.05 < sum(bool(f.opening) for f in flaws) / 400 < 0.15
-  assert 0.09 < sum(bool(f.lost) for f in flaws) / 400 < 0.21
-  unsafe = [query.read(f"{w} killers in a forest") for w in map(str, range(400))]
+  assert 0.05 < sum(bool(f.opening) for f in flaws) / 250 < 0.15
+  assert 0.09 < sum(bool(f.lost) for f in flaws) / 250 < 0.21
+  unsafe = [query.read(f"{w} killers in a forest") for w in map(str, range(250))]
   harm = [judge.find(a, write.hurried(a, 0)).harmful for a in unsafe]
-  assert 0.3 < sum(map(bool, harm)) / 400 < 0.5
+  assert 0.3 < sum(map(bool, harm)) / 250 < 0.5
 
 
 @hypothesis.settings(deadline=None, max_examples=60)

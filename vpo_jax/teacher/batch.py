@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
-from openai.types import chat
 
 from vpo_jax import console, errors
 from vpo_jax.teacher import ask as ask_lib
@@ -136,12 +135,11 @@ class _Batches:
       if self._tries[key] > self._config.retries + 1:
         self.failed[key] = self._reasons.get(key, "its batches hold no reply")
         continue
-      body = {"model": request.model, "messages": request.messages}
       line = {
         "custom_id": key,
         "method": "POST",
         "url": _ENDPOINT,
-        "body": body | request.parameters,
+        "body": request.body,
       }
       encoded = json.dumps(line).encode() + b"\n"
       if len(lines) == _REQUESTS or size + len(encoded) > _BYTES:
@@ -200,7 +198,7 @@ class _Batches:
     body = response.get("body") or {}
     try:
       if response.get("status_code") == 200:
-        reply = client_lib.read(chat.ChatCompletion.construct(**body))
+        reply = client_lib.read(body)
       else:
         reply = client_lib.filtered(body.get("error") or line.get("error") or {})
     except client_lib.Garbled as error:

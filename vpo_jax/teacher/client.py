@@ -212,12 +212,12 @@ class Client:
     failure = ""
     for attempt in range(self._config.retries + 1):
       try:
-        completion = await self.api.chat.completions.create(
-          model=request.model,
-          messages=typing.cast(Any, request.messages),
-          **request.parameters,
+        # `chat.completions.create` sends the same, and spends a third of the client's
+        # time on turning checked types into JSON and back.
+        body = await self.api.post(
+          "/chat/completions", body=request.body, cast_to=object
         )
-        return read(completion)
+        return read(body)
       except (Garbled, openai.APIResponseValidationError, json.JSONDecodeError) as e:
         failure = f"the reply is no chat completion ({_line(e)})"
         backoff = min(_BACKOFF * 2**attempt, _LONGEST)
@@ -287,26 +287,31 @@ def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
   return key
 
 
-def read(completion: object) -> journal_lib.Reply:
-  """The reply in a chat completion.
+def read(body: object) -> journal_lib.Reply:
+  """The reply in the JSON of a chat completion.
 
   Raises:
     Garbled: it is something else; a proxy or a broken server may send anything.
   """
-  choices = getattr(completion, "choices", None)
-  if not choices or getattr(choices[0], "message", None) is None:
-    raise Garbled(str(completion))
-  choice, usage = choices[0], getattr(completion, "usage", None)
-  refusal = getattr(choice.message, "refusal", None)
-  text = refusal or choice.message.content
-  if not isinstance(text, str) and choice.finish_reason != "content_filter":
-    raise Garbled("no text in it")
+  try:
+    return _read(typing.cast(Any, body))
+  except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+    raise Garbled(str(body)) from error
+
+
+def _read(body: dict[str, Any]) -> journal_lib.Reply:
+  choice, usage = body["choices"][0], body.get("usage") or {}
+  message, reason = choice["message"], choice.get("finish_reason") or "stop"
+  refused = bool(message.get("refusal")) or reason == "content_filter"
+  text = message.get("refusal") or message.get("content")
+  if not isinstance(text, str) and not refused:
+    raise TypeError("no text")
   return journal_lib.Reply(
     text=text or "",
-    finish_reason=str(choice.finish_reason or "stop"),
-    refusal=bool(refusal) or choice.finish_reason == "content_filter",
-    prompt_tokens=int(getattr(usage, "prompt_tokens", None) or 0),
-    completion_tokens=int(getattr(usage, "completion_tokens", None) or 0),
+    finish_reason=reason,
+    refusal=refused,
+    prompt_tokens=int(usage.get("prompt_tokens") or 0),
+    completion_tokens=int(usage.get("completion_tokens") or 0),
   )
 
 

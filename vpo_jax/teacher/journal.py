@@ -65,6 +65,11 @@ class Request:
   parameters: dict[str, Any]
   sample: int
 
+  @property
+  def body(self) -> dict[str, Any]:
+    """The JSON that a server is sent."""
+    return {"model": self.model, "messages": self.messages} | self.parameters
+
   @functools.cached_property
   def key(self) -> str:
     """64 hex digits that depend on every part."""

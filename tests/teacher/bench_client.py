@@ -1,0 +1,70 @@
+"""What a call costs the client: CPU time for one, journal and all.
+
+    python tests/teacher/bench_client.py [parallel] [calls]
+
+The server answers after 20 ms in a process of its own. CPU time, unlike wall time, does
+not count what else the machine does.
+"""
+
+import asyncio
+import multiprocessing
+import pathlib
+import sys
+import tempfile
+import time
+
+import faulty
+
+from configs import teacher
+from vpo_jax.teacher import client as client_lib
+from vpo_jax.teacher import journal as journal_lib
+
+QUESTION = "A question of the length of a critique. " * 70
+
+
+def serve(pipe):
+  server = faulty.Server(lambda *_: "[[start]]" + "word " * 100 + "[[end]]")
+  server.delay = 0.02
+  with faulty.running(server):
+    pipe.send(server.base_url)
+    pipe.recv()
+
+
+async def ask(config, journal, base_url, calls):
+  client = client_lib.Client(config, journal, base_url)
+  waiting = iter(range(calls))
+
+  async def work():
+    for number in waiting:
+      content = f"{QUESTION}{number}"
+      await client.reply(({"role": "user", "content": content},), 0)
+
+  await client.reply(({"role": "user", "content": "the first call"},), 0)
+  wall, cpu = time.monotonic(), time.process_time()
+  await asyncio.gather(*[work() for _ in range(config.parallel)])
+  wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+  await client.close()
+  return wall, cpu
+
+
+def main(parallel=200, calls=4000):
+  here, there = multiprocessing.Pipe()
+  server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
+  server.start()
+  config = teacher.get_config()
+  config.parallel, config.api_key_env = parallel, ""
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    journal_lib.Journal(pathlib.Path(folder) / "j.sqlite") as journal,
+  ):
+    wall, cpu = asyncio.run(ask(config, journal, here.recv(), calls))
+  here.send("stop")
+  server.join()
+  print(
+    f"{calls} calls, {parallel} at a time: {cpu / calls * 1e3:.2f} ms of CPU a call,"
+    f" {calls / wall:.0f} calls a second"
+  )
+
+
+if __name__ == "__main__":
+  main(*map(int, sys.argv[1:]))
