@@ -1,9 +1,17 @@
-"""A cached decode gives what a full forward gives."""
+"""A cached decode gives what a full forward gives, whatever the batch."""
 
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
 import pytest
 import torch
 import transformers
 
+from vpo_jax.llama import attention, model, sharding
+from vpo_jax.sample import policy as policies
 from vpo_jax.sample import schedule, settings
 
 QUERIES = (
@@ -13,7 +21,10 @@ QUERIES = (
   'slow motion, {braces} and "quotes" -camera zoom in\nsecond line &quot;entity&quot;',
   "an astronaut rides a horse over a green hill under two moons, cinematic " * 3,
 )
-GREEDY = settings.Settings(temperature=0, max_new_tokens=40, ignore_eos=True)
+GREEDY = settings.Settings(temperature=0, max_new_tokens=24, ignore_eos=True)
+SAMPLED = settings.Settings(
+  num_candidates=3, temperature=0.9, top_p=0.9, max_new_tokens=24, seed=3
+)
 
 
 def tokens_of(policy, prompts, wanted, slots):
@@ -25,8 +36,7 @@ def tokens_of(policy, prompts, wanted, slots):
   return [[job.tokens for job in row] for row in jobs]
 
 
-def their_greedy(folder, prompt, count):
-  llama = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+def their_greedy(llama, prompt, count):
   ids = torch.tensor([prompt.tokens])
   with torch.no_grad():
     out = llama.generate(
@@ -41,9 +51,109 @@ def their_greedy(folder, prompt, count):
   return out[0, len(prompt.tokens) :].tolist()
 
 
-@pytest.mark.parametrize("slots", [1, 3, 8])
-def test_greedy_equals_transformers(tiny, policy, slots):
+def test_greedy_equals_transformers(tiny, policy):
   prompts = [policy.prompt(query) for query in QUERIES]
-  ours = tokens_of(policy, prompts, GREEDY, slots)
+  # A prompt that does not begin with the stem shares the batch.
+  prompts.append(policy.chat([{"role": "user", "content": "hello"}]))
+  assert prompts[-1].tokens[: len(policy.stem_tokens)] != policy.stem_tokens
+  llama = transformers.LlamaForCausalLM.from_pretrained(tiny).eval()
+  ours = tokens_of(policy, prompts, GREEDY, slots=4)
   for prompt, row in zip(prompts, ours, strict=True):
-    assert row == [their_greedy(tiny, prompt, 40)]
+    assert row == [their_greedy(llama, prompt, GREEDY.max_new_tokens)]
+
+
+def test_greedy_equals_transformers_on_smollm2(smollm2):
+  policy = policies.load(str(smollm2))
+  llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()
+  prompts = [policy.prompt(query) for query in QUERIES[:2]]
+  ours = tokens_of(policy, prompts, GREEDY, slots=2)
+  for prompt, row in zip(prompts, ours, strict=True):
+    assert row == [their_greedy(llama, prompt, GREEDY.max_new_tokens)]
+
+
+@pytest.mark.slow
+def test_greedy_equals_transformers_on_50_queries(smollm2):
+  policy = policies.load(str(smollm2))
+  llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()
+  path = pathlib.Path(policies.__file__).parents[1] / "curate" / "queries.jsonl"
+  queries = [json.loads(line)["text"] for line in path.read_text().splitlines()[:50]]
+  wanted = dataclasses.replace(GREEDY, max_new_tokens=64)
+  prompts = [policy.prompt(query) for query in queries]
+  ours = tokens_of(policy, prompts, wanted, slots=32)
+  wrong = [
+    query
+    for query, prompt, row in zip(queries, prompts, ours, strict=True)
+    if row != [their_greedy(llama, prompt, 64)]
+  ]
+  assert not wrong
+
+
+def test_a_candidate_does_not_depend_on_its_company(policy):
+  prompts = [policy.prompt(query) for query in QUERIES]
+  together = tokens_of(policy, prompts, SAMPLED, slots=4)
+  backwards = tokens_of(policy, prompts[::-1], SAMPLED, slots=8)
+  assert backwards[::-1] == together
+  assert tokens_of(policy, prompts[1:2], SAMPLED, slots=1) == together[1:2]
+  more = dataclasses.replace(SAMPLED, num_candidates=4)
+  assert [row[:3] for row in tokens_of(policy, prompts, more, slots=4)] == together
+  assert len({tuple(tokens) for row in together for tokens in row}) == 15
+  other = dataclasses.replace(SAMPLED, seed=4)
+  assert tokens_of(policy, prompts[:1], other, slots=4) != together[:1]
+
+
+def test_a_long_answer_moves_to_longer_slots(policy, monkeypatch):
+  prompts = [policy.prompt(query) for query in QUERIES]
+  wanted = dataclasses.replace(SAMPLED, max_new_tokens=200, ignore_eos=True)
+  monkeypatch.setattr(schedule, "FIRST_POOL", 512)
+  roomy = tokens_of(policy, prompts, wanted, slots=8)
+  monkeypatch.setattr(schedule, "FIRST_POOL", 64)
+  assert tokens_of(policy, prompts, wanted, slots=8) == roomy
+  assert all(len(tokens) == 200 for row in roomy for tokens in row)
+
+
+def test_the_drawn_tokens_are_likely_ones(policy):
+  """With a narrow nucleus every token is among a full forward's most probable."""
+  wanted = dataclasses.replace(SAMPLED, top_p=0.2, num_candidates=1)
+  prompt = policy.prompt(QUERIES[3])
+  drawn = tokens_of(policy, [prompt], wanted, slots=1)[0][0]
+  tokens = np.asarray([[*prompt.tokens, *drawn[:-1]]], np.int32)
+  x, _ = model.hidden(
+    policy.params,
+    tokens,
+    np.arange(tokens.shape[1], dtype=np.int32)[None],
+    attention.causal(),
+    policy.config,
+  )
+  logits = np.asarray(model.logits(policy.params, x))[0, -len(drawn) :] / 0.9
+  p = np.asarray(jax.nn.softmax(logits, axis=-1))
+  for row, token in zip(p, drawn, strict=True):
+    assert row[row > row[token]].sum() < 0.2 + 1e-4
+
+
+@pytest.mark.parametrize("axes", [(4, 1, 2), (2, 2, 2)], ids=str)
+def test_eight_devices_give_what_one_gives(tiny, policy, axes):
+  config = sharding.get_config()
+  config.update(dict(zip(sharding.AXES, axes, strict=True)))
+  spread = policies.load(str(tiny), mesh=sharding.make_mesh(config))
+  prompts = [policy.prompt(query) for query in QUERIES]
+  assert tokens_of(spread, prompts, SAMPLED, slots=8) == tokens_of(
+    policy, prompts, SAMPLED, slots=8
+  )
+
+
+def test_ends_are_told_apart(policy):
+  """A stop token ends a candidate and is counted; the limit cuts it."""
+  prompts = [policy.prompt(query) for query in QUERIES]
+  drawn = tokens_of(policy, prompts, SAMPLED, slots=4)
+  first = drawn[0][0][5]  # from now on, this token ends an answer
+  ending = dataclasses.replace(policy, stop=(first,))
+  scheduler = schedule.Scheduler(ending, slots=4)
+  jobs = [scheduler.add(i, prompt, SAMPLED) for i, prompt in enumerate(prompts)]
+  while scheduler.step():
+    pass
+  for row, whole in zip(jobs, drawn, strict=True):
+    for job, tokens in zip(row, whole, strict=True):
+      end = tokens.index(first) + 1 if first in tokens else len(tokens)
+      assert job.tokens == tokens[:end]
+      assert job.finish_reason == ("stop" if first in tokens else "length")
+  assert jobs[0][0].finish_reason == "stop"
