@@ -205,6 +205,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"critique_rules": 7}, "critique_rules=7: must be 6"),
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
     ({"heldout": 1.5}, "heldout=1.5"),
+    ({"teacher": {"parallel": 0}}, "parallel=0: must be 1"),
     ({"input": "none.jsonl"}, "none.jsonl: no such file"),
   ],
 )
