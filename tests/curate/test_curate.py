@@ -138,6 +138,8 @@ def test_many_identical_rows_become_one(tmp_path, config):
     ({"flags": "remove"}, "flags='remove'"),
     ({"near.threshold": 1.5}, "near.threshold=1.5"),
     ({"sizes.sft_general": -1}, "sizes.sft_general=-1"),
+    ({"near.permutations": 0}, "near.permutations=0"),
+    ({"engine": "spark"}, "engine='spark'"),
   ],
 )
 def test_a_config_value_without_sense_is_named(tmp_path, config, change, said):

@@ -227,6 +227,8 @@ def _check(config: ml_collections.ConfigDict) -> None:
   for key, value in config.sizes.items():
     if value < 0:
       raise errors.UserError(f"sizes.{key}={value}: it is a number of queries")
+  if not any(config.sizes.values()):
+    raise errors.UserError("sizes: all are 0, so that there is nothing to curate")
   for key, value in {
     "rules.max_run": config.rules.max_run,
     "near.permutations": config.near.permutations,
