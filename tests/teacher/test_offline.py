@@ -23,6 +23,7 @@ GOOD = (
   "A red fox runs across deep snow at dusk. Small flakes drift through the still"
   " air, and the light is soft and even. The camera follows from a short distance."
 )
+UNBROKEN = GOOD.replace(".", "").replace(",", "")
 
 
 def critique(asked, prompt):
@@ -43,6 +44,7 @@ def critique(asked, prompt):
     ("red fox in snow", GOOD[:-20], "breaks off"),
     ("red fox in snow", GOOD + " The fox runs on and on." * 3, "repeats itself"),
     ("red fox in snow", "A red fox in snow.", "too little"),
+    ("red fox in snow", f"{GOOD} {UNBROKEN} while {UNBROKEN}.", "run on"),
     ("red fox in snow", GOOD.replace(". ", ".\n", 1), "not a single paragraph"),
     ("red fox in snow -neg flakes, people", GOOD, 'keeps out: "flakes"'),
     ("red fox in snow -camera zoom in", GOOD, "camera zooms in"),

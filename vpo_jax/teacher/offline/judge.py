@@ -22,6 +22,7 @@ _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’)]*|[^.!
 _ENDED = re.compile(r"[.!?。！？…][\"'”’)\]]*$")
 
 _SHORTEST, _LONGEST = 25, 220  # words; "descriptive", and not "too complicated"
+_LONGEST_RUN = 40  # words between two marks of punctuation
 _SHARE_LOST = 5  # one content word in so many may be told in other words
 
 
@@ -97,7 +98,8 @@ def critique(asked: query_lib.Query, prompt: str) -> str:
 def refine(asked: query_lib.Query, prompt: str, seed: int) -> str:
   """The reply to a refinement: a prompt without the flaws that `find` found."""
   flaws = find(asked, prompt)
-  draw = random.Random(records.row_id(seed, asked.text, "refine"))
+  # By the prompt too: the candidates of a query are not all refined into one text.
+  draw = random.Random(records.row_id(seed, asked.text, prompt))
   if flaws.lost or flaws.unclear or flaws.harmful:
     sentences = _rebuilt(asked, prompt, draw)
   else:
@@ -180,11 +182,18 @@ def _unclear(prompt: str, query: str) -> list[str]:
   # What the query repeats itself, a prompt may repeat.
   if repeated and repeated not in " ".join(query_lib.tokens(query)):
     found.append(f'it repeats itself ("{repeated}")')
+  if _longest_run(prompt) > max(_LONGEST_RUN, _longest_run(query)):
+    found.append("its words run on without a pause")
   if "\n" in prompt.strip():
     found.append("it is not a single paragraph")
   if leftover := _LEFTOVER.search(prompt):
     found.append(f'it holds "{leftover[0]}", which is no part of a scene')
   return found
+
+
+def _longest_run(text: str) -> int:
+  """Words between one mark of punctuation and the next."""
+  return max(len(part.split()) for part in re.split(r"[.,;:!?。，…]", text))
 
 
 def _repeated(said: list[str]) -> str:
