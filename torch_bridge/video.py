@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 
 # Videos whose frames vary less than this from pixel to pixel are one flat colour,
@@ -89,7 +90,7 @@ def read(path: str | pathlib.Path) -> tuple[np.ndarray, float]:
       stream = container.streams.video[0]
       rate = float(stream.average_rate or 0)
       frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-  except (av.FFmpegError, IndexError) as error:
+  except (av.error.FFmpegError, IndexError) as error:
     raise BadVideo(f"{path}: not a whole video file: {error}") from error
   if not frames or not rate:
     raise BadVideo(f"{path}: no frames in it")

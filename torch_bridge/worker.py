@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end_with_stdin() -> None:
-  sys.stdin.buffer.read()
+  # Unbuffered: a thread inside a buffered read aborts the interpreter as it ends.
+  while os.read(0, 4096):
+    pass
   os._exit(contract.EXIT_DONE)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+# pyright: reportPrivateImportUsage=false
 import diffusers
 import numpy as np
 import torch
@@ -39,9 +40,9 @@ class DiffusersRenderer:
       ModelError: the directory or the settings do not make a pipeline.
     """
     # The pipelines log every prompt that is cut; we count what was lost instead.
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    for library in (diffusers, transformers):
+      library.utils.logging.set_verbosity_error()
+      library.utils.logging.disable_progress_bar()
     self._device = options.get("device") or _device()
     try:
       self._pipe = _load(model, settings, options)
@@ -112,7 +113,10 @@ def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
       "default": dtype,
       "vae": getattr(torch, settings["vae_dtype"]),
     }
-  pipe = pipeline.from_pretrained(model, **arguments)
+  with warnings.catch_warnings():
+    # Newer versions say `dtype`; older ones know only this.
+    warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")
+    pipe = pipeline.from_pretrained(model, **arguments)
   if settings.get("scheduler"):
     scheduler = getattr(diffusers, settings["scheduler"])
     pipe.scheduler = scheduler.from_config(

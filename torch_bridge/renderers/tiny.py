@@ -17,7 +17,9 @@ import itertools
 import math
 import pathlib
 import string
+from typing import Any
 
+# pyright: reportPrivateImportUsage=false
 import diffusers
 import torch
 import transformers
@@ -97,7 +99,9 @@ def _text_encoder(vocabulary: int) -> transformers.T5EncoderModel:
 
 
 def _vae() -> diffusers.AutoencoderKLCogVideoX:
-  vae = diffusers.AutoencoderKLCogVideoX(
+  # diffusers' annotations say tuples of one.
+  make: Any = diffusers.AutoencoderKLCogVideoX
+  vae = make(
     down_block_types=("CogVideoXDownBlock3D",) * 3,
     up_block_types=("CogVideoXUpBlock3D",) * 3,
     block_out_channels=(8, 8, 8),
@@ -156,7 +160,8 @@ def _scale(model: diffusers.CogVideoXTransformer3DModel) -> None:
       curve = _CURVE if ".ff." in name else 1.0
       module.weight.normal_(0, curve / math.sqrt(module.in_features))
   model.patch_embed.proj.weight.normal_(0, _NOISE / math.sqrt(4 * _LATENTS))
-  for block in model.transformer_blocks:
+  blocks: Any = model.transformer_blocks
+  for block in blocks:
     block.attn1.norm_q.weight.fill_(_SHARPNESS)
     for norm in (block.norm1, block.norm2):
       norm.linear.weight.mul_(0.2)

@@ -1,0 +1,59 @@
+"""The torch bridge: what renders, what scores, and on how many devices.
+
+Part of configs/video_pairs.py. The default is the embedded stand-in: a tiny CogVideoX
+with random weights and a checklist answered by measurements. For the paper's set-up:
+
+    --config.renderer.preset=cogvideox-2b
+    --config.scorer.name=visionreward --config.scorer.python=/envs/vr/bin/python
+    --config.scorer.model=THUDM/VisionReward-Video --config.scorer.revision=...
+    --config.scorer.questions=VisionReward_video_qa.txt --config.scorer.weights=...
+"""
+
+import ml_collections
+
+
+def add(config: ml_collections.ConfigDict) -> None:
+  """Adds `renderer`, `scorer` and `bridge` to a stage's config."""
+  config.renderer = renderer = ml_collections.ConfigDict()
+  renderer.preset = "tiny"  # of torch_bridge/presets.json: model, size, steps, ...
+  renderer.model = ""  # directory or hub id; "" is the preset's
+  renderer.revision = ""  # of a hub model
+  renderer.name = ""  # diffusers, command, or a module of yours; "" is the preset's
+  renderer.python = ""  # interpreter that has its packages; "" is this one
+  renderer.batch = 1  # videos at once; halved when memory runs out
+  # Over the preset's; 0 and "" are the preset's own.
+  renderer.settings = settings = ml_collections.ConfigDict()
+  settings.pipeline = ""  # a pipeline class of diffusers
+  settings.height = 0  # pixels
+  settings.width = 0
+  settings.num_frames = 0
+  settings.fps = 0
+  settings.num_inference_steps = 0
+  settings.guidance_scale = 0.0
+  settings.text_tokens = 0  # the text encoder's limit
+  settings.dtype = ""
+  settings.negative_prompt = ""
+  renderer.codec = "libx264"
+  renderer.crf = 17  # ours: no loss to be seen
+  # What does not change a frame: device, offload ("model", "sequential"), tiling.
+  renderer.options = ml_collections.ConfigDict(
+    {"device": "", "offload": "none", "tiling": False}
+  )
+
+  config.scorer = scorer = ml_collections.ConfigDict()
+  scorer.name = "checklist"  # checklist, visionreward, http, or a module of yours
+  scorer.model = ""
+  scorer.revision = ""
+  scorer.questions = ""  # "" is torch_bridge/scorers/checklist.json
+  scorer.weights = ""  # only beside a text file of questions
+  scorer.python = ""  # interpreter that has its packages; "" is this one
+  scorer.text_role = "query"  # release: [[prompt]] is the user's query, not the prompt
+  scorer.options = ml_collections.ConfigDict()
+
+  config.bridge = bridge = ml_collections.ConfigDict()
+  bridge.store = ""  # finished work, shared by runs; "" is the stage's own folder
+  bridge.workers = 0  # 0: one a device; on a CPU one a core, up to four
+  bridge.devices = ""  # "0,1,2,3"; "" is all
+  bridge.shard = 16  # requests that a worker takes at once
+  bridge.hang_s = 900.0  # without a heartbeat; loading a 5B model takes minutes
+  bridge.restarts = 3  # deaths in a row that finish nothing

@@ -1,0 +1,19 @@
+"""The preference data set: D_dpo = D_text ∪ D_video (paper, section 3.3).
+
+python launch/merge_pairs.py --config=configs/merge_pairs.py --workdir=runs/mine
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.text = ""  # "" is text_pairs/pairs.jsonl of the workdir
+  config.video = ""  # "" is video_pairs/pairs.jsonl
+  # "union": without duplicates, text first (paper); "one_per_query": a query seen twice
+  # keeps its text pair (release).
+  config.rule = "union"
+  config.heldout = 0.05  # ours: share of the queries that training never sees
+  config.seed = 0
+  config.instruction = ""  # your own template; "" is vpo_jax/templates/instruction.txt
+  return config

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from configs import merge_pairs
+from vpo_jax import errors, records
+from vpo_jax.feedback import merge
+
+
+def _pair(query, chosen="good", rejected="bad", source="text"):
+  return records.Pair(records.row_id(query), query, chosen, rejected, source)
+
+
+TEXT = [_pair("a"), _pair("a", rejected="worse"), _pair("b")]
+VIDEO = [_pair("c", source="video"), _pair("b", source="video"), _pair("a", "x", "y")]
+
+
+def test_the_union_has_no_pair_twice_and_text_comes_first():
+  pairs = merge.union(TEXT, VIDEO)
+  assert pairs == [*TEXT, VIDEO[0], VIDEO[2]]
+  assert [pair.source for pair in pairs if pair.query == "b"] == ["text"]
+
+
+def test_the_release_keeps_a_querys_text_pair_only():
+  pairs = merge.one_per_query(merge.union(TEXT, VIDEO))
+  assert [(pair.query, pair.source) for pair in pairs] == [
+    ("a", "text"),
+    ("b", "text"),
+    ("c", "video"),
+  ]
+
+
+@pytest.mark.parametrize("heldout", [0.0, 0.01, 0.3, 0.99])
+def test_no_query_is_in_both_parts_and_no_pair_is_lost(heldout):
+  pairs = [_pair(f"q{i % 40}", rejected=str(i)) for i in range(100)]
+  train, held = merge.split(pairs, heldout, seed=0)
+  assert sorted(train + held, key=str) == sorted(pairs, key=str)
+  assert not {p.query for p in train} & {p.query for p in held}
+  assert bool(held) == (heldout > 0)
+  assert train
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order():
+  pairs = [_pair(f"q{i}") for i in range(50)]
+  held = merge.split(pairs, 0.2, seed=0)[1]
+  assert {p.query for p in merge.split(pairs[::-1], 0.2, 0)[1]} == {
+    p.query for p in held
+  }
+  assert merge.split(pairs, 0.2, seed=1)[1] != held
+
+
+def test_the_files_are_what_the_ecosystem_reads(tmp_path):
+  query = 'braces {query} and "quotes"'
+  records.write(tmp_path / "text_pairs" / "pairs.jsonl", [_pair(query), _pair("b")])
+  records.write(tmp_path / "video_pairs" / "pairs.jsonl", VIDEO)
+  counts = merge.run(merge_pairs.get_config(), tmp_path)
+  assert counts["train"] + counts["heldout"] + counts["dropped"] == 5
+  rows = []
+  for name in ("train", "heldout"):
+    rows += json.loads((tmp_path / "merge_pairs" / f"{name}.json").read_text())
+  assert all(row.keys() == {"messages", "chosen", "rejected"} for row in rows)
+  row = next(row for row in rows if query in row["messages"][0]["content"])
+  assert [turn["role"] for turn in row["messages"]] == ["user"]
+  assert row["chosen"] == {"role": "assistant", "content": "good"}
+  assert row["rejected"] == {"role": "assistant", "content": "bad"}
+
+
+def test_no_pair_at_all_is_said(tmp_path):
+  for stage in ("text_pairs", "video_pairs"):
+    records.write(tmp_path / stage / "pairs.jsonl", [])
+  with pytest.raises(errors.UserError, match="no pair in"):
+    merge.run(merge_pairs.get_config(), tmp_path)

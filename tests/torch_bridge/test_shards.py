@@ -1,0 +1,56 @@
+from torch_bridge import contract, shards
+
+
+def _queue(tmp_path, count=5, size=2):
+  queue = shards.Queue(tmp_path)
+  rows = [contract.score_request(str(i), "s", "t", "query") for i in range(count)]
+  queue.refill(rows, size)
+  return queue, rows
+
+
+def test_each_shard_goes_to_one_worker_and_no_row_is_lost(tmp_path):
+  queue, rows = _queue(tmp_path)
+  taken = []
+  while (one := queue.take("a")) and (two := queue.take("b")):
+    taken += [one, two]
+  taken += [one] if one else []
+  assert len({path.name for path in taken}) == len(taken) == 3
+  read = [row for p in taken for row in contract.read_rows(p, contract.ScoreRequest)]
+  assert sorted(read, key=lambda row: row.video_id) == rows
+
+
+def test_a_dead_workers_shard_is_pending_again(tmp_path):
+  queue, _ = _queue(tmp_path)
+  shard = queue.take("a")
+  assert queue.give_back("a") == 1
+  assert queue.take("b").name == shard.name
+
+
+def test_tries_count_before_they_are_made(tmp_path):
+  queue, rows = _queue(tmp_path)
+  first = queue.begin(rows[0].id, "score")
+  assert (first.tries, first.reason) == (1, "the worker died")
+  queue.retry(contract.Failure(rows[0].id, "score", "no luck", 1))
+  assert queue.begin(rows[0].id, "score") == contract.Failure(
+    rows[0].id, "score", "no luck", 2
+  )
+  queue.succeed(rows[0].id)
+  assert queue.tried(rows[0].id) is None
+
+
+def test_what_was_set_aside_stays_so_in_the_next_run(tmp_path):
+  queue, rows = _queue(tmp_path)
+  failure = contract.Failure(rows[0].id, "score", "no luck", 3)
+  queue.set_aside(failure)
+  queue.refill(rows, 2)
+  assert queue.failure(rows[0].id) == failure
+
+
+def test_a_heartbeat_differs_from_the_one_before(tmp_path):
+  queue, _ = _queue(tmp_path)
+  beat = shards.Heartbeat(queue, "a", every_s=0)
+  seen = {shards.read_beat(queue, "a")}
+  for _ in range(3):
+    beat("working")
+    seen.add(shards.read_beat(queue, "a"))
+  assert len(seen) == 4

@@ -1,0 +1,105 @@
+"""The rules by which scored videos make preference pairs (paper, section 3.3).
+
+Paper and release differ; each rule is a function of its own, and configs/video_pairs.py
+says which is on.
+"""
+
+import collections
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+
+import ml_collections
+
+from vpo_jax import records
+from vpo_jax.feedback import rewards
+
+Two = tuple[records.Scored, records.Scored]
+
+
+def select(
+  scored: Sequence[records.Scored], rules: ml_collections.ConfigDict
+) -> list[records.Pair]:
+  """D_video by the rules of the config.
+
+  Args:
+    scored: all videos; several of one prompt count by their mean reward, and a
+      question is answered yes where most of them say yes.
+    rules: see configs/video_pairs.py.
+  """
+  by_query: dict[str, list[records.Scored]] = collections.defaultdict(list)
+  for row in mean_over_seeds(scored):
+    by_query[row.query_id].append(row)
+  pairing = {"every": every_pair, "adjacent": adjacent_pairs}[rules.pairing]
+  pairs: list[records.Pair] = []
+  for rows in by_query.values():
+    found = [
+      (winner, loser)
+      for winner, loser in pairing(rows)
+      if margin(winner, loser) > rules.margin
+      and (not rules.dominance or dominates(winner, loser))
+    ]
+    if rules.order == "best_margin":
+      found.sort(key=lambda pair: -margin(*pair))  # stable: file order among equals
+    if rules.one_per_query:
+      found = found[:1]
+    pairs += [_pair(winner, loser) for winner, loser in found]
+  return pairs
+
+
+def every_pair(rows: Sequence[records.Scored]) -> list[Two]:
+  """All ordered pairs, in file order of the first, then of the second (release)."""
+  return list(itertools.permutations(rows, 2))
+
+
+def adjacent_pairs(rows: Sequence[records.Scored]) -> list[Two]:
+  """Each prompt over the next lower one in reward order (paper)."""
+  ranked = sorted(rows, key=lambda row: row.reward)
+  return [(upper, lower) for lower, upper in itertools.pairwise(ranked)]
+
+
+def dominates(winner: records.Scored, loser: records.Scored) -> bool:
+  """No worse on any question (or named reward), better on one (release)."""
+  if winner.yes:
+    return rewards.dominates(winner.yes, loser.yes)
+  names = winner.scalars.keys()
+  return rewards.dominates(
+    [winner.scalars[name] for name in names], [loser.scalars[name] for name in names]
+  )
+
+
+def margin(winner: records.Scored, loser: records.Scored) -> float:
+  """R(winner) - R(loser), free of the rounding of float sums."""
+  return round(winner.reward - loser.reward, 9)
+
+
+def mean_over_seeds(scored: Sequence[records.Scored]) -> list[records.Scored]:
+  """One row a prompt: the mean over its videos."""
+  by_prompt: dict[tuple[str, int], list[records.Scored]] = collections.defaultdict(list)
+  for row in scored:
+    by_prompt[row.query_id, row.index].append(row)
+  return [_mean(rows) if len(rows) > 1 else rows[0] for rows in by_prompt.values()]
+
+
+def _mean(rows: Sequence[records.Scored]) -> records.Scored:
+  def mean(of: Callable[[records.Scored], float]) -> float:
+    return statistics.fmean(of(row) for row in rows)
+
+  return dataclasses.replace(
+    rows[0],
+    reward=mean(lambda row: row.reward),
+    signed=mean(lambda row: row.signed),
+    yes=tuple(2 * sum(a) > len(rows) for a in zip(*(r.yes for r in rows), strict=True)),
+  )
+
+
+def _pair(winner: records.Scored, loser: records.Scored) -> records.Pair:
+  return records.Pair(
+    query_id=winner.query_id,
+    query=winner.query,
+    chosen=winner.prompt,
+    rejected=loser.prompt,
+    source="video",
+    margin=margin(winner, loser),
+  )
