@@ -19,6 +19,7 @@ from vpo_jax import console, errors
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
+from vpo_jax.teacher import reply as reply_lib
 
 # OpenAI's limits are 50,000 requests and 200 MB a batch.
 _REQUESTS, _BYTES = 50_000, 190_000_000
@@ -198,10 +199,10 @@ class _Batches:
     body = response.get("body") or {}
     try:
       if response.get("status_code") == 200:
-        reply = client_lib.read(body)
+        reply = reply_lib.read(body)
       else:
-        reply = client_lib.filtered(body.get("error") or line.get("error") or {})
-    except client_lib.Garbled as error:
+        reply = reply_lib.filtered(body.get("error") or line.get("error") or {})
+    except reply_lib.Garbled as error:
       self._reasons[key] = str(error)
     else:
       self._client.totals.calls += self._journal.get(key) is None

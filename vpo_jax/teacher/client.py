@@ -16,9 +16,7 @@ import logging
 import math
 import os
 import random
-import typing
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
 
 import ml_collections
 import openai
@@ -26,6 +24,7 @@ import openai
 from vpo_jax import errors
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import journal as journal_lib
+from vpo_jax.teacher import reply as reply_lib
 from vpo_jax.teacher import totals as totals_lib
 
 # The HTTP library tells of each request at INFO, which absl prints.
@@ -41,12 +40,6 @@ _BACKOFF, _LONGEST = 0.5, 8.0
 # Calls at once for one pool of connections. A pool looks at each of its connections
 # for every call, so that one pool of 200 takes twice the time of ten of 20.
 _POOL = 20
-# What OpenAI (content_policy_violation) and Azure (content_filter) answer with 400.
-_FILTERED = ("content_filter", "content_policy_violation")
-
-
-class Garbled(Exception):
-  """A reply that is no chat completion."""
 
 
 class Client:
@@ -233,9 +226,13 @@ class Client:
         body = await next(self._next).post(
           "/chat/completions", body=request.body, cast_to=object
         )
-        return read(body)
-      except (Garbled, openai.APIResponseValidationError, json.JSONDecodeError) as e:
-        failure = f"the reply is no chat completion ({_line(e)})"
+        return reply_lib.read(body)
+      except (
+        reply_lib.Garbled,
+        openai.APIResponseValidationError,
+        json.JSONDecodeError,
+      ) as e:
+        failure = f"the reply is no chat completion ({reply_lib.line(e)})"
         backoff = min(_BACKOFF * 2**attempt, _LONGEST)
         await asyncio.sleep(backoff * random.uniform(0.75, 1))
       except openai.APIStatusError as error:
@@ -264,8 +261,8 @@ class Client:
       ) from error
     if error.code == "insufficient_quota":
       raise errors.UserError(f"{teacher}: the quota is used up ({says})") from error
-    with contextlib.suppress(Garbled):
-      return filtered({"code": error.code, "message": says})
+    with contextlib.suppress(reply_lib.Garbled):
+      return reply_lib.filtered({"code": error.code, "message": says})
     raise ask_lib.NoAnswer("failed", f"{error.status_code}: {says}") from error
 
   def _told(self, error: openai.APIStatusError) -> str:
@@ -274,7 +271,7 @@ class Client:
 
   def _clean(self, error: object) -> str:
     """An error on one line, without the key that a server may repeat."""
-    return _line(error).replace(self._key, "(key)")
+    return reply_lib.line(error).replace(self._key, "(key)")
 
 
 def request(
@@ -301,47 +298,3 @@ def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
       " key; set it, or set config.teacher.api_key_env to '' for a server without keys"
     )
   return key
-
-
-def read(body: object) -> journal_lib.Reply:
-  """The reply in the JSON of a chat completion.
-
-  Raises:
-    Garbled: it is something else; a proxy or a broken server may send anything.
-  """
-  try:
-    return _read(typing.cast(Any, body))
-  except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-    raise Garbled(str(body)) from error
-
-
-def _read(body: dict[str, Any]) -> journal_lib.Reply:
-  choice, usage = body["choices"][0], body.get("usage") or {}
-  message, reason = choice["message"], choice.get("finish_reason") or "stop"
-  refused = bool(message.get("refusal")) or reason == "content_filter"
-  text = message.get("refusal") or message.get("content")
-  if not isinstance(text, str) and not refused:
-    raise TypeError("no text")
-  return journal_lib.Reply(
-    text=text or "",
-    finish_reason=reason,
-    refusal=refused,
-    prompt_tokens=int(usage.get("prompt_tokens") or 0),
-    completion_tokens=int(usage.get("completion_tokens") or 0),
-  )
-
-
-def filtered(error: Mapping[str, Any]) -> journal_lib.Reply:
-  """An error object of the server as the refusal that it is.
-
-  Raises:
-    Garbled: it is another error.
-  """
-  says = _line(error.get("message"))
-  if error.get("code") not in _FILTERED:
-    raise Garbled(says)
-  return journal_lib.Reply(says, "content_filter", True, 0, 0)
-
-
-def _line(error: object) -> str:
-  return " ".join(str(error).split())[:200]
