@@ -34,10 +34,13 @@ STAGES = {
 
 def pipeline(config: ml_collections.ConfigDict, workdir: str) -> None:
   began = time.monotonic()
-  counts = {name: stage(config[name], workdir) for name, stage in STAGES.items()}
-  report.run(
-    config.report, workdir, base=config.train_sft.model, counts=counts
-  )
+  counts = {}
+  for number, (name, stage) in enumerate(STAGES.items(), start=1):
+    start = time.monotonic()
+    counts[name] = stage(config[name], workdir)
+    took = time.monotonic() - start
+    console.say(f"{number}/{len(STAGES)} {name}: {took:.0f} s")
+  report.run(config.report, workdir, base=config.train_sft.model, counts=counts)
   minutes, seconds = divmod(round(time.monotonic() - began), 60)
   console.say(f"{workdir}: all stages done; this run took {minutes} min {seconds} s")
 

@@ -156,7 +156,7 @@ def test_each_device_holds_its_part(make_config, tiny_model):
     ({"data": 16}, "wants 16 devices, there are 8"),
     ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
     ({"data": -1, "fsdp": -1}, "only one axis"),
-    ({"tensor": 8}, "tensor=8 does not divide the model's heads"),
+    ({"tensor": 8}, "tensor=8 does not divide the model's"),
   ],
 )
 def test_a_mesh_that_does_not_fit_is_one_line(tmp_path, make_config, mesh, message):
