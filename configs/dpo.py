@@ -16,6 +16,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.train = ""  # "" is merge_pairs/train.json of the workdir
   config.heldout = ""  # "" is merge_pairs/heldout.json
   config.beta = 0.1  # paper, appendix 9
+  config.loss = "sigmoid"  # paper, equation 2; or "ipo", "hinge"
+  config.label_smoothing = 0.0  # none in paper and release; sigmoid only
+  config.length_normalized = False  # paper sums log-probabilities over tokens
+  config.sft_weight = 0.0  # release leaves its SFT term (pref_ftx) off
   config.batch_size = 16  # pairs; paper, appendix 9
   config.epochs = 1  # paper, appendix 9
   config.max_tokens = 2048  # release, cutoff_len

@@ -1,8 +1,11 @@
 """The losses are the paper's equations."""
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+import pytest
 
+from vpo_jax import errors
 from vpo_jax.train import objective
 
 
@@ -18,7 +21,10 @@ def test_dpo_starts_at_log_2():
 
 
 def test_dpo_is_equation_2():
-  logps, reference = pairs([-10.0, -12.0], [-9.0, -4.0]), pairs([-11.0, -11.0], [-8.0, -8.0])
+  logps, reference = (
+    pairs([-10.0, -12.0], [-9.0, -4.0]),
+    pairs([-11.0, -11.0], [-8.0, -8.0]),
+  )
   total, weight, metrics = objective.dpo(0.5)(
     logps, reference, jnp.ones((1, 2, 2), int)
   )
@@ -32,7 +38,10 @@ def test_dpo_is_equation_2():
 
 
 def test_missing_trees_weigh_nothing():
-  logps, reference = pairs([-10.0, -12.0], [0.0, 0.0]), pairs([-11.0, -11.0], [0.0, 0.0])
+  logps, reference = (
+    pairs([-10.0, -12.0], [0.0, 0.0]),
+    pairs([-11.0, -11.0], [0.0, 0.0]),
+  )
   there = jnp.asarray([[[4, 5], [0, 0]]])
   total, weight, _ = objective.dpo(0.5)(logps, reference, there)
   assert weight == 1
@@ -44,3 +53,81 @@ def test_sft_is_the_mean_over_tokens():
   tokens = jnp.asarray([[[3], [2], [0]]])
   total, weight, _ = objective.sft(logps, logps, tokens)
   np.testing.assert_allclose(total / weight, 2.0)
+
+
+# Three pairs: log-probabilities, those of the reference, and tokens; chosen first.
+LOGPS = np.array([[-10.0, -12.0], [-9.0, -4.0], [-30.0, -31.5]])
+REFERENCE = np.array([[-11.0, -11.0], [-8.0, -8.0], [-35.0, -29.0]])
+TOKENS = np.array([[4, 5], [7, 2], [20, 31]])
+
+
+def config(**changes):
+  return ml_collections.ConfigDict(
+    {
+      "beta": 0.3,
+      "loss": "sigmoid",
+      "label_smoothing": 0.0,
+      "length_normalized": False,
+      "sft_weight": 0.0,
+      **changes,
+    }
+  )
+
+
+def trl(loss_type, beta=0.3, label_smoothing=0.0):
+  """TRL's `DPOTrainer` losses (1.16; label smoothing as in 0.9), in numpy."""
+  chosen, rejected = (LOGPS - REFERENCE).T
+  if loss_type in ("ipo", "sigmoid_norm"):
+    chosen, rejected = chosen / TOKENS[:, 0], rejected / TOKENS[:, 1]
+  delta = chosen - rejected
+  softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731  -log sigmoid(-x)
+  if loss_type == "ipo":
+    return np.mean((delta - 1 / (2 * beta)) ** 2)
+  if loss_type == "hinge":
+    return np.mean(np.maximum(0, 1 - beta * delta))
+  kept, flipped = softplus(-beta * delta), softplus(beta * delta)
+  return np.mean(kept * (1 - label_smoothing) + flipped * label_smoothing)
+
+
+@pytest.mark.parametrize(
+  ("ours", "theirs"),
+  [
+    ({}, {"loss_type": "sigmoid"}),
+    ({"label_smoothing": 0.2}, {"loss_type": "sigmoid", "label_smoothing": 0.2}),
+    ({"length_normalized": True}, {"loss_type": "sigmoid_norm"}),
+    ({"loss": "hinge"}, {"loss_type": "hinge"}),
+    ({"loss": "ipo"}, {"loss_type": "ipo"}),
+  ],
+  ids=lambda values: " ".join(map(str, values.values())) or "default",
+)
+def test_losses_are_trls(ours, theirs):
+  loss = objective.from_config(config(**ours))
+  total, weight, metrics = loss(pairs(*LOGPS), pairs(*REFERENCE), jnp.asarray([TOKENS]))
+  np.testing.assert_allclose(total / weight, trl(**theirs), rtol=1e-5)
+  # TRL's rewards are summed over tokens whatever the loss.
+  margin = 0.3 * (2.0 - 5.0 + 7.5)
+  np.testing.assert_allclose(metrics["rewards/margins"], margin, rtol=1e-5)
+
+
+def test_the_sft_term_is_the_chosens_mean_over_tokens():
+  arguments = pairs(*LOGPS), pairs(*REFERENCE), jnp.asarray([TOKENS])
+  without, _, _ = objective.from_config(config())(*arguments)
+  with_term, _, _ = objective.from_config(config(sft_weight=0.5))(*arguments)
+  term = -(LOGPS[:, 0] / TOKENS[:, 0]).sum()
+  np.testing.assert_allclose(with_term - without, 0.5 * term, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"loss": "kto"}, "one of sigmoid, hinge, ipo"),
+    ({"beta": 0.0}, "beta=0.0"),
+    ({"label_smoothing": 0.5}, "under 0.5"),
+    ({"loss": "hinge", "label_smoothing": 0.1}, "loss=sigmoid"),
+    ({"loss": "ipo", "length_normalized": True}, "ipo always is"),
+    ({"sft_weight": -1.0}, "sft_weight=-1.0"),
+  ],
+)
+def test_values_without_meaning_are_refused(changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    objective.from_config(config(**changes))

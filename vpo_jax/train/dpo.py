@@ -22,6 +22,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   Returns: counts, and held-out loss, reward accuracy and margin, before and after.
   """
   loop.check(config)
+  preference = objective.from_config(config)
   workdir = epath.Path(workdir)
   train_path = epath.Path(config.train or workdir / "merge_pairs" / "train.json")
   heldout_path = epath.Path(config.heldout or workdir / "merge_pairs" / "heldout.json")
@@ -56,7 +57,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     work.folder,
     config,
     model.policy,
-    objective.dpo(config.beta),
+    preference,
     params,
     model.placement,
     train,

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from jaxtyping import Array, Float, Int
+
+from vpo_jax import errors
 
 # logp_GNE, reference_GNE, tokens_GNE -> (sum of losses, weight, sums of metrics)
 Sums = tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, ""]]]
@@ -32,12 +35,97 @@ def sft(
   return -jnp.sum(logp_GN1), jnp.sum(tokens_GN1).astype(jnp.float32), {}
 
 
-def dpo(beta: float) -> Objective:
-  """Mean over pairs of -log sigmoid(margin), in nats (paper, equation 2).
+# beta, log-ratios to the reference (chosen first), tokens -> loss of each pair
+Preference = Callable[[float, Array, Array], Array]
+
+
+def sigmoid(label_smoothing: float = 0.0, per_token: bool = False) -> Preference:
+  """-log sigmoid(margin): DPO (arXiv:2305.18290, equation 7).
+
+  Args:
+    label_smoothing: the chance that a label is flipped (conservative DPO,
+      ericmitchell.ai/cdpo.pdf, equation 3).
+    per_token: log-ratios are divided by their responses' tokens first; TRL's
+      `sigmoid_norm`.
+  """
+
+  def loss(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
+    margin_GN = beta * _difference(ratio_GN2, tokens_GN2 if per_token else None)
+    kept = (1 - label_smoothing) * jax.nn.log_sigmoid(margin_GN)
+    return -kept - label_smoothing * jax.nn.log_sigmoid(-margin_GN)
+
+  return loss
+
+
+def hinge(per_token: bool = False) -> Preference:
+  """max(0, 1 - margin): SLiC (arXiv:2305.10425) with DPO's margin, as in TRL."""
+
+  def loss(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
+    margin_GN = beta * _difference(ratio_GN2, tokens_GN2 if per_token else None)
+    return jax.nn.relu(1 - margin_GN)
+
+  return loss
+
+
+def ipo(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
+  """(difference - 1 / (2 beta))^2 (arXiv:2310.12036, equation 17).
+
+  Log-ratios are per token, as in TRL, whose source says that the paper's authors
+  confirmed it.
+  """
+  return jnp.square(_difference(ratio_GN2, tokens_GN2) - 1 / (2 * beta))
+
+
+def _difference(ratio_GN2: Array, tokens_GN2: Array | None) -> Array:
+  if tokens_GN2 is not None:
+    ratio_GN2 = ratio_GN2 / jnp.maximum(tokens_GN2, 1)
+  return ratio_GN2[..., 0] - ratio_GN2[..., 1]
+
+
+def from_config(config: ml_collections.ConfigDict) -> Objective:
+  """The preference objective that configs/dpo.py describes.
+
+  Raises:
+    UserError: a value that has no meaning for the loss.
+  """
+  per_token = config.length_normalized
+  losses = {
+    "sigmoid": sigmoid(config.label_smoothing, per_token),
+    "hinge": hinge(per_token),
+    "ipo": ipo,
+  }
+  if config.loss not in losses:
+    raise errors.UserError(f"loss={config.loss!r}: one of {', '.join(losses)}")
+  if config.beta <= 0:
+    raise errors.UserError(f"beta={config.beta}: must be above 0")
+  if config.sft_weight < 0:
+    raise errors.UserError(f"sft_weight={config.sft_weight}: must be at least 0")
+  if not 0 <= config.label_smoothing < 0.5:
+    raise errors.UserError(
+      f"label_smoothing={config.label_smoothing}: at least 0 and under 0.5"
+    )
+  if config.label_smoothing and config.loss != "sigmoid":
+    raise errors.UserError("label_smoothing belongs to loss=sigmoid")
+  if per_token and config.loss == "ipo":
+    raise errors.UserError("length_normalized: ipo always is; leave it False")
+  return dpo(config.beta, losses[config.loss], config.sft_weight)
+
+
+def dpo(
+  beta: float, preference: Preference | None = None, sft_weight: float = 0.0
+) -> Objective:
+  """Mean over pairs of a preference loss, in nats; DPO's own is equation 2.
 
   The margin is beta * (log pi/pi_ref of the chosen - the same of the rejected).
-  Metrics bear TRL's names; rewards and log-probabilities are in nats.
+  Metrics bear TRL's names; rewards and log-probabilities are in nats and are sums over
+  tokens whatever the loss.
+
+  Args:
+    preference: None is `sigmoid()`, the paper's.
+    sft_weight: adds this many times the chosen response's mean -log P a token; the
+      release's `pref_ftx`, averaged as LLaMA-Factory does: per response, then per pair.
   """
+  preference = preference or sigmoid()
 
   def objective(
     logp_GN2: Float[Array, "G N 2"],
@@ -45,8 +133,13 @@ def dpo(beta: float) -> Objective:
     tokens_GN2: Int[Array, "G N 2"],
   ) -> Sums:
     there_GN = (tokens_GN2[..., 0] > 0).astype(jnp.float32)
-    rewards_GN2 = beta * (logp_GN2 - reference_GN2)
+    ratio_GN2 = logp_GN2 - reference_GN2
+    rewards_GN2 = beta * ratio_GN2
     margin_GN = rewards_GN2[..., 0] - rewards_GN2[..., 1]
+    loss_GN = preference(beta, ratio_GN2, tokens_GN2)
+    if sft_weight:
+      chosen_GN = logp_GN2[..., 0] / jnp.maximum(tokens_GN2[..., 0], 1)
+      loss_GN = loss_GN - sft_weight * chosen_GN
 
     def total(values_GN: Array) -> Array:
       return jnp.sum(there_GN * values_GN)
@@ -59,6 +152,6 @@ def dpo(beta: float) -> Objective:
       "logps/chosen": total(logp_GN2[..., 0]),
       "logps/rejected": total(logp_GN2[..., 1]),
     }
-    return total(-jax.nn.log_sigmoid(margin_GN)), jnp.sum(there_GN), metrics
+    return total(loss_GN), jnp.sum(there_GN), metrics
 
   return objective
