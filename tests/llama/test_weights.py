@@ -36,7 +36,9 @@ def same(a, b):
 def test_a_missing_tensor_is_named(tmp_path):
   test_model.make_llama(tmp_path)
   edit(tmp_path, lambda t: t.pop("model.layers.1.mlp.up_proj.weight"))
-  with pytest.raises(errors.UserError, match=r"model\.layers\.1\.mlp\.up_proj.*missing"):
+  with pytest.raises(
+    errors.UserError, match=r"model\.layers\.1\.mlp\.up_proj.*missing"
+  ):
     load(tmp_path)
 
 
