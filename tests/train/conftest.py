@@ -12,7 +12,7 @@ from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import sharding
 from vpo_jax.train import loop
 
-WORDS = "a slow quiet bright red small boat horse turns runs drifts past the river".split()
+WORDS = ["a", "slow", "bright", "red", "small", "boat", "turns", "drifts", "past"]
 
 
 def write_rows(path, kind, count, seed):

@@ -15,7 +15,7 @@ import pytest
 from vpo_jax import errors
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import weights
-from vpo_jax.train import dpo, sft
+from vpo_jax.train import checkpoint, dpo, preemption, sft
 
 STAGES = {"sft": sft, "dpo": dpo}
 MESHES = {
@@ -60,7 +60,9 @@ def unbroken(tmp_path_factory, tiny_model, rows):
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
-def test_a_mesh_gives_what_one_device_gives(tmp_path, make_config, unbroken, kind, mesh):
+def test_a_mesh_gives_what_one_device_gives(
+  tmp_path, make_config, unbroken, kind, mesh
+):
   one = unbroken(kind, make_config)
   STAGES[kind].run(make_config(kind, mesh=mesh), tmp_path)
   ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
@@ -92,25 +94,28 @@ def test_sft_learns(make_config, unbroken):
   assert losses[max(losses)] < losses[0]
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_killed_and_run_again_it_ends_the_same(
-  tmp_path, make_config, unbroken, kind, tiny_model, rows
-):
-  """SIGKILL after the first checkpoint; the second run ends to the bit as one run."""
-  config = make_config(kind)
-  script = tmp_path / "train.py"
+def start(workdir, kind, config, before=""):
+  """Runs the stage in a process of its own, after the lines `before`."""
+  script = workdir / "train.py"
   script.write_text(
     "import json, sys, ml_collections\n"
-    f"from vpo_jax.train import {kind}\n"
+    f"from vpo_jax.train import {kind}\n{before}\n"
     "config = ml_collections.ConfigDict(json.loads(sys.argv[1]))\n"
     f"{kind}.run(config, sys.argv[2])\n"
   )
-  process = subprocess.Popen(
-    [sys.executable, script, config.to_json(), tmp_path],
+  return subprocess.Popen(
+    [sys.executable, script, config.to_json(), workdir],
     cwd=pathlib.Path(__file__).parents[2],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, kind):
+  """SIGKILL after the first checkpoint; the second run ends to the bit as one run."""
+  config = make_config(kind)
+  process = start(tmp_path, kind, config)
   checkpoints = tmp_path / f"train_{kind}" / "checkpoints"
   deadline = time.monotonic() + 120
   while not (checkpoints / "2").exists() and time.monotonic() < deadline:
@@ -119,11 +124,69 @@ def test_killed_and_run_again_it_ends_the_same(
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   assert not (tmp_path / f"train_{kind}" / "model").exists()
-
   STAGES[kind].run(config, tmp_path)
-  one = unbroken(kind, make_config)
-  assert metrics(tmp_path, kind) == metrics(one, kind)
-  assert largest_gap(trained(tmp_path, kind), trained(one, kind)) == 0
+  assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+def assert_ends_as(ours, theirs, kind):
+  """To the bit, with no step's row missing or doubled."""
+  lines = (ours / f"train_{kind}" / "metrics.jsonl").read_text().splitlines()
+  losses = [row["step"] for row in map(json.loads, lines) if "loss" in row]
+  assert losses == list(range(1, 7))
+  for name in ("loss", "eval/loss"):
+    assert metrics(ours, kind, name) == metrics(theirs, kind, name)
+  assert largest_gap(trained(ours, kind), trained(theirs, kind)) == 0
+
+
+def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
+  """The signal comes in step 5, which is saved by no other rule."""
+  config = make_config("sft")
+  process = start(
+    tmp_path,
+    "sft",
+    config,
+    "import os, signal\n"
+    "from vpo_jax.train import loop\n"
+    "dispatched = loop._Report.dispatched\n"
+    "def then_sigterm(self, step, values):\n"
+    "  if step == 4: os.kill(os.getpid(), signal.SIGTERM)\n"
+    "  return dispatched(self, step, values)\n"
+    "loop._Report.dispatched = then_sigterm\n",
+  )
+  assert process.wait(timeout=120) == preemption.EXIT_CODE
+  assert not (tmp_path / "train_sft" / "model").exists()
+  with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
+    assert checkpoints.latest() == 5
+  sft.run(config, tmp_path)
+  assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
+
+
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config, tiny_model):
+  """A rate that is too high makes the model worse after the first steps."""
+  config = make_config("sft", eval_every=1, keep_checkpoints=1, epochs=3)
+  config.optimizer.update(peak_lr=0.1)
+  sft.run(config, tmp_path)
+  losses = metrics(tmp_path, "sft", "eval/loss")
+  del losses[0]
+  best = min(losses, key=lambda step: losses[step])
+  assert best != max(losses), "the last step is the best: nothing is shown"
+  with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
+    assert checkpoints.latest() == max(losses)
+    assert checkpoints.best() == best
+  kept = (tmp_path / "train_sft" / "checkpoints").iterdir()
+  assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
+
+
+def test_rates_count_the_work(make_config, unbroken):
+  """All steps of a run take the same time over what they are said to compute."""
+  for kind, rows in (("sft", 1), ("dpo", 2)):
+    workdir = unbroken(kind, make_config)
+    useful = metrics(workdir, kind, "useful_tokens_per_second")
+    plain = metrics(workdir, kind, "plain_tokens_per_second")
+    examples = metrics(workdir, kind, "examples_per_second")
+    for step in useful:
+      assert plain[step] > rows * examples[step] * 20  # a prompt is over 20 tokens
+      assert useful[step] < plain[step]
 
 
 def test_finished_work_is_not_done_again(make_config, unbroken):
