@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -59,10 +58,10 @@ class Rendering:
     place.parent.mkdir(parents=True, exist_ok=True)
     aside = place.with_name(f"{contract.ASIDE}{uuid.uuid4().hex}.mp4")
     try:
-      if isinstance(clip.frames, pathlib.Path):
-        frames, fps = video.read(clip.frames)
+      if isinstance(clip.frames, bytes):
+        aside.write_bytes(clip.frames)
+        frames, fps = video.read(aside)
         video.check_frames(frames, settings["num_frames"])
-        aside.write_bytes(clip.frames.read_bytes())
       else:
         frames = video.check_frames(clip.frames, settings["num_frames"])
         fps = settings["fps"]

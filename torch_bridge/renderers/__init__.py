@@ -6,6 +6,7 @@ import importlib
 import types
 
 _OWN = {
+  "command": "torch_bridge.renderers.command",
   "diffusers": "torch_bridge.renderers.diffusers",
 }
 

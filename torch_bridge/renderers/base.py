@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,11 +25,12 @@ class Clip:
   """What a renderer made of one request.
 
   Attributes:
-    frames: uint8, or float in 0 to 1, [T, H, W, 3]; or the path of an mp4.
+    frames: uint8, or float in 0 to 1, [T, H, W, 3]; or the content of
+      an mp4 file.
     lost_tokens: tokens of the prompt beyond the text encoder's limit.
   """
 
-  frames: np.ndarray | pathlib.Path
+  frames: np.ndarray | bytes
   lost_tokens: int = 0
 
 

@@ -35,12 +35,12 @@ _DOWN = 4  # pixels per latent, on a side
 
 # How the random weights are scaled. Chosen by looking at videos: with plain Gaussian
 # weights all prompts give the same grey texture.
-_SHARED = 0.35  # what all words have in common, against what is each word's own
+_SHARED = 0.15  # what all words have in common, against what is each word's own
 _NOISE = 0.08  # the noise, against position and text
-_SHARPNESS = 2.5  # of attention, so that places attend to different words
+_SHARPNESS = 3.5  # of attention, so that places attend to different words
 _CURVE = 2.0  # of the feed-forward, so that text changes the shape of a frame
 _UNEVEN = 0.15  # of the pixels inside a patch
-_OUT = 0.35  # of the latents
+_OUT = 0.3  # of the latents
 
 
 def build(seed: int) -> diffusers.CogVideoXPipeline:

@@ -7,6 +7,8 @@ import types
 
 _OWN = {
   "checklist": "torch_bridge.scorers.checklist",
+  "http": "torch_bridge.scorers.http",
+  "visionreward": "torch_bridge.scorers.visionreward",
 }
 
 

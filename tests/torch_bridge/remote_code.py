@@ -1,0 +1,66 @@
+"""The code of a tiny VisionReward: copied into the test's model directory.
+
+It answers yes where the video's brightness and the question's words agree, so that
+frames, text, padding and batching all show in the answer.
+"""
+
+import torch
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+
+class TinyConfig(PretrainedConfig):
+  model_type = "tiny_visionreward"
+
+  def __init__(self, vocab_size=32, yes=3, no=4, **kwargs):
+    self.vocab_size, self.yes, self.no = vocab_size, yes, no
+    self.num_hidden_layers = 1
+    super().__init__(**kwargs)
+
+
+class TinyForCausalLM(PreTrainedModel, GenerationMixin):
+  config_class = TinyConfig
+  _supports_cache_class = False
+
+  def __init__(self, config):
+    super().__init__(config)
+    self.scale = torch.nn.Parameter(torch.ones(()))
+    self.seen = []
+    self.post_init()
+    self.generation_config.use_cache = False
+
+  def build_conversation_input_ids(
+    self, tokenizer, *, query, images, history, template_version
+  ):
+    assert template_version == "chat"
+    assert history == []
+    assert query.endswith("\n")
+    (video,) = images
+    assert video.dtype == torch.uint8
+    assert video.shape[0] == 3
+    self.seen.append((query, tuple(video.shape)))
+    ids = torch.tensor(tokenizer.encode(query, add_special_tokens=False))
+    return {
+      "input_ids": ids,
+      "token_type_ids": torch.ones_like(ids),
+      "attention_mask": torch.ones_like(ids),
+      "images": [video],
+    }
+
+  def prepare_inputs_for_generation(self, input_ids, **kwargs):
+    names = ("images", "token_type_ids", "attention_mask")
+    return {"input_ids": input_ids} | {name: kwargs[name] for name in names}
+
+  def forward(
+    self, input_ids, images, token_type_ids, attention_mask, return_dict=True, **_
+  ):
+    # transformers leaves a mask of ones away.
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    assert torch.equal(token_type_ids, mask)
+    light = torch.stack([video.mean() for (video,) in images]) / 255
+    words = (input_ids * mask).sum(-1) / mask.sum(-1)
+    agree = self.scale * torch.sin(40 * light + 3 * words)
+    logits = torch.full((*input_ids.shape, self.config.vocab_size), -9.0)
+    logits[:, -1, self.config.yes] = agree
+    logits[:, -1, self.config.no] = -agree
+    return CausalLMOutputWithPast(logits=logits)

@@ -1,0 +1,97 @@
+"""The conformance test passes what keeps the contract, and names what breaks it."""
+
+import pathlib
+
+import pytest
+
+from torch_bridge import conformance
+
+GOOD = """
+import numpy as np
+from torch_bridge.renderers import base
+
+class Good:
+  made_by = {"renderer": "good"}
+  def __init__(self, spec):
+    pass
+  def frames(self, requests, index):
+    scene = np.random.default_rng(base.noise_seed(requests[index])).random((8, 8, 3))
+    scene = scene.repeat(4, 0).repeat(4, 1)
+    return np.stack([np.roll(scene, i, 1) for i in range(9)])
+  def render(self, requests, beat):
+    return [base.Clip(self.frames(requests, i)) for i in range(len(requests))]
+
+class Leaky(Good):  # its noise comes from the batch
+  def frames(self, requests, index):
+    return super().frames(requests * 2, len(requests) - 1 - index)
+
+class Black(Good):
+  def frames(self, requests, index):
+    return super().frames(requests, index) * 0
+
+class Deaf(Good):  # the prompt changes nothing
+  def frames(self, requests, index):
+    return np.random.default_rng(0).random((9, 32, 32, 3))
+"""
+
+SCORERS = """
+from torch_bridge import questions
+from torch_bridge.scorers import base
+
+class Scalars:
+  name, revision = "scalars", "1"
+  asked = questions.Questions((), (), {}, (), "", "")
+  def __init__(self, spec):
+    pass
+  def score(self, frames, fps, text, beat):
+    return base.Verdict([], scalars={"light": float(frames.mean())})
+
+class Blind(Scalars):
+  def score(self, frames, fps, text, beat):
+    return base.Verdict([0.5, 1.5], scalars={})
+"""
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+  """Makes a module of one class, as another team would."""
+  package = pathlib.Path(conformance.__file__).parents[1]
+  monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{package}")
+
+  def write(source, name):
+    (tmp_path / f"mine_{name.lower()}.py").write_text(f"{source}\nmake = {name}\n")
+    return f"mine_{name.lower()}"
+
+  return write
+
+
+def test_a_good_renderer_passes(modules, capsys):
+  assert conformance.main([f"--renderer={modules(GOOD, 'Good')}"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == 8
+  assert all(line.startswith("ok") for line in lines)
+
+
+@pytest.mark.parametrize(
+  ("name", "line"),
+  [
+    ("Leaky", "BROKEN a video does not depend on the others of its batch"),
+    ("Black", "gives a whole video: black"),
+    ("Deaf", "BROKEN another prompt gives another video"),
+  ],
+)
+def test_a_renderer_that_breaks_a_rule_is_told_which(modules, capsys, name, line):
+  assert conformance.main([f"--renderer={modules(GOOD, name)}"]) == 1
+  assert line in capsys.readouterr().out
+
+
+def test_our_checklist_and_a_scorer_of_named_rewards_pass(modules, capsys):
+  assert conformance.main(["--scorer=checklist"]) == 0
+  assert conformance.main([f"--scorer={modules(SCORERS, 'Scalars')}"]) == 0
+
+
+def test_a_scorer_that_breaks_rules_is_told_which(modules, capsys):
+  assert conformance.main([f"--scorer={modules(SCORERS, 'Blind')}"]) == 1
+  out = capsys.readouterr().out
+  assert "BROKEN the scorer sees the frames" in out
+  assert "BROKEN probabilities lie between 0 and 1: 1.5 does not" in out

@@ -1,0 +1,148 @@
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tokenizers
+import transformers
+
+from torch_bridge import questions
+from torch_bridge.renderers import base
+from torch_bridge.scorers import visionreward
+
+REMOTE = pathlib.Path(__file__).with_name("remote_code.py")
+QUESTIONS = [
+  "is it sharp ?",
+  "does it match [[prompt]] ?",
+  "is the motion of the scene smooth and natural ?",
+  *[f"is {word} good ?" for word in ("light", "colour", "motion", "scene", "detail")],
+]
+WORDS = ["<pad>", "<unk>", "</s>", "yes", "no"]
+WORDS += sorted({word for q in QUESTIONS for word in q.split()} | {"cat", "dog"})
+VIDEO = np.random.default_rng(0).integers(0, 255, (49, 16, 24, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+  """A model directory with remote code, as VisionReward's."""
+  folder = tmp_path_factory.mktemp("visionreward")
+  model = tokenizers.models.WordLevel(
+    {word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"
+  )
+  tokenizer = tokenizers.Tokenizer(model)
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+  ).save_pretrained(folder)
+  shutil.copy(REMOTE, folder / "tiny.py")
+  import remote_code
+
+  config = remote_code.TinyConfig(vocab_size=len(WORDS), eos_token_id=2)
+  remote_code.TinyForCausalLM(config).save_pretrained(folder)
+  saved = json.loads((folder / "config.json").read_text())
+  saved["auto_map"] = {
+    "AutoConfig": "tiny.TinyConfig",
+    "AutoModelForCausalLM": "tiny.TinyForCausalLM",
+  }
+  (folder / "config.json").write_text(json.dumps(saved))
+  (folder / "qa.txt").write_text("\n".join(QUESTIONS) + "\n")
+  (folder / "weight.json").write_text(json.dumps([0.5] * len(QUESTIONS)))
+  return folder
+
+
+def _scorer(folder, **options):
+  return visionreward.make(
+    {
+      "model": str(folder),
+      "questions": str(folder / "qa.txt"),
+      "weights": str(folder / "weight.json"),
+      "options": {"trust_remote_code": True} | options,
+    }
+  )
+
+
+@pytest.mark.parametrize(
+  ("count", "fps", "expected"),
+  [
+    (49, 8, [0, 8, 16, 24, 32, 40, 48]),  # CogVideoX
+    (1, 8, [0]),
+    (9, 8, [0, 8]),
+    (13, 8, [0, 8, 12]),  # second 2 is nearest the last frame, at 1.5 s
+    (81, 16, [0, 16, 32, 48, 64, 80]),  # Wan
+  ],
+)
+def test_frames_are_those_nearest_each_whole_second(count, fps, expected):
+  assert visionreward.chat_frames(count, fps) == expected
+
+
+def test_a_long_video_gives_twenty_four_frames():
+  assert len(visionreward.chat_frames(8 * 60, 8)) == 24
+
+
+def test_the_model_is_asked_as_the_release_asks_it(directory):
+  scorer = _scorer(directory)
+  beats = []
+  verdict = scorer.score(VIDEO, 8, "a {cat} [[prompt]]", lambda: beats.append(1))
+  asked = [text for text, _ in scorer._model.seen]
+  assert asked[0] == "is it sharp ?\n"
+  assert asked[1] == "does it match a {cat} [[prompt]] ?\n"
+  assert {shape for _, shape in scorer._model.seen} == {(3, 7, 16, 24)}
+  assert len(verdict.answers()) == len(verdict.p_yes) == len(QUESTIONS)
+  assert len(set(verdict.answers())) == 2
+  assert beats
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_batches_answer_as_one_question_at_a_time(directory, size):
+  alone = _scorer(directory, questions_at_once=1).score(VIDEO, 8, "cat", lambda: None)
+  verdict = _scorer(directory, questions_at_once=size).score(
+    VIDEO, 8, "cat", lambda: None
+  )
+  assert verdict.answers() == alone.answers()
+  np.testing.assert_allclose(verdict.p_yes, alone.p_yes, atol=1e-6)
+
+
+def test_yes_is_the_first_new_token_and_nothing_else(directory):
+  scorer = _scorer(directory)
+  verdict = scorer.score(VIDEO, 8, "cat", lambda: None)
+  for yes, chance in zip(verdict.answers(), verdict.p_yes, strict=True):
+    assert yes == (chance > 0.5)  # there are but two likely tokens
+  no = scorer._model.config.no
+  scorer._tokenizer.add_tokens(["yesterday"])
+  scorer._tokenizer.decode = lambda ids: "yesterday" if ids[0] != no else "no"
+  assert not any(scorer.score(VIDEO, 8, "cat", lambda: None).answers())
+
+
+def test_the_text_and_the_frames_change_the_answer(directory):
+  scorer = _scorer(directory)
+  p_cat = scorer.score(VIDEO, 8, "cat", lambda: None).p_yes
+  p_dog = scorer.score(VIDEO, 8, "dog", lambda: None).p_yes
+  p_dark = scorer.score(VIDEO // 2, 8, "cat", lambda: None).p_yes
+  changed = [i for i, q in enumerate(QUESTIONS) if questions.PROMPT in q]
+  assert [i for i, (a, b) in enumerate(zip(p_cat, p_dog, strict=True)) if a != b] == (
+    changed
+  )
+  assert all(a != b for a, b in zip(p_cat, p_dark, strict=True))
+
+
+def test_foreign_code_runs_only_when_the_user_says_so(directory):
+  with pytest.raises(base.ModelError, match=r"options\.trust_remote_code=True"):
+    _scorer(directory, trust_remote_code=False)
+  with pytest.raises(base.ModelError, match="pin the revision"):
+    visionreward.make(
+      {"model": "THUDM/VisionReward-Video", "options": {"trust_remote_code": True}}
+    )
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path, directory):
+  (tmp_path / "config.json").write_text("{}")
+  spec = {
+    "model": str(tmp_path),
+    "questions": str(directory / "qa.txt"),
+    "weights": str(directory / "weight.json"),
+    "options": {"trust_remote_code": True},
+  }
+  with pytest.raises(base.ModelError, match=r"wants 4\.42") as caught:
+    visionreward.make(spec)
+  assert "\n" not in str(caught.value)
