@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 from etils import epath
-from jaxtyping import Shaped
 
-from vpo_jax import files
 from vpo_jax.curate import compare
+from vpo_jax.describe import page
 
 _EXAMPLES = 3
 
@@ -29,19 +27,19 @@ def write(
     kept: the rows that stayed, and their diversity.
   """
   lengths = rows.filter(~pl.col("aside")).select("words", "reason").collect()
-  _histogram(
+  page.histogram(
     folder / "lengths.png",
     "words in a query",
-    np.arange(0, 102, 2),
+    page.WORDS,
     {
       "read": lengths["words"].to_numpy(),
       "kept": lengths.filter(pl.col("reason").is_null())["words"].to_numpy(),
     },
   )
-  _histogram(
+  page.histogram(
     folder / "self_bleu.png",
     "self-BLEU of a query",
-    np.linspace(0, 1, 51),
+    page.SHARES,
     {"before the filter": kept.before.scores, "after it": kept.after.scores},
   )
   sections = [
@@ -52,8 +50,7 @@ def write(
     _languages(rows),
     "## Examples\n\n" + "\n\n".join(_examples(rows)),
   ]
-  with files.publish(folder / "README.md") as file:
-    file.write("\n\n".join(sections) + "\n")
+  page.publish(folder, sections)
 
 
 def _steps(counts: Mapping[str, int | float]) -> str:
@@ -67,7 +64,9 @@ def _steps(counts: Mapping[str, int | float]) -> str:
     left -= number
     lines.append(f"| {step} | {number:,} | {left:,} |")
   note = f"{counts['repaired']:,} texts were damaged (entities, encoding) and repaired."
-  return _table("## What was dropped", "| step | rows | left |", lines) + f"\n\n{note}"
+  return (
+    page.table("## What was dropped", "| step | rows | left |", lines) + f"\n\n{note}"
+  )
 
 
 def _splits(counts: Mapping[str, int | float]) -> str:
@@ -76,7 +75,7 @@ def _splits(counts: Mapping[str, int | float]) -> str:
     f" | {counts[f'{name}_safety']:,} |"
     for name in ("kept", "sft", "dpo", "test")
   ]
-  return _table("## What was taken", "| rows | general | safety-related |", lines)
+  return page.table("## What was taken", "| rows | general | safety-related |", lines)
 
 
 def _diversity(kept: compare.Kept) -> str:
@@ -91,7 +90,7 @@ def _diversity(kept: compare.Kept) -> str:
     "![self-BLEU](self_bleu.png)\n\n![lengths](lengths.png)"
   )
   head = "| filter | against the references | missed | against all others |"
-  return _table("## Diversity (self-BLEU)", head, lines) + "\n\n" + note
+  return page.table("## Diversity (self-BLEU)", head, lines) + "\n\n" + note
 
 
 def _languages(rows: pl.LazyFrame) -> str:
@@ -101,7 +100,7 @@ def _languages(rows: pl.LazyFrame) -> str:
     f"| {'not sure' if code == 'un' else code} | {number:,} |"
     for code, number in found.reverse().head(12).iter_rows()
   ]
-  return _table("## Languages", "| language | rows kept |", lines)
+  return page.table("## Languages", "| language | rows kept |", lines)
 
 
 def _examples(rows: pl.LazyFrame) -> list[str]:
@@ -114,39 +113,4 @@ def _examples(rows: pl.LazyFrame) -> list[str]:
     .sort("late")
     .collect(engine="streaming")
   )
-  return [
-    f"{name.replace('_', ' ').capitalize()}:\n\n" + "\n".join(map(_quoted, texts))
-    for name, texts in shown.iter_rows()
-  ]
-
-
-def _quoted(text: str) -> str:
-  # A query is data: none of its marks may become the page's.
-  line = " ".join(text.split()).replace("`", "'")[:160]
-  return f"- `{line}`"
-
-
-def _table(title: str, head: str, lines: list[str]) -> str:
-  rule = "|" + " --- |" * (head.count("|") - 1)
-  return "\n".join([title, "", head, rule, *lines])
-
-
-def _histogram(
-  path: epath.Path,
-  label: str,
-  edges: Shaped[np.ndarray, " E"],
-  series: Mapping[str, Shaped[np.ndarray, " N"]],
-) -> None:
-  from matplotlib import figure
-
-  drawing = figure.Figure(figsize=(6, 3), layout="constrained")
-  axes = drawing.add_subplot()
-  for (name, values), kind in zip(series.items(), ("stepfilled", "step"), strict=True):
-    inside = np.clip(values, edges[0], edges[-1])
-    color = "0.8" if kind == "stepfilled" else "C0"
-    axes.hist(inside, edges.tolist(), histtype=kind, color=color, label=name)
-  axes.set_xlabel(label)
-  axes.set_ylabel("queries")
-  axes.legend(frameon=False)
-  with files.publish(path, "wb") as file:
-    drawing.savefig(file, format="png", dpi=120)
+  return [page.examples(name, texts) for name, texts in shown.iter_rows()]

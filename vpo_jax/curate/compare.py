@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
-from vpo_jax.curate import bleu, near, table
+from vpo_jax.curate import near
+from vpo_jax.describe import bleu
+from vpo_jax.describe import words as words_lib
 
 # Why a row that passed the rules can still be dropped.
 REASONS = ("duplicate", "near_duplicate", "similar")
@@ -87,7 +89,7 @@ def thin(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
 
 
 def _words(live: pl.DataFrame) -> pl.Series:
-  return live.select(table.words(pl.col("key"))).to_series()
+  return live.select(words_lib.words(pl.col("key"))).to_series()
 
 
 def _diversity(words: pl.Series, sample: int) -> Diversity:

@@ -14,6 +14,7 @@ from etils import epath
 
 from vpo_jax import errors, records
 from vpo_jax.curate import flags, language, repair, rules, sources
+from vpo_jax.describe import words
 
 SCHEMA = pl.Schema(
   {
@@ -33,11 +34,6 @@ SCHEMA = pl.Schema(
     "reason": pl.String(),  # why it was dropped or set aside; null when kept
     "aside": pl.Boolean(),  # it was not a query at all
   }
-)
-# A letter of a script that is written without spaces is a word.
-WORD = (
-  r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]\p{M}*"
-  r"|[\p{L}\p{N}\p{M}]+"
 )
 FLAGS = ("keep", "drop", "move")
 
@@ -61,8 +57,8 @@ class Measure:
   def __call__(self, raws: Sequence[sources.Raw]) -> pl.DataFrame:
     """One row of `SCHEMA` for each raw row, in its order."""
     frame = pl.DataFrame([self._row(raw) for raw in raws], schema=SCHEMA)
-    frame = frame.with_columns(key=_key(pl.col("bare")))
-    found = words(pl.col("key"))
+    frame = frame.with_columns(key=words.key(pl.col("bare")))
+    found = words.words(pl.col("key"))
     frame = frame.with_columns(words=found.list.len(), distinct=found.list.n_unique())
     if self._tokenizer is not None:
       texts = frame["text"].to_list()
@@ -118,16 +114,6 @@ def _tokenizer(path: str) -> Any:
     return tokenizers.Tokenizer.from_str(file.read_text())
   except Exception as error:  # The library raises nothing narrower.
     raise errors.UserError(f"{file}: not a tokenizer: {error}") from error
-
-
-def _key(text: pl.Expr) -> pl.Expr:
-  plain = text.str.normalize("NFKC").str.to_lowercase()
-  return plain.str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars()
-
-
-def words(key: pl.Expr) -> pl.Expr:
-  """The words of a row's `key`, as a list."""
-  return key.str.extract_all(WORD)
 
 
 def queries(frame: pl.DataFrame) -> Iterator[records.Query]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies
 from nltk.translate import bleu_score
 
-from vpo_jax.curate import bleu
+from vpo_jax.describe import bleu
 
 _ALL = 10**9
 _SETS = strategies.lists(
