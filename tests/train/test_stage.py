@@ -161,9 +161,9 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
   assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
 
 
-def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config, tiny_model):
-  """A rate that is too high makes the model worse after the first steps."""
-  config = make_config("sft", eval_every=1, keep_checkpoints=1, epochs=3)
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
+  """A rate that is too high makes the model worse in the third step."""
+  config = make_config("sft", eval_every=1, keep_checkpoints=1, epochs=1)
   config.optimizer.update(peak_lr=0.1)
   sft.run(config, tmp_path)
   losses = metrics(tmp_path, "sft", "eval/loss")
@@ -175,18 +175,6 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config, tiny_
     assert checkpoints.best() == best
   kept = (tmp_path / "train_sft" / "checkpoints").iterdir()
   assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
-
-
-def test_rates_count_the_work(make_config, unbroken):
-  """All steps of a run take the same time over what they are said to compute."""
-  for kind, rows in (("sft", 1), ("dpo", 2)):
-    workdir = unbroken(kind, make_config)
-    useful = metrics(workdir, kind, "useful_tokens_per_second")
-    plain = metrics(workdir, kind, "plain_tokens_per_second")
-    examples = metrics(workdir, kind, "examples_per_second")
-    for step in useful:
-      assert plain[step] > rows * examples[step] * 20  # a prompt is over 20 tokens
-      assert useful[step] < plain[step]
 
 
 def test_finished_work_is_not_done_again(make_config, unbroken):

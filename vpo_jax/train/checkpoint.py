@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from vpo_jax.train import step as train_step
 
@@ -24,13 +25,20 @@ class Checkpoints:
     """The last whole checkpoint's step."""
     return self._manager.latest_step()
 
-  def save(self, step: int, state: train_step.State) -> None:
-    self._manager.save(step, args=ocp.args.StandardSave(state))
+  def best(self) -> int | None:
+    """The step with the least `loss` of those kept."""
+    return self._manager.best_step()
+
+  def save(self, step: int, state: train_step.State, loss: float | None) -> None:
+    """Saves; `loss` is the held-out one, None where it was not measured."""
+    metrics = None if loss is None else {"loss": loss}
+    self._manager.save(step, metrics=metrics, args=ocp.args.StandardSave(state))
 
   def restore(self, step: int, like: train_step.State) -> train_step.State:
     """Restores onto the shapes and shardings of `like`, whatever mesh saved it."""
     abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    restored: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    return restored
 
   def wait(self) -> None:
     self._manager.wait_until_finished()
@@ -38,9 +46,24 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
-  """Opens `folder/checkpoints`, keeping the last `keep`; waits for saves at the end."""
+  """Opens `folder/checkpoints`; keeps the last `keep` and the best.
+
+  Waits for saves at the end.
+  """
   path = epath.Path(folder).resolve() / "checkpoints"
   path.mkdir(parents=True, exist_ok=True)
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+  best = preservation_policy.BestN(
+    get_metric_fn=lambda metrics: -metrics["loss"],
+    n=1,
+    keep_checkpoints_without_metrics=False,
+  )
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=preservation_policy.AnyPreservationPolicy(
+      [preservation_policy.LatestN(keep), best]
+    ),
+    best_fn=lambda metrics: metrics["loss"],
+    best_mode="min",
+    cleanup_tmp_directories=True,
+  )
   with ocp.CheckpointManager(path, options=options) as manager:
     yield Checkpoints(manager)

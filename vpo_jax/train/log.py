@@ -46,3 +46,8 @@ class Log:
   def first(self, name: str) -> float:
     """The oldest value of a metric."""
     return next(row[name] for row in self.rows if name in row)
+
+  def at(self, step: int, name: str) -> float | None:
+    """A metric's value at a step, if it was measured there."""
+    found = (row[name] for row in self.rows if row["step"] == step and name in row)
+    return next(found, None)

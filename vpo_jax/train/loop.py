@@ -17,7 +17,7 @@ from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order
 from vpo_jax.llama import sharding
 from vpo_jax.llama.table import Params
-from vpo_jax.train import checkpoint, log, optimizer
+from vpo_jax.train import checkpoint, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
       "remat": True,  # layers computed again in the backward pass: less memory
       "eval_every": 50,  # steps
       "checkpoint_every": 50,  # steps
-      "keep_checkpoints": 2,
+      "keep_checkpoints": 2,  # the last ones, and the one with the best eval/loss
       "optimizer": optimizer.get_config(),
       "mesh": sharding.get_config(),
     }
@@ -76,10 +76,11 @@ def fit(
   """Trains from `params`, or from the folder's last checkpoint.
 
   The order of the data is a function of the seed and the step, so a killed run goes on
-  to the same end.
+  to the same end. Evaluations with the best loss so far are saved besides the others.
 
   Raises:
     UserError: a loss is not finite; names the step and its examples.
+    SystemExit: with `preemption.EXIT_CODE`, after SIGTERM, when the state is saved.
   """
   batches = order.batches(
     len(train.examples), config.batch_size, config.epochs, config.seed, config.shuffle
@@ -91,16 +92,19 @@ def fit(
   evaluate = _Evaluation(config, policy, objective, placement, heldout)
   most = max(map(len, plan.steps))
 
-  with checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints:
+  with (
+    checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
+    preemption.noticed() as preempted,
+  ):
     state = train_step.init(params, tx, placement)
     del params  # the step donates them
     start = checkpoints.latest() or 0
     if start:
       state = checkpoints.restore(start, state)
-    metrics = log.Log(folder, start)
+    metrics = log.Log(folder, start or -1)  # without a checkpoint, no row counts
     if not start:
       metrics.add(0, evaluate(state.params))
-    report = _Report(metrics, train, batches, rate)
+    report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
         micros = [
@@ -112,16 +116,30 @@ def fit(
         # Read the step before this one, while this one runs.
         advance(report.dispatched(step, values), report.note)
         done = step + 1
-        last = done == len(batches)
-        if last or done % config.eval_every == 0 or done % config.checkpoint_every == 0:
+        last, leaving = done == len(batches), preempted()
+        evaluates = last or done % config.eval_every == 0
+        saves = last or leaving or done % config.checkpoint_every == 0
+        if evaluates or saves:
           advance(report.flush(), report.note)
-          if last or done % config.eval_every == 0:
-            metrics.add(done, evaluate(state.params))
-          if last or done % config.checkpoint_every == 0:
+          if evaluates:
+            saves = _evaluate(metrics, done, evaluate(state.params)) or saves
+          if saves:
             metrics.publish()
-            checkpoints.save(done, state)
+            checkpoints.save(done, state, metrics.at(done, "eval/loss"))
+          report.start_clock()
+        if leaving and not last:
+          checkpoints.wait()
+          console.say(f"SIGTERM: saved step {done}; run the same command to go on")
+          raise SystemExit(preemption.EXIT_CODE)
     metrics.close()
   return state.params, metrics, plan
+
+
+def _evaluate(metrics: log.Log, step: int, values: dict[str, float]) -> bool:
+  """Logs an evaluation; whether its loss is the run's best since training began."""
+  earlier = [row["eval/loss"] for row in metrics.rows[1:] if "eval/loss" in row]
+  metrics.add(step, values)
+  return values["eval/loss"] < min(earlier, default=math.inf)
 
 
 def _plan(config, policy, placement, split, batches):
@@ -162,12 +180,16 @@ class _Evaluation:
 class _Report:
   """Metrics of a step, read once the next one has been dispatched."""
 
-  def __init__(self, metrics: log.Log, train: Split, batches: Any, rate: Any):
-    self._metrics, self._train, self._batches = metrics, train, batches
-    self._rate = rate
+  def __init__(self, metrics, train, plan, policy, batches, rate):
+    self._metrics, self._train, self._plan = metrics, train, plan
+    self._policy, self._batches, self._rate = policy, batches, rate
     self._waiting: tuple[int, Any] | None = None
-    self._clock = time.perf_counter()
+    self.start_clock()
     self.note = ""
+
+  def start_clock(self) -> None:
+    """Evaluations and saves are no part of a step's time."""
+    self._clock = time.perf_counter()
 
   def dispatched(self, step: int, values: Any) -> int:
     """Takes a step's metrics, reads the former's; returns how many were read."""
@@ -191,6 +213,9 @@ class _Report:
     seconds, self._clock = now - self._clock, now
     row["learning_rate"] = float(self._rate(step))
     row["examples_per_second"] = len(batch) / seconds
+    stem, micros = self._plan.shape.stem, self._plan.steps[step]
+    done = work.of_step(self._train.examples, stem, micros, self._policy.config)
+    row |= done.rates(seconds)
     self._metrics.add(step + 1, row)
     self.note = f"loss {row['loss']:.3f}"
     return 1

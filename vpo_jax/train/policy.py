@@ -1,6 +1,7 @@
 """Log-probabilities of every response of a packed forest."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ class Policy:
       remat=self.remat,
     )
     x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)
-    logps_GP = head.logps(
+    logps_GP: Any = head.logps(
       x_GPD,
       model.head(params),
       jnp.asarray(batch.target_GP),

@@ -97,7 +97,7 @@ def make_step(
     grads, metrics = jax.tree.map(lambda leaf: leaf / weight, (grads, sums))
     metrics["grad_norm"] = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state), metrics
 
   return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,59 @@
+"""How much a step computes, padding apart: what its rates are made of."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forest
+from vpo_jax.llama import config as llama_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """One step's share.
+
+  Attributes:
+    useful_tokens: the forest's tokens, stems once a group; no padding.
+    plain_tokens: the tokens of plain rows, each response behind its whole prompt.
+    flops: multiply-adds x 2, forward and backward, of the useful tokens and of the
+      vocabulary product; recomputation (remat, the head's logits) is not counted.
+  """
+
+  useful_tokens: int
+  plain_tokens: int
+  flops: float
+
+  def rates(self, seconds: float) -> dict[str, float]:
+    return {
+      "useful_tokens_per_second": self.useful_tokens / seconds,
+      "plain_tokens_per_second": self.plain_tokens / seconds,
+      "model_flops_per_second": self.flops / seconds,
+    }
+
+
+def of_step(
+  examples: Sequence[data_examples.Example],
+  stem: int,
+  micros: Sequence[forest.Micro],
+  config: llama_config.LlamaConfig,
+) -> Work:
+  """What the micro-batches of one step compute.
+
+  Args:
+    stem: tokens of the shared stem, computed once by each group that has examples.
+  """
+  groups = [[i for row in rows for i in row] for micro in micros for rows in micro]
+  groups = [indices for indices in groups if indices]
+  useful, plain = stem * len(groups), 0
+  flops = useful * config.flops_per_token(stem / 2)
+  for example in (examples[index] for indices in groups for index in indices):
+    tokens = forest.tree_tokens(example, stem)
+    predicted = [len(response) for response in example.responses]
+    path = len(example.prompt) - stem + float(np.mean(predicted))
+    useful += tokens
+    plain += sum(len(example.prompt) + count for count in predicted)
+    flops += tokens * config.flops_per_token(stem + path / 2)
+    flops += sum(predicted) * 2 * config.d_model * config.vocab
+  return Work(useful, plain, 3 * flops)  # the backward pass is twice the forward
