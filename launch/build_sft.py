@@ -2,9 +2,10 @@
 
     python launch/build_sft.py --config=configs/build_sft.py --workdir=runs/mine
 
-Reads <workdir>/curate/sft.jsonl; writes examples.jsonl, train.json, heldout.json,
-set_aside.jsonl and the journal of all replies to <workdir>/build_sft. Killed and
-run again, it goes on.
+Reads the queries of <workdir>/curate/sft.jsonl. Writes the examples (sft.jsonl, and
+train.json and heldout.json as trainers read them), set_aside.jsonl, the data card
+README.md and the journal of all replies to <workdir>/build_sft. Killed and run again,
+it goes on.
 
     --config.teacher.base_url=offline   the rule-based stand-in, without a key
     --config.teacher.dry_run            say calls, tokens and cost; send nothing

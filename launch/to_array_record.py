@@ -2,7 +2,7 @@
 
     python launch/to_array_record.py --input=VidProM_semantic_unique.csv --workdir=data
     python launch/to_array_record.py --kind=sft \
-      --input=runs/mine/build_sft/examples.jsonl --workdir=data
+      --input=runs/mine/build_sft/sft.jsonl --workdir=data
 
 The folder that it names at the end is read with as_data_source(split="train"), and can
 be config.input of the stage curate.
@@ -14,7 +14,7 @@ from vpo_jax import app, console
 
 _KIND = flags.DEFINE_enum("kind", "queries", ("queries", "sft"), "What the rows are.")
 _INPUT = flags.DEFINE_string(
-  "input", None, "Queries in any form, or examples.jsonl.", required=True
+  "input", None, "Queries in any form, or sft.jsonl.", required=True
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "TFDS's data_dir: a folder or a bucket.", required=True

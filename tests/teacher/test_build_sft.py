@@ -62,7 +62,7 @@ def run(stage_config, server, workdir):
 
 
 def examples(workdir):
-  return list(records.read(workdir / "build_sft/examples.jsonl", records.SftExample))
+  return list(records.read(workdir / "build_sft/sft.jsonl", records.SftExample))
 
 
 def aside(workdir):
@@ -113,7 +113,7 @@ def test_a_broken_run_goes_on_where_it_was(served, stage_config, queries, tmp_pa
   server = served(dies)
   with pytest.raises(errors.UserError, match="refuses the key"):
     run(stage_config, server, tmp_path)
-  assert not (tmp_path / "build_sft" / "examples.jsonl").exists()
+  assert not (tmp_path / "build_sft" / "sft.jsonl").exists()
   server.script = teacher
   before = len(server.requests)
   counts = run(stage_config, server, tmp_path)

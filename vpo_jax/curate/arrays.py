@@ -94,7 +94,7 @@ class VidProM(Rows):
 
 
 class SftExamples(Rows):
-  """The rows of `build_sft/examples.jsonl`; a row without `refined` has ""."""
+  """The examples of `build_sft/sft.jsonl`; a row without `refined` has ""."""
 
   def _info(self) -> tfds.core.DatasetInfo:
     names = [field.name for field in dataclasses.fields(records.SftExample)]

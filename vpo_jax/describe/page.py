@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from vpo_jax import files
 
 WORDS = np.arange(0, 102, 2)  # edges of a histogram of texts' words
+WIDE = np.arange(0, 204, 4)  # the same for prompts, which are longer than queries
 SHARES = np.linspace(0, 1, 51)  # and of shares, such as self-BLEU
 _SHOWN = 160
 

@@ -13,15 +13,16 @@ from etils import epath
 
 from vpo_jax import errors, files, records, stage, templates
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import critique, few_shot, plan, queue, refine
+from vpo_jax.teacher import card, critique, few_shot, plan, queue, refine
 from vpo_jax.teacher import texts as texts_lib
 
 NAME = "build_sft"
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-  """Writes examples.jsonl, train.json, heldout.json and set_aside.jsonl.
+  """Writes sft.jsonl, train.json, heldout.json, set_aside.jsonl and the data card.
 
+  sft.jsonl holds the examples (`records.SftExample`) with all that led to them.
   train.json and heldout.json are lists of {"messages": [user, assistant]}, the user's
   turn being the instruction template filled with the query.
 
@@ -56,22 +57,24 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       aside.append(records.SetAside(query.id, query.text, str(outcome)))
     else:
       examples.append(outcome)
-  records.write(work.folder / "examples.jsonl", examples)
+  records.write(work.folder / "sft.jsonl", examples)
   records.write(work.folder / "set_aside.jsonl", aside)
   train, heldout = split(examples, config.heldout, config.seed)
   for name, rows in (("train", train), ("heldout", heldout)):
     chats = [chat(row.query, row.prompt, instruction) for row in rows]
     files.write_json(work.folder / f"{name}.json", chats)
-  return work.finish(
-    {
-      "examples": len(examples),
-      "refined": sum(row.refined is not None for row in examples),
-      "set_aside": len(aside),
-      "train": len(train),
-      "heldout": len(heldout),
-    }
-    | totals.counts()
-  )
+  counts = {
+    "examples": len(examples),
+    "refined": sum(row.refined is not None for row in examples),
+    "set_aside": len(aside),
+    **{kind: sum(card.kind(row) == kind for row in aside) for kind in card.KINDS},
+    "train": len(train),
+    "heldout": len(heldout),
+    **totals.counts(),
+  }
+  model = queue.resolved(config.teacher).model
+  card.write(work.folder, queries, examples, aside, counts, model)
+  return work.finish(counts)
 
 
 async def example(
