@@ -6,24 +6,8 @@ Reads text_pairs/pairs.jsonl and video_pairs/pairs.jsonl; writes pairs.jsonl, tr
 and heldout.json to <workdir>/merge_pairs.
 """
 
-import pathlib
-
-from absl import flags
-from ml_collections import config_flags
-
 from vpo_jax import app
 from vpo_jax.feedback import merge
 
-_DEFAULT = pathlib.Path(__file__).parents[1] / "configs" / "merge_pairs.py"
-_CONFIG = config_flags.DEFINE_config_file("config", str(_DEFAULT), "What to do.")
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Where all stages write.", required=True
-)
-
-
-def main() -> None:
-  merge.run(_CONFIG.value, _WORKDIR.value)
-
-
 if __name__ == "__main__":
-  app.run(main)
+  app.run_stage(merge.run, "merge_pairs.py")
