@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.llama import config as llama_config
 
-# A layer's keys and values, {"k": [..., K, T, H], "v": the same}; a model's is a tuple.
+# A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
+# product reads it; a model's is a tuple of them.
 Layer = dict[str, Array]
 Cache = tuple[Layer, ...]
 
@@ -26,10 +27,14 @@ def make(
   dtype: str,
 ) -> Cache:
   """Empty slots."""
-  shape = (slots, config.kv_heads, length, config.head_dim)
+  head = (config.head_dim, length)
   where = NamedSharding(mesh, SLOTS)
-  zeros = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=where)
-  return tuple({"k": zeros(), "v": zeros()} for _ in range(config.layers))
+
+  @functools.partial(jax.jit, static_argnums=0, out_shardings=where)
+  def zeros(shape):
+    return jnp.zeros((slots, config.kv_heads, *shape), dtype)
+
+  return tuple({"k": zeros(head), "v": zeros(head[::-1])} for _ in range(config.layers))
 
 
 def constrain(cache: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
@@ -48,42 +53,73 @@ def attention(
   """Attention to the shared stem and to a slot's own keys, under one softmax.
 
   Args:
-    own: keys and values [B, K, S, H].
+    own: keys [B, K, H, S] and values [B, K, S, H].
     own_mask_BTS: which of them a query sees.
-    stem: keys and values [K, S, H], read once for all slots.
+    stem: keys [K, H, S] and values [K, S, H], read once for all slots.
     stem_mask_B: whether the slot's prompt begins with the stem.
   """
   B, T, N, H = q_BTNH.shape
-  K = own["k"].shape[1]
+  K = own["v"].shape[1]
   q = (q_BTNH * H**-0.5).astype(dtype).reshape(B, T, K, N // K, H)
-  scores = _scores("btkmh,bksh->bkmts", q, own["k"], own_mask_BTS[:, None, None])
+  q_BKRH = jnp.swapaxes(q, 1, 2).reshape(B, K, -1, H)  # R: a head's queries
+  mask = jnp.repeat(own_mask_BTS, N // K, axis=1)[:, None]
+  scores = jnp.where(mask, _products(q_BKRH, own["k"]), -1e30)
+  top = jnp.max(scores, axis=-1, keepdims=True)
   if stem is None:
-    return _mix("bkmts,bksh->btkmh", jax.nn.softmax(scores), own["v"], q_BTNH.shape)
-  shared = _scores(
-    "btkmh,ksh->bkmts", q, stem["k"], stem_mask_B[:, None, None, None, None]
-  )
-  weights = jax.nn.softmax(jnp.concatenate([shared, scores], axis=-1), axis=-1)
-  S = stem["k"].shape[1]
-  return _mix("bkmts,ksh->btkmh", weights[..., :S], stem["v"], q_BTNH.shape) + _mix(
-    "bkmts,bksh->btkmh", weights[..., S:], own["v"], q_BTNH.shape
-  )
+    weights = jnp.exp(scores - top)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = _products(weights.astype(dtype), own["v"])
+  else:
+    # In two parts under one softmax: joining them would copy every score twice.
+    shared = _shared(q_BKRH, stem["k"])
+    shared = jnp.where(stem_mask_B[:, None, None, None], shared, -1e30)
+    top = jnp.maximum(top, jnp.max(shared, axis=-1, keepdims=True))
+    weights, shared = jnp.exp(scores - top), jnp.exp(shared - top)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    total += jnp.sum(shared, axis=-1, keepdims=True)
+    mixed = _products(weights.astype(dtype), own["v"])
+    mixed += _shared(shared.astype(dtype), stem["v"])
+  out = (mixed / total).reshape(B, K, T, N // K, H)
+  return jnp.swapaxes(out, 1, 2).reshape(B, T, N, H)
 
 
-def _scores(indices, q, k, mask):
-  scores = jnp.einsum(indices, q, k, preferred_element_type="float32")
-  return jnp.where(mask, scores, -1e30)
+def _products(a_BKRX, b_BKXY):
+  """Each slot's own: [R, X] @ [X, Y]."""
+  return jnp.einsum("bkrx,bkxy->bkry", a_BKRX, b_BKXY, preferred_element_type="float32")
 
 
-def _mix(indices, weights, v, shape):
-  out = jnp.einsum(
-    indices, weights.astype(v.dtype), v, preferred_element_type="float32"
-  )
-  return out.reshape(shape)
+def _shared(a_BKRX, b_KXY):
+  """The stem's: [B * R, X] @ [X, Y] a head, one product for all slots."""
+  B, K, R, _ = a_BKRX.shape
+  # Barriers keep the product in this shape; see `product.Rows`.
+  a = jax.lax.optimization_barrier(jnp.swapaxes(a_BKRX, 0, 1).reshape(K, B * R, -1))
+  out = jnp.einsum("krx,kxy->kry", a, b_KXY, preferred_element_type="float32")
+  out = jax.lax.optimization_barrier(out).reshape(K, B, R, -1)
+  return jnp.swapaxes(out, 0, 1)
 
 
-def heads_first(x_BTKH: Float[Array, "B T K H"], dtype: Any) -> Array:
-  """[B, K, T, H]: a head's keys lie side by side."""
-  return jnp.swapaxes(x_BTKH, 1, 2).astype(dtype)
+def layer(
+  k_BTKH: Float[Array, "B T K H"], v_BTKH: Float[Array, "B T K H"], dtype: str
+) -> Layer:
+  """New keys and values as a cache holds them."""
+  return {
+    "k": jnp.transpose(k_BTKH, (0, 2, 3, 1)).astype(dtype),
+    "v": jnp.transpose(v_BTKH, (0, 2, 1, 3)).astype(dtype),
+  }
+
+
+def put(
+  own: Layer,
+  k_BKH: Float[Array, "B K H"],
+  v_BKH: Float[Array, "B K H"],
+  place_B: Int[Array, " B"],
+) -> Layer:
+  """Writes one token's keys and values a slot."""
+  rows_B = jnp.arange(place_B.shape[0])
+  return {
+    "k": own["k"].at[rows_B, :, :, place_B].set(k_BKH.astype(own["k"].dtype)),
+    "v": own["v"].at[rows_B, :, place_B].set(v_BKH.astype(own["v"].dtype)),
+  }
 
 
 @functools.partial(jax.jit, static_argnames="mesh", donate_argnums=0)
@@ -98,14 +134,18 @@ def place(
   """Puts prefilled keys and values at the beginning of slots.
 
   Args:
-    made: [G, K, Q, H] a layer.
+    made: keys and values of G prompts' tails.
     source_N: which of G each entry takes.
     slot_N: where it goes; out of range for entries that go nowhere.
   """
 
-  def one(slots_BKTH, made_GKQH):
-    Q = min(made_GKQH.shape[2], slots_BKTH.shape[2])
-    made_NKQH = made_GKQH[source_N, :, :Q]
-    return slots_BKTH.at[slot_N, :, :Q].set(made_NKQH, mode="drop")
+  def one(own: Layer, made: Layer) -> Layer:
+    Q = min(made["v"].shape[2], own["v"].shape[2])
+    k_NKHQ, v_NKQH = made["k"][source_N, ..., :Q], made["v"][source_N, :, :Q]
+    return {
+      "k": own["k"].at[slot_N, :, :, :Q].set(k_NKHQ, mode="drop"),
+      "v": own["v"].at[slot_N, :, :Q].set(v_NKQH, mode="drop"),
+    }
 
-  return constrain(jax.tree.map(one, cache, made), mesh, SLOTS)
+  placed = tuple(one(*pair) for pair in zip(cache, made, strict=True))
+  return constrain(placed, mesh, SLOTS)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import model, table
+from vpo_jax.llama import model, product, table
 from vpo_jax.sample import cache, choose, prefill
 
 NO_TOKEN = -1
@@ -74,7 +74,7 @@ def block(
 
   Returns: the cache, and the tokens; `NO_TOKEN` where a slot was at rest.
   """
-  B, _, T, _ = own[0]["k"].shape
+  B, _, T, _ = own[0]["v"].shape
   start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
   stop_ids = jnp.asarray(stop, jnp.int32)
 
@@ -93,7 +93,7 @@ def block(
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
     token_B = choose.choose(
-      model.logits(params, x_BLD, dtype)[:, 0],
+      product.product(x_BLD[:, 0], product.Rows(model.head(params)), jnp.dtype(dtype)),
       slots.key,
       slots.drawn,
       slots.temperature,
@@ -123,15 +123,11 @@ def block(
 
 def _attend(slots: Slots, T: int, dtype: jnp.dtype) -> model.Attend:
   """The newest token sees the stem, and its slot up to itself."""
-  rows_B = jnp.arange(slots.place.shape[0])
   mask_BTS = (jnp.arange(T)[None] <= slots.place[:, None])[:, None]
 
   def attend(q, k, v, layer):
     own, stem = layer
-    own = {
-      name: own[name].at[rows_B, :, slots.place].set(new[:, 0].astype(own[name].dtype))
-      for name, new in (("k", k), ("v", v))
-    }
+    own = cache.put(own, k[:, 0], v[:, 0], slots.place)
     return cache.attention(q, own, mask_BTS, stem, slots.on_stem, dtype), own
 
   return attend

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from vpo_jax import errors, files, templates
 from vpo_jax.data import chat
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, sharding, source, table, weights
+from vpo_jax.llama import directory, product, sharding, source, table, weights
 from vpo_jax.sample import prefill
 
 PRECISIONS = ("float32", "bfloat16")
@@ -39,7 +39,7 @@ class Policy:
 
   Attributes:
     folder: its Hugging Face directory.
-    params: with layers as a tuple, in `precision`.
+    params: in `precision`, layers as a tuple, matrices as `product.Rows`.
     instruction: the template that holds `{query}`.
     stem_tokens: the tokens with which every optimizer prompt begins.
     stem: their keys and values, a layer each; made once.
@@ -124,7 +124,7 @@ def load(
 
 
 def _unstack(params: table.Params) -> table.Params:
-  """Layers as a tuple, each with memory of its own: a decode reads, and copies none.
+  """Layers as a tuple of `product.Rows`, which a decode reads without a copy.
 
   Takes the stacked leaves out of `params`, so that only one is there twice at a time.
   """
@@ -133,7 +133,11 @@ def _unstack(params: table.Params) -> table.Params:
   for name in list(stacked):
     leaf = stacked.pop(name)
     layers = layers or [{} for _ in range(leaf.shape[0])]
-    for layer, weight in zip(layers, jnp.unstack(leaf), strict=True):
+    if leaf.ndim == 3:
+      weights = [product.Rows(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
+    else:
+      weights = jnp.unstack(leaf)
+    for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
   return params | {"layers": tuple(layers)}
 

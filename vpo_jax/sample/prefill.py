@@ -22,7 +22,7 @@ def stem(
   mesh: Mesh,
   dtype: str,
 ) -> cache.Cache | None:
-  """The stem's keys and values, [K, S, H] a layer; None when it is empty."""
+  """The stem's keys and values, without a batch axis; None when it is empty."""
   if not tokens:
     return None
   tokens_GQ = np.asarray([tokens], np.int32)
@@ -40,7 +40,7 @@ def tails(
   mesh: Mesh,
   dtype: str,
 ) -> cache.Cache:
-  """Keys and values of prompts' tails, [G, K, Q, H] a layer.
+  """Keys and values of prompts' tails, as `cache.place` takes them.
 
   Args:
     tokens_GQ: padded at the end; what padding gives is never looked at.
@@ -51,7 +51,7 @@ def tails(
   start_G = jnp.where(on_stem_G, length(stem), 0)
 
   def attend(q, k, v, shared) -> tuple[Any, cache.Layer]:
-    made = {"k": cache.heads_first(k, dtype), "v": cache.heads_first(v, dtype)}
+    made = cache.layer(k, v, dtype)
     out = cache.attention(q, made, mask, shared, on_stem_G, jnp.dtype(dtype))
     return out, made
 
@@ -63,4 +63,4 @@ def tails(
 
 
 def length(stem: cache.Cache | None) -> int:
-  return 0 if stem is None else stem[0]["k"].shape[1]
+  return 0 if stem is None else stem[0]["v"].shape[1]
