@@ -52,6 +52,9 @@ def add(config: ml_collections.ConfigDict) -> None:
 
   config.bridge = bridge = ml_collections.ConfigDict()
   bridge.store = ""  # finished work, shared by runs; "" is the stage's own folder
+  bridge.executor = "local"  # "ray": tasks of a Ray cluster over a shared file system
+  bridge.address = ""  # of the Ray cluster; "" is RAY_ADDRESS, or one of this machine
+  bridge.gpus = -1  # of a Ray worker; -1: one if this machine has any
   bridge.workers = 0  # 0: one a device; on a CPU one a core, up to four
   bridge.devices = ""  # "0,1,2,3"; "" is all
   bridge.shard = 16  # requests that a worker takes at once

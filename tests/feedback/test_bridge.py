@@ -1,5 +1,6 @@
 """Each fault is made to happen, to real worker processes."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from torch_bridge import contract
+from torch_bridge import contract, shards
 from vpo_jax import errors
 from vpo_jax.feedback import bridge, crew
 
@@ -241,3 +242,57 @@ def test_the_package_is_found_by_its_folder_alone(tmp_path):
     check=True,
   ).stdout
   assert "--job" in line
+
+
+def test_a_bad_row_in_a_shard_is_set_aside_and_the_others_go_on(
+  scripted, tmp_path, monkeypatch
+):
+  config, _ = scripted
+  refill = shards.Queue.refill
+
+  def refill_and_damage(self, rows, size):
+    refill(self, rows, size)
+    with next((self.root / "pending").iterdir()).open("a") as file:
+      file.write('{"id": 7}\nno json\n')
+
+  monkeypatch.setattr(shards.Queue, "refill", refill_and_damage)
+  results = bridge.Bridge(config, tmp_path).run(_asks(*_good(3)))
+  assert _reasons(results) == [""] * 3
+  rows = [
+    contract.read_row(path, contract.Failure)
+    for path in (tmp_path / "render" / "failures").iterdir()
+  ]
+  assert sorted(row.reason.split(": ", 1)[1][:8] for row in rows) == [
+    "id is no",
+    "not JSON",
+  ]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A file system of 300 kB."""
+  folder = tmp_path / "small"
+  folder.mkdir()
+  command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+  if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+    pytest.skip("only root may mount a small disk")
+  yield folder
+  subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(scripted, tmp_path, small_disk):
+  config, count = scripted
+  config.bridge.store = str(small_disk)
+  asks = _asks(*_good(60))
+  with pytest.raises(errors.UserError, match="the disk is full"):
+    bridge.Bridge(config, tmp_path).run(asks)
+  whole = {path.stem for path in small_disk.glob("videos/*/*.json")}
+  assert whole
+  assert all(contract.Store(small_disk).find_video(video) for video in whole)
+  assert not list(small_disk.rglob(f"{contract.ASIDE}*"))
+  before = sum(n for prompt, n in count().items() if prompt != "load")
+  subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
+  results = bridge.Bridge(config, tmp_path).run(asks)
+  assert _reasons(results) == [""] * 60
+  after = sum(n for prompt, n in count().items() if prompt != "load")
+  assert after - before == 60 - len(whole)

@@ -50,6 +50,14 @@ class Result:
   failure: contract.Failure | None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """Who works on a task, and where."""
+
+  crew: crew.Plan
+  executor: executors.Executor
+
+
 class Bridge:
   """Renderer and scorer as a config names them, over one store of finished work."""
 
@@ -119,7 +127,7 @@ class Bridge:
     scores: list[contract.ScoreRequest],
   ) -> dict[str, contract.Failure]:
     """Renders, then scores; a file found damaged by then is rendered once more."""
-    plans: dict[str, crew.Plan] = {}
+    plans: dict[str, _Plan] = {}
     failures: dict[str, contract.Failure] = {}
     for _ in range(_ROUNDS):
       failures = self._render(renders, plans)
@@ -136,7 +144,7 @@ class Bridge:
     )
 
   def _render(
-    self, requests: list[contract.RenderRequest], plans: dict[str, crew.Plan]
+    self, requests: list[contract.RenderRequest], plans: dict[str, _Plan]
   ) -> dict[str, contract.Failure]:
     def is_whole(request: contract.RenderRequest) -> bool:
       if self._store.find_video(request.id):
@@ -153,7 +161,7 @@ class Bridge:
     return self._account("render", requests, is_done)
 
   def _score(
-    self, requests: list[contract.ScoreRequest], plans: dict[str, crew.Plan]
+    self, requests: list[contract.ScoreRequest], plans: dict[str, _Plan]
   ) -> dict[str, contract.Failure]:
     def is_whole(request: contract.ScoreRequest) -> bool:
       return self._store.find_answers(request.id) is not None
@@ -171,7 +179,7 @@ class Bridge:
     requests: Sequence[Any],
     is_whole: Callable[[Any], bool],
     is_done: Callable[[str], bool],
-    plans: dict[str, crew.Plan],
+    plans: dict[str, _Plan],
   ) -> int:
     """Has a task's missing requests worked off; returns how many succeeded."""
     queue = self._queue(task)
@@ -188,9 +196,9 @@ class Bridge:
     if not plans:
       plans |= self._plan()
     plan = plans[task]
-    supervisor = crew.Supervisor(queue, plan, is_done, executors.Local())
+    supervisor = crew.Supervisor(queue, plan.crew, is_done, plan.executor)
     # Small enough that all workers end at about the same time.
-    size = -(-len(missing) // (4 * len(plan.devices)))
+    size = -(-len(missing) // (4 * len(plan.crew.devices)))
     size = max(self._config.renderer.batch, min(self._config.bridge.shard, size))
     try:
       supervisor.run(task, missing, size, len(requests) - len(missing))
@@ -228,7 +236,7 @@ class Bridge:
   def _queue(self, task: str) -> shards.Queue:
     return shards.Queue(self._folder / task)
 
-  def _plan(self) -> dict[str, crew.Plan]:
+  def _plan(self) -> dict[str, _Plan]:
     """Writes the job files and checks both interpreters before anything starts."""
     config = self._config
     jobs = {
@@ -266,14 +274,18 @@ class Bridge:
     with console.console.status("looking at the renderer's and scorer's packages"):
       found = crew.check(checks)
     return {
-      task: crew.Plan(
-        python=python,
-        devices=_devices(config.bridge, found[f"{python} {task}"]["devices"]),
-        hang_s=config.bridge.hang_s,
-        restarts=config.bridge.restarts,
-      )
+      task: self._place(python, found[f"{python} {task}"]["devices"])
       for task, python in pythons.items()
     }
+
+  def _place(self, python: str, accelerators: int) -> "_Plan":
+    config = self._config.bridge
+    executor = executors.make(config, accelerators)
+    if isinstance(executor, executors.Ray):
+      devices = ("",) * (config.workers or executor.devices())
+    else:
+      devices = _devices(config, accelerators)
+    return _Plan(crew.Plan(python, devices, config.hang_s, config.restarts), executor)
 
   def _build_tiny(self) -> None:
     if not self._is_tiny or pathlib.Path(self._model).exists():
@@ -288,10 +300,10 @@ class Bridge:
     pathlib.Path(aside).rename(self._model)
 
 
-Request = TypeVar("Request", contract.RenderRequest, contract.ScoreRequest)
+_Request = TypeVar("_Request", contract.RenderRequest, contract.ScoreRequest)
 
 
-def _unique(requests: list[Request]) -> list[Request]:
+def _unique(requests: list[_Request]) -> list[_Request]:
   return list({request.id: request for request in requests}.values())
 
 

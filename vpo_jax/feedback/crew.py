@@ -182,6 +182,8 @@ class Supervisor:
     now = time.monotonic()
     if beat != worker.beat:
       worker.beat, worker.seen_at = beat, now
+    elif not beat and self._executor.waits:
+      return
     elif now - worker.seen_at > self._plan.hang_s:
       with self._log(worker.name).open("a") as file:
         file.write(f"killed: no heartbeat for {self._plan.hang_s:.0f} s\n")

@@ -4,7 +4,11 @@ import os
 import pathlib
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+import ml_collections
+
+from vpo_jax import errors
 
 
 class Handle(Protocol):
@@ -20,7 +24,14 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
-  """Where workers run."""
+  """Where workers run.
+
+  Attributes:
+    waits: a worker may wait for a free device before it starts, so its silence until
+      the first heartbeat is no hang.
+  """
+
+  waits: bool
 
   def start(
     self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path
@@ -50,6 +61,8 @@ class _Process:
 class Local:
   """Workers as processes of this machine."""
 
+  waits = False
+
   def start(
     self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path
   ) -> Handle:
@@ -63,3 +76,104 @@ class Local:
         env=dict(os.environ) | dict(env),
       )
     return _Process(process)
+
+
+class _Task:
+  def __init__(self, ray: Any, task: Any):
+    self._ray = ray
+    self._task = task
+
+  def poll(self) -> int | None:
+    ready, _ = self._ray.wait([self._task], timeout=0)
+    if not ready:
+      return None
+    try:
+      return self._ray.get(self._task)
+    except self._ray.exceptions.RayError:
+      return -1  # its node or its Ray worker died
+
+  def kill(self) -> None:
+    self._ray.cancel(self._task, force=True)
+    self._ray.wait([self._task], timeout=60)
+
+
+class Ray:
+  """Workers as tasks of a Ray cluster with a file system that all its nodes share.
+
+  Each has a device of its own; Ray sets CUDA_VISIBLE_DEVICES.
+  """
+
+  waits = True
+
+  def __init__(self, address: str, gpus: int):
+    """Joins the cluster, or starts one of this machine when `address` is "".
+
+    Args:
+      gpus: what one worker takes, 0 or 1.
+
+    Raises:
+      UserError: Ray is not installed, or there is no such cluster.
+    """
+    try:
+      import ray
+    except ImportError as error:
+      raise errors.UserError(
+        "bridge.executor=ray needs Ray; install the extra: pip install 'vpo-jax[ray]'"
+      ) from error
+    self._ray: Any = ray
+    if not ray.is_initialized():
+      try:
+        ray.init(address=address or None, log_to_driver=False)
+      except (ConnectionError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise errors.UserError(f"bridge.address={address!r}: {line}") from error
+    # A second try is the supervisor's business: it gives the shard back first.
+    options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": 0}
+    self._run: Any = self._ray.remote(**options)(_carried())
+
+  def devices(self) -> int:
+    """How many workers the cluster holds at once."""
+    found = self._ray.cluster_resources()
+    return int(found.get("GPU", 0) or found.get("CPU", 1))
+
+  def start(
+    self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path
+  ) -> Handle:
+    kept = {key: value for key, value in env.items() if key != "CUDA_VISIBLE_DEVICES"}
+    task = self._run.remote([*command, "--end_with_stdin"], kept, str(log.resolve()))
+    return _Task(self._ray, task)
+
+
+def _carried() -> Any:
+  """What a node runs; local, so that it travels whole and needs nothing installed."""
+
+  def run(command: list[str], env: dict[str, str], log: str) -> int:
+    import os
+    import subprocess
+
+    with open(log, "ab") as file:
+      # The pipe closes when this Ray worker dies, and the command ends with it.
+      return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        env=dict(os.environ) | env,
+      ).wait()
+
+  return run
+
+
+def make(config: ml_collections.ConfigDict, gpus: int) -> Executor:
+  """The executor that `config.executor` names.
+
+  Args:
+    gpus: how many accelerators this machine has; a worker takes one if any.
+  """
+  if config.executor == "local":
+    return Local()
+  if config.executor == "ray":
+    return Ray(config.address, min(gpus, 1) if config.gpus < 0 else config.gpus)
+  raise errors.UserError(
+    f"config.bridge.executor={config.executor!r}: must be 'local' or 'ray'"
+  )
