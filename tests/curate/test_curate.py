@@ -120,15 +120,44 @@ def test_a_sample_of_references_states_its_error(tmp_path, config):
   assert whole == pytest.approx(exact["self_bleu_before"], abs=2e-4)
 
 
-def test_many_identical_rows_become_one(tmp_path, config):
-  path = tmp_path / "q.txt"
-  shipped = [row.text for row in sources.read(sources.SHIPPED)]
-  path.write_text("\n".join(["the same old query"] * 100_000 + shipped))
+def test_a_broken_vidprom_loses_its_bad_rows_alone(tmp_path, config):
+  path = vidprom.write(tmp_path / "v.csv", 2000)
+  zeros = ",".join("0" * 6)
+  rows = path.read_text().splitlines(keepends=True)
+  rows[1:1] = [
+    f"1,{'x ' * 500_000},now,{zeros}\n",  # 1 MB
+    f"2,nulls\x00 in a calm sea at noon,now,{zeros}\n",
+    f"3,\x00,now,{zeros}\n",
+    "4,too few\n",
+  ]
+  path.write_text("".join(rows) + '5,"cut in the mid')
   config.input = str(path)
   counts = curate.run(config, tmp_path)
-  assert counts["dropped_duplicate"] >= 99_999
-  rows = pl.read_parquet(tmp_path / "curate" / "rows.parquet")
-  same = rows.filter(text="the same old query")
+  aside = list(records.read(tmp_path / "curate" / "set_aside.jsonl", records.SetAside))
+  assert counts["read"] == 2000 + 5
+  assert counts["set_aside"] == len(aside)
+  assert {row.reason.partition(":")[0] for row in aside} == {
+    "1000000 characters long",
+    "empty",
+    "line 5 has 2 fields, the first line has 9",
+    f"line {path.read_text().count(chr(10)) + 1}",  # the cut one
+  }
+  kept = pl.read_parquet(tmp_path / "curate" / "rows.parquet")["text"]
+  assert "nulls in a calm sea at noon" in kept
+
+
+@pytest.mark.parametrize(
+  "rows", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=str
+)
+def test_many_identical_rows_become_one(tmp_path, config, rows):
+  path = tmp_path / "q.txt"
+  shipped = [row.text for row in sources.read(sources.SHIPPED)]
+  path.write_text("\n".join(["the same old query"] * rows + shipped))
+  config.input = str(path)
+  counts = curate.run(config, tmp_path)
+  assert counts["dropped_duplicate"] >= rows - 1
+  table = pl.read_parquet(tmp_path / "curate" / "rows.parquet")
+  same = table.filter(text="the same old query")
   assert same["reason"].null_count() == 1
 
 
@@ -149,8 +178,13 @@ def test_a_config_value_without_sense_is_named(tmp_path, config, change, said):
   assert not (tmp_path / "curate").exists()
 
 
-def test_rules_that_drop_everything_say_so(tmp_path, config):
-  config.rules.min_words = 1000
+@pytest.mark.parametrize(
+  "change",
+  [{"rules.min_words": 1000}, {"rules.max_special": 0.0, "rules.max_words": 0}],
+  ids=str,
+)
+def test_rules_that_drop_everything_say_so(tmp_path, config, change):
+  config.update_from_flattened_dict(change)
   with pytest.raises(errors.UserError, match="sft split is empty: 0 rows"):
     curate.run(config, tmp_path)
 

@@ -89,13 +89,15 @@ def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
   assert not any(row.problem for row in rows)
 
 
-def test_a_quote_that_never_closes_does_not_take_the_file_with_it(tmp_path):
-  good = [f'{n},"a cat, a dog",now,' + ",".join("0" * 6) for n in range(40)]
+@pytest.mark.parametrize("query", ['"a cat, a dog"', "a cat"])
+def test_a_quote_that_never_closes_costs_its_own_line(tmp_path, query):
+  good = [f"{n},{query},now," + ",".join("0" * 6) for n in range(40)]
   lines = [",".join(["uuid", "prompt", "time", *sources.TOXICITY]), *good]
   lines.insert(20, '99,"cut in the mid')
   rows = list(sources.read(_write(tmp_path, "v.csv", "\n".join(lines) + "\n")))
-  assert sum(not row.problem for row in rows) >= 38
-  assert any(row.problem for row in rows)
+  assert [row.text for row in rows if not row.problem] == [query.strip('"')] * 40
+  (bad,) = [row for row in rows if row.problem]
+  assert bad.problem.startswith("line 21: not CSV")
 
 
 def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
@@ -115,6 +117,7 @@ def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
     ("q.json", "[" * 100_000, "nested"),
     ("q.csv", "uuid,caption\n1,a cat\n", "none of the columns"),
     ("q.csv", "", "none of the columns"),
+    ("q.csv", 'uuid,"prompt\n1,a cat\n', "q.csv:1: its first line is not CSV"),
     ("q.parquet", "", ".parquet"),
     ("q.txt", b"\xff\xfea\x00", "UTF-16"),
   ],

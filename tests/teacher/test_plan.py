@@ -29,9 +29,10 @@ def test_a_dry_run_sends_and_writes_nothing(
   assert not (tmp_path / "build_sft").exists()
   assert (planned["least"]["calls"], planned["most"]["calls"]) == (8, 12)
   said = " ".join(capsys.readouterr().err.split())
-  assert "4 rows with m" in said
-  assert "8 to 12 calls" in said
-  assert f"${planned['least']['cost_usd']:,.2f} to" in said
+  assert "4 rows with m: 8 calls" in said
+  assert (
+    f"${planned['least']['cost_usd']:,.2f} if no prompt is flawed, 12 calls" in said
+  )
 
 
 def test_a_dry_run_counts_what_the_journal_lacks(served, priced, queries, tmp_path):

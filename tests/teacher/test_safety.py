@@ -4,7 +4,7 @@ import pytest
 
 from configs import curate as curate_config
 from vpo_jax import errors, records
-from vpo_jax.curate import curate, sources
+from vpo_jax.curate import curate, sources, table
 from vpo_jax.teacher import safety
 
 _REPLY = """Reason: {reason}
@@ -78,6 +78,38 @@ def test_a_killed_run_does_not_ask_again(served, curated, tmp_path, monkeypatch)
   asked = len(server.requests)
   curate.run(curated, tmp_path)
   assert len(server.requests) == asked
+
+
+def test_a_dry_run_says_the_cost_and_the_next_run_goes_on(
+  served, curated, tmp_path, capsys, monkeypatch
+):
+  server = served(_judge)
+  curated.teacher.base_url = server.base_url
+  curated.teacher.prices = ("m 2.50 10",)
+  curated.teacher.dry_run = True
+  planned = curate.run(curated, tmp_path)
+  assert not server.requests
+  assert "nothing was sent" in " ".join(capsys.readouterr().err.split())
+  curated.teacher.dry_run = False
+  monkeypatch.setattr(table.Measure, "__call__", lambda *_: pytest.fail("again"))
+  curate.run(curated, tmp_path)
+  assert len(server.requests) == planned["least"]["calls"] > 24
+
+
+def test_only_what_shapes_the_labels_is_held_against_a_finished_stage(
+  served, curated, tmp_path
+):
+  server = served(_judge)
+  curated.teacher.base_url = server.base_url
+  counts = curate.run(curated, tmp_path)
+  asked = len(server.requests)
+  curated.teacher.update(parallel=2, timeout_s=1.0, max_cost=0.0, dry_run=True)
+  curated.engine = "ray"
+  assert curate.run(curated, tmp_path) == counts
+  assert len(server.requests) == asked
+  curated.teacher.temperature = 0.1
+  with pytest.raises(errors.UserError, match=r"teacher\.temperature=0\.7"):
+    curate.run(curated, tmp_path)
 
 
 def test_the_offline_teacher_does_not_judge(curated, tmp_path):

@@ -10,6 +10,7 @@ keys and places in memory.
 import itertools
 from collections.abc import Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 import ml_collections
 import polars as pl
@@ -22,9 +23,7 @@ ENGINES = ("local", "ray")
 _BATCH = 50_000
 
 
-def run(
-  config: ml_collections.ConfigDict, workdir: epath.PathLike
-) -> dict[str, int | float]:
+def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
   """Curates a file of queries (paper, section 3.2).
 
   Writes `sft.jsonl`, `dpo.jsonl` and `test.jsonl` (`records.Query`), `set_aside.jsonl`
@@ -38,7 +37,8 @@ def run(
 
   Returns:
     How many rows were read, set aside, dropped for each reason, kept, and taken for
-    each split; self-BLEU before and after the diversity filter.
+    each split; self-BLEU before and after the diversity filter. With the teacher's
+    `dry_run`: what the judge would cost; nothing is sent, the stage is not finished.
 
   Raises:
     UserError: a config value makes no sense, the file cannot be read, the LLM cannot be
@@ -46,7 +46,8 @@ def run(
   """
   _check(config)
   path = epath.Path(config.input or sources.SHIPPED)
-  if config.safety.judge:
+  planning = config.safety.judge and config.teacher.dry_run
+  if config.safety.judge and not planning:
     folder = epath.Path(workdir) / "curate"
     _judge().check(config.teacher, config.safety.template, folder)
   opened = stage.begin("curate", _lasting(config), workdir, {"input": path})
@@ -54,6 +55,8 @@ def run(
     return opened.counts
   rows = _measured(path, config, opened.folder / "parts")
   kept = compare.thin(rows, config)
+  if planning:
+    return _planned(kept, rows, config, opened.folder)
   if config.safety.judge:
     kept = _judged(kept, rows, config, opened.folder)
   splits = halves.split(kept.live, config.sizes)
@@ -74,11 +77,16 @@ def run(
 
 def _lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The config without what may change between runs that go on with each other."""
-  kept = config.copy_and_resolve_references()
+  if config.safety.judge:
+    from vpo_jax.teacher import queue
+
+    kept = queue.lasting(config)
+  else:
+    kept = config.copy_and_resolve_references()
+    with kept.unlocked():
+      del kept.teacher
   with kept.unlocked():
-    del kept.teacher
-    if config.safety.judge:
-      kept.safety.model = config.teacher.model
+    del kept.engine  # all give the same rows
   return kept
 
 
@@ -124,8 +132,7 @@ def _judged(
   folder: epath.Path,
 ) -> compare.Kept:
   """Lets the teacher's model look at the safety-related candidates."""
-  asked = safety.candidates(kept.live, config.sizes, config.safety.margin)
-  texts = _with(rows, asked).sort("place")
+  texts = _candidates(kept, rows, config)
   labels = _judge().judge(
     list(table.queries(texts)),
     config=config.teacher,
@@ -134,6 +141,28 @@ def _judged(
   )
   records.write(folder / "safety.jsonl", labels)
   return safety.decide(kept, texts.select("row", "id"), labels)
+
+
+def _planned(
+  kept: compare.Kept,
+  rows: pl.LazyFrame,
+  config: ml_collections.ConfigDict,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """What `_judged` would cost."""
+  return _judge().plan(
+    list(table.queries(_candidates(kept, rows, config))),
+    config=config.teacher,
+    template=config.safety.template,
+    folder=folder,
+  )
+
+
+def _candidates(
+  kept: compare.Kept, rows: pl.LazyFrame, config: ml_collections.ConfigDict
+) -> pl.DataFrame:
+  asked = safety.candidates(kept.live, config.sizes, config.safety.margin)
+  return _with(rows, asked).sort("place")
 
 
 def _judge() -> ModuleType:

@@ -4,6 +4,7 @@ A line that cannot be a query becomes a `Raw` with a problem, so that it is coun
 set aside; a file that cannot be read at all is the user's mistake and ends the stage.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -177,8 +178,11 @@ def _released(row: Mapping[str, Any]) -> Raw:
 def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
   limit = csv.field_size_limit(_FIELD_LIMIT)
   try:
-    table = csv.reader(lines, strict=True)
-    header = [name.strip().lower() for name in next(table, [])]
+    table = _records(lines)
+    _, first = next(table, (1, []))
+    if isinstance(first, csv.Error):
+      raise errors.UserError(f"{path}:1: its first line is not CSV: {first}")
+    header = [name.strip().lower() for name in first]
     column = next((header.index(key) for key in TEXT_KEYS if key in header), None)
     if column is None:
       raise errors.UserError(
@@ -186,20 +190,43 @@ def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
         f" ({', '.join(header)[:200]})"
       )
     scored = [header.index(name) for name in TOXICITY if name in header]
-    while True:
-      first = table.line_num + 1
-      try:
-        fields = next(table)
-      except StopIteration:
-        return
-      except csv.Error as error:
-        # The reader forgets the broken row and goes on with the next line.
-        yield Raw(f"line {first}", problem=f"not CSV: {error}")
-        continue
-      if fields:
-        yield _fields(fields, first, len(header), column, scored)
+    for line, fields in table:
+      if isinstance(fields, csv.Error):
+        yield Raw(f"line {line}", problem=f"line {line}: not CSV: {fields}")
+      elif fields:
+        yield _fields(fields, line, len(header), column, scored)
   finally:
     csv.field_size_limit(limit)
+
+
+def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+  """The records of a CSV file, each with the number of its first line.
+
+  A quote that never closes takes all that follows into its field. So where a record
+  breaks, its first line alone is given up, and the next ones are read again.
+  """
+  again: collections.deque[str] = collections.deque()
+  taken: list[str] = []
+
+  def feed() -> Iterator[str]:
+    while (line := again.popleft() if again else next(lines, None)) is not None:
+      taken.append(line)
+      yield line
+
+  number, table = 1, csv.reader(feed(), strict=True)
+  while True:
+    taken.clear()
+    try:
+      fields = next(table)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      yield number, error
+      again.extendleft(reversed(taken[1:]))
+      number, table = number + 1, csv.reader(feed(), strict=True)
+      continue
+    yield number, fields
+    number += len(taken)
 
 
 def _fields(

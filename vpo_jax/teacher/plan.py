@@ -39,11 +39,12 @@ def plan(
   finally:
     if journal:
       journal.close()
+  told = _told(least)
+  if least != most:
+    told = f"{told} if no prompt is flawed, {_told(most)} if every one is"
   console.say(
-    f"{title}: {len(items):,} rows with {config.model}, no prompt to every prompt"
-    f" flawed: {least.calls:,} to {most.calls:,} calls, {_millions(least)} to"
-    f" {_millions(most)}M tokens, {_money(least)} to {_money(most)};"
-    f" {least.journal_hits:,} replies are in the journal; nothing was sent"
+    f"{title}: {len(items):,} rows with {config.model}: {told}; {least.journal_hits:,}"
+    " replies are in the journal; nothing was sent"
   )
   return {"dry_run": True, "least": least.counts(), "most": most.counts()}
 
@@ -81,9 +82,7 @@ async def _count(
   return totals
 
 
-def _millions(totals: totals_lib.Totals) -> str:
-  return f"{(totals.prompt_tokens + totals.completion_tokens) / 1e6:.2f}"
-
-
-def _money(totals: totals_lib.Totals) -> str:
-  return "no known price" if totals.cost is None else f"${totals.cost:,.2f}"
+def _told(totals: totals_lib.Totals) -> str:
+  tokens = (totals.prompt_tokens + totals.completion_tokens) / 1e6
+  money = "no known price" if totals.cost is None else f"${totals.cost:,.2f}"
+  return f"{totals.calls:,} calls, {tokens:.2f}M tokens, {money}"

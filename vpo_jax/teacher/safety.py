@@ -6,6 +6,7 @@ Detoxify, which labels VidProM, errs; `curate` has its candidates judged here ag
 import functools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 from etils import epath
@@ -13,6 +14,7 @@ from etils import epath
 from vpo_jax import console, errors, records, templates
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import offline, queue
+from vpo_jax.teacher import plan as plan_lib
 from vpo_jax.teacher import texts as texts_lib
 
 # The paper's figure 7.
@@ -85,6 +87,23 @@ def judge(
     missing = len(queries) - len(labels)
     console.say(f"safety: no answer about {missing} of {len(queries)} queries")
   return labels
+
+
+def plan(
+  queries: Sequence[records.Query],
+  *,
+  config: ml_collections.ConfigDict,
+  template: str,
+  folder: epath.PathLike,
+) -> dict[str, Any]:
+  """Prints calls, tokens and cost of `judge`, and sends nothing; args as there."""
+  return plan_lib.plan(
+    "safety",
+    queries,
+    functools.partial(label, template=templates.load("safety", template)),
+    config=config,
+    folder=folder,
+  )
 
 
 async def label(
