@@ -16,6 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = "gpt-4o"  # paper, section 3.2; offline: always offline-rules
   config.temperature = 0.7  # release; the paper does not say
   config.max_tokens = 1024  # ours: several times what a critique takes
+  # "max_completion_tokens" for OpenAI's o-series and gpt-5, which also want
+  # temperature=1 and a larger limit: it counts the tokens that they think in.
+  config.limit_name = "max_tokens"
   config.seed = 0  # sent with each request, plus the sample's index
   config.samples = 3  # draws of a reply that lacks its marker before it is set aside
   config.parallel = 20  # release

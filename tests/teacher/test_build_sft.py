@@ -97,6 +97,10 @@ def test_a_finished_stage_asks_nothing(served, stage_config, queries, tmp_path):
   counts = run(stage_config, server, tmp_path)
   asked = len(server.requests)
   stage_config.teacher.parallel = 1
+  stage_config.teacher.timeout_s = 1.0
+  stage_config.teacher.limit_name = "max_completion_tokens"
+  assert run(stage_config, server, tmp_path) == counts
+  stage_config.teacher.api_key_env = "NO_SUCH_KEY"  # what is finished needs none
   assert run(stage_config, server, tmp_path) == counts
   assert len(server.requests) == asked
   stage_config.teacher.temperature = 0.1

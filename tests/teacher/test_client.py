@@ -92,6 +92,10 @@ def test_a_request_is_paid_once(served, config, tmp_path):
     (faulty.error(403), r"refuses the key \(403\).*\$TEST_TEACHER_KEY"),
     (faulty.error(404, "no model sk-secret-5151"), r"does not know model 'm'"),
     (faulty.error(429, "pay", "insufficient_quota"), "the quota is used up"),
+    (
+      faulty.error(400, "Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
+      r"does not take what it is sent.*'max_tokens'.*limit_name",
+    ),
   ],
   ids=str,
 )
@@ -181,3 +185,15 @@ def test_the_key_is_sent_and_not_kept(served, config, tmp_path):
   assert server.keys == ["bearer sk-secret-5151"]
   for path in tmp_path.iterdir():
     assert b"sk-secret" not in path.read_bytes()
+
+
+def test_the_limit_has_the_name_that_the_model_wants(served, config, tmp_path):
+  server = served(lambda *_: "fine")
+  for name, other in (client_lib.LIMITS, client_lib.LIMITS[::-1]):
+    config.limit_name = name
+    call(config, tmp_path / name, server.base_url)
+    assert server.requests[-1][name] == config.max_tokens
+    assert other not in server.requests[-1]
+  config.limit_name = "tokens"
+  with pytest.raises(errors.UserError, match="limit_name='tokens': must be"):
+    call(config, tmp_path, server.base_url)

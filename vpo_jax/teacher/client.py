@@ -31,12 +31,15 @@ from vpo_jax.teacher import totals as totals_lib
 for _name in ("httpx", "httpx2"):
   logging.getLogger(_name).setLevel(logging.WARNING)
 
+LIMITS = ("max_tokens", "max_completion_tokens")
 OPENAI = "https://api.openai.com/v1"
 
 # Calls in a row, none answered between them, after which the server counts as down.
 _OUTAGE = 10
 # The library's own first and longest backoff, in seconds.
 _BACKOFF, _LONGEST = 0.5, 8.0
+# What OpenAI answers with 400 where a model does not know a parameter or its value.
+_UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 # Calls at once for one pool of connections. A pool looks at each of its connections
 # for every call, so that one pool of 200 takes twice the time of ten of 20.
 _POOL = 20
@@ -73,6 +76,11 @@ class Client:
         raise errors.UserError(
           f"config.teacher.{name}={config[name]}: must be 1 or more"
         )
+    if config.limit_name not in LIMITS:
+      raise errors.UserError(
+        f"config.teacher.limit_name={config.limit_name!r}: must be"
+        f" {' or '.join(LIMITS)}"
+      )
     self.totals = totals_lib.start(config)
     self._config = config
     self._journal = journal
@@ -261,6 +269,11 @@ class Client:
       ) from error
     if error.code == "insufficient_quota":
       raise errors.UserError(f"{teacher}: the quota is used up ({says})") from error
+    if error.code in _UNSUPPORTED:
+      raise errors.UserError(
+        f"{teacher}: model {self._config.model!r} does not take what it is sent"
+        f" ({says}); see limit_name, max_tokens and temperature of config.teacher"
+      ) from error
     with contextlib.suppress(reply_lib.Garbled):
       return reply_lib.filtered({"code": error.code, "message": says})
     raise ask_lib.NoAnswer("failed", f"{error.status_code}: {says}") from error
@@ -282,7 +295,7 @@ def request(
   """What is sent for one draw of a reply."""
   parameters = {
     "temperature": config.temperature,
-    "max_tokens": config.max_tokens,
+    config.limit_name: config.max_tokens,
     "seed": config.seed + sample,
   }
   return journal_lib.Request(config.model, messages, parameters, sample)

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors
+from vpo_jax import console, errors, files, stage
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import batch, offline
 from vpo_jax.teacher import client as client_lib
@@ -25,6 +25,7 @@ from vpo_jax.teacher import totals as totals_lib
 _PASSING = (
   "base_url",
   "api_key_env",
+  "limit_name",
   "parallel",
   "timeout_s",
   "retries",
@@ -38,7 +39,11 @@ _PASSING = (
 
 
 def lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A stage's config without the teacher's settings that may change between runs."""
+  """A stage's config without the teacher's settings that may change between runs.
+
+  Args:
+    config: any that holds the teacher's as `teacher`.
+  """
   kept = config.copy_and_resolve_references()
   with kept.unlocked():
     kept.teacher.model = resolved(config.teacher).model
@@ -65,12 +70,14 @@ def journal_path(
 def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
   """Looks for the key and the server, before a stage writes its first file.
 
-  A stage that has begun is not checked: one that has finished needs no teacher.
+  A stage that has finished needs no teacher, and is not checked.
 
   Raises:
     UserError: there is no key, nobody answers, or the key is refused.
   """
-  if config.base_url == offline.BASE_URL or epath.Path(folder).exists():
+  manifest = epath.Path(folder) / stage.MANIFEST
+  finished = manifest.exists() and "counts" in files.read_json(manifest)
+  if finished or config.base_url == offline.BASE_URL:
     return
 
   async def reach() -> None:
