@@ -1,5 +1,8 @@
 """A packed forest is the plain rows, computed once."""
 
+import json
+import pathlib
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -7,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpo_jax import errors
+from vpo_jax import curate, errors, templates
+from vpo_jax.data import chat, forest, order
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest
 from vpo_jax.llama import attention, model, table
 from vpo_jax.llama import config as llama_config
 from vpo_jax.train import policy as policies
 
+QUERIES = pathlib.Path(curate.__file__).parent / "queries.jsonl"
 CONFIG = llama_config.LlamaConfig(
   vocab=97,
   d_model=32,
@@ -69,8 +73,8 @@ def forest_logps(params, examples, plan):
   policy = policies.Policy(CONFIG)
   result = [None] * len(examples)
   for micro in plan.steps[0]:
-    batch = forest.build(examples, plan.shape, micro)
-    values = policy.logps(params, batch, plan.shape)
+    batch = forest.build(examples, plan.shapes[0], micro)
+    values = policy.logps(params, batch, plan.shapes[0])
     for group, rows in enumerate(micro):
       for tree, index in enumerate(i for row in rows for i in row):
         result[index] = values[group, tree]
@@ -96,7 +100,7 @@ def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
   params = jax.tree.map(lambda leaf: 5 * leaf, params)  # far from uniform
   examples = make_examples(0, 7, branches, stem)
   plan = make_plan(examples, groups)
-  assert plan.shape.stem == stem
+  assert plan.shapes[0].stem == stem
   scale = np.random.default_rng(1).normal(size=(7, branches)).astype(np.float32)
 
   def packed(params):
@@ -129,7 +133,7 @@ def test_every_path_is_its_own_row(seed, count, branches, groups):
   plan = make_plan(examples, groups)
   seen = []
   for micro in plan.steps[0]:
-    batch = forest.build(examples, plan.shape, micro)
+    batch = forest.build(examples, plan.shapes[0], micro)
     shape = batch.tree_GRT.shape
     mask = attention.path_mask(
       jnp.asarray(batch.tree_GRT.reshape(-1, shape[-1])),
@@ -143,11 +147,11 @@ def test_every_path_is_its_own_row(seed, count, branches, groups):
           leaf = tree * branches + branch
           at = batch.leaf_GP[group] == leaf
           np.testing.assert_array_equal(batch.target_GP[group][at], response)
-          source = batch.source_GP[group][at][-1] - plan.shape.stem
-          row, column = divmod(int(source), plan.shape.row)
-          start = plan.shape.stem + row * plan.shape.row
+          source = batch.source_GP[group][at][-1] - plan.shapes[0].stem
+          row, column = divmod(int(source), plan.shapes[0].row)
+          start = plan.shapes[0].stem + row * plan.shapes[0].row
           path = np.nonzero(mask[group, row, column])[0] + start
-          path = [*range(plan.shape.stem), *path]
+          path = [*range(plan.shapes[0].stem), *path]
           want = np.concatenate([examples[index].prompt, response[:-1]])
           np.testing.assert_array_equal(batch.tokens_GL[group, path], want)
           np.testing.assert_array_equal(
@@ -161,6 +165,40 @@ def test_stem_never_takes_a_prompts_last_token():
   same = np.arange(1, 9, dtype=np.int32)
   examples = [data_examples.Example("a", same, (same,))] * 2
   assert len(data_examples.common_stem(examples)) == 7
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches):
+  """The shipped queries in the instruction template; responses of 80 to 130 tokens."""
+  tokenizer = chat.load_tokenizer(smollm2)
+  smollm2_config = llama_config.read(smollm2)  # its cost of padding is a real one
+  instruction = templates.load("instruction")
+  rng = np.random.default_rng(0)
+  examples = []
+  for line in QUERIES.read_text().splitlines():
+    content = templates.fill(instruction, query=json.loads(line)["text"])
+    prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": content}])
+    responses = tuple(np.ones(rng.integers(80, 130), np.int32) for _ in range(branches))
+    examples.append(data_examples.Example("", np.asarray(prompt, np.int32), responses))
+  batches = order.batches(len(examples), 8, 1, 0, True)
+
+  def padded(shapes):
+    plan = forest.plan(
+      examples,
+      batches,
+      groups=1,
+      budget=2048,
+      flops_per_token=smollm2_config.flops_per_token,
+      shapes=shapes,
+    )
+    assert len(set(plan.shapes)) <= shapes
+    for shape, micros, batch in zip(plan.shapes, plan.steps, batches, strict=True):
+      placed = [i for micro in micros for rows in micro for row in rows for i in row]
+      assert sorted(placed) == sorted(batch)
+      assert all(len(micro[0]) == shape.rows for micro in micros)
+    return plan.padding
+
+  assert padded(4) < 0.1 < padded(1)
 
 
 def test_an_example_longer_than_the_budget_is_named():

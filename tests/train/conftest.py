@@ -85,6 +85,7 @@ def make_config(tiny_model, rows):
       precision="float32",
       remat=False,
       micro_tokens=256,
+      shapes=1,
       eval_every=3,
       checkpoint_every=2,
     )

@@ -2,7 +2,7 @@
 
 A group is a stem (what all prompts share) and rows of trees; a tree is one example: its
 trunk (the rest of the prompt) and its branches (the responses). Token budgets set the
-shape, not example counts, so one shape serves a whole run.
+shape, not example counts, so a few shapes serve a whole run.
 
 Shape letters: G groups (one a data-parallel device), S stem, R rows, T tokens of a
 row, L = S + R * T, P positions that predict, N trees, E branches of a tree.
@@ -20,6 +20,7 @@ from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
 
 GRAIN = 32  # tokens: row lengths are multiples of this
+WORTH = 0.01  # share of a run's arithmetic that one more shape to compile must save
 
 
 @flax.struct.dataclass
@@ -50,7 +51,7 @@ class Forest:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """The static sizes of every micro-batch of a run; `chunk` divides `predict`."""
+  """The static sizes of all micro-batches of a step; `chunk` divides `predict`."""
 
   groups: int
   stem: int
@@ -72,11 +73,12 @@ class Plan:
 
   Attributes:
     steps: the micro-batches of each batch.
+    shapes: the shape of each batch's micro-batches; few are different.
     padding: share of row tokens that are padding, over the whole run.
   """
 
-  shape: Shape
   steps: list[list[Micro]]
+  shapes: list[Shape]
   padding: float
 
 
@@ -93,12 +95,14 @@ def plan(
   groups: int,
   budget: int,
   flops_per_token: Callable[[float], float],
+  shapes: int = 1,
   head_chunk: int = 512,
 ) -> Plan:
   """Packs every batch into micro-batches of one shape.
 
-  Rows are filled first-fit, longest tree first; rows and row length are those that
-  cost the least arithmetic over the run within the budget.
+  Rows are filled first-fit, longest tree first. A batch takes the shape, of the few
+  that are compiled, in which it costs the least arithmetic: batches hold the same
+  number of examples, but not of tokens, and the difference would be padding.
 
   Args:
     examples: of the whole run; they set the stem.
@@ -106,6 +110,7 @@ def plan(
     groups: data-parallel devices.
     budget: row tokens of one group in one micro-batch, at most.
     flops_per_token: of the model, given the number of keys a token is scored with.
+    shapes: at most this many different ones; each is compiled once.
     head_chunk: positions whose logits live at once, about.
 
   Raises:
@@ -119,18 +124,71 @@ def plan(
       f"micro_tokens={budget} does not hold the longest example ({longest} tokens"
       f" after the shared {stem})"
     )
-  shape, best = None, math.inf
-  trial = batches[:64]
-  for row in range(_up(longest, GRAIN), max(budget, _up(longest, GRAIN)) + 1, GRAIN):
-    counts = [len(_pack(lengths, batch, row)) for batch in trial]
+
+  def cost(rows: int, row: int) -> float:
+    """Arithmetic of a group's micro-batch."""
+    return stem * flops_per_token(stem) + rows * row * flops_per_token(stem + row)
+
+  sizes = _sizes(lengths, batches[:64], groups, budget, cost, shapes)
+  placed: dict[tuple[int, int], list[list[Micro]]] = {size: [] for size in sizes}
+  steps, taken = [], []
+  for batch in batches:
+    options = [
+      (size, _deal(_pack(lengths, batch, size[1]), groups, size[0])) for size in sizes
+    ]
+    size, micros = min(options, key=lambda option: len(option[1]) * cost(*option[0]))
+    placed[size].append(micros)
+    steps.append(micros)
+    taken.append(size)
+  found = {
+    size: _shape(examples, stem, groups, size, steps, head_chunk)
+    for size, steps in placed.items()
+    if steps
+  }
+  used = sum(lengths[i] for batch in batches for i in batch)
+  laid = sum(
+    len(micros) * groups * rows * row
+    for micros, (rows, row) in zip(steps, taken, strict=True)
+  )
+  return Plan(steps, [found[size] for size in taken], padding=1 - used / laid)
+
+
+def _sizes(
+  lengths: Sequence[int],
+  batches: Sequence[Sequence[int]],
+  groups: int,
+  budget: int,
+  cost: Callable[[int, int], float],
+  most: int,
+) -> list[tuple[int, int]]:
+  """The (rows, row) to compile: in turn, the one that saves most beside the others."""
+  costs = {}
+  low = _up(max(lengths), GRAIN)
+  for row in range(low, max(budget, low) + 1, GRAIN):
+    counts = np.array([len(_pack(lengths, batch, row)) for batch in batches])
     for rows in range(1, max(1, budget // row) + 1):
-      micros = sum(math.ceil(count / (groups * rows)) for count in counts)
-      cost = stem * flops_per_token(stem) + rows * row * flops_per_token(stem + row)
-      if micros * cost < best:
-        shape, best = (rows, row), micros * cost
-  assert shape is not None
-  rows, row = shape
-  steps = [_deal(_pack(lengths, batch, row), groups, rows) for batch in batches]
+      costs[rows, row] = np.ceil(counts / (groups * rows)) * cost(rows, row)
+  sizes = []
+  least = np.full(len(batches), np.inf)
+  while len(sizes) < most:
+    totals = {size: np.minimum(least, costs[size]).sum() for size in costs}
+    best = min(costs, key=lambda size: totals[size])
+    if totals[best] > (1 - WORTH) * least.sum():
+      break
+    sizes.append(best)
+    least = np.minimum(least, costs[best])
+  return sizes
+
+
+def _shape(
+  examples: Sequence[data_examples.Example],
+  stem: int,
+  groups: int,
+  size: tuple[int, int],
+  steps: list[list[Micro]],
+  head_chunk: int,
+) -> Shape:
+  """The shape that holds all micro-batches of `steps` in rows of `size`."""
   slots = [
     [index for indices in group for index in indices]
     for micros in steps
@@ -140,20 +198,15 @@ def plan(
   predicting = max(sum(_responses(examples[i]) for i in slot) for slot in slots)
   chunks = math.ceil(predicting / head_chunk)
   chunk = _up(math.ceil(predicting / chunks), 8)
-  used = sum(lengths[i] for batch in batches for i in batch)
-  return Plan(
-    Shape(
-      groups=groups,
-      stem=stem,
-      rows=rows,
-      row=row,
-      trees=max(len(slot) for slot in slots),
-      branches=len(examples[0].responses),
-      predict=chunks * chunk,
-      chunk=chunk,
-    ),
-    steps,
-    padding=1 - used / (len(slots) * rows * row),
+  return Shape(
+    groups=groups,
+    stem=stem,
+    rows=size[0],
+    row=size[1],
+    trees=max(len(slot) for slot in slots),
+    branches=len(examples[0].responses),
+    predict=chunks * chunk,
+    chunk=chunk,
   )
 
 

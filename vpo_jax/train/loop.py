@@ -41,6 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
       "shuffle": True,  # False: file order, to compare with other trainers
       "max_tokens": 2048,  # prompt and response; release, cutoff_len
       "micro_tokens": 4096,  # row tokens a device holds at once; sets the memory
+      "shapes": 4,  # of micro-batches, at most: more is less padding, more to compile
       "precision": "bfloat16",  # operands of products; weights stay float32
       "remat": True,  # layers computed again in the backward pass: less memory
       "eval_every": 50,  # steps
@@ -54,7 +55,14 @@ def get_config() -> ml_collections.ConfigDict:
 
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UserError for values that could only fail later."""
-  for key in ("batch_size", "epochs", "max_tokens", "micro_tokens", "eval_every"):
+  for key in (
+    "batch_size",
+    "epochs",
+    "max_tokens",
+    "micro_tokens",
+    "shapes",
+    "eval_every",
+  ):
     if config[key] < 1:
       raise errors.UserError(f"{key}={config[key]}: must be at least 1")
   if config.precision not in ("float32", "bfloat16"):
@@ -85,12 +93,17 @@ def fit(
   batches = order.batches(
     len(train.examples), config.batch_size, config.epochs, config.seed, config.shuffle
   )
-  plan = _plan(config, policy, placement, train, batches)
+  plan = _plan(config, policy, placement, train, batches, config.shapes)
   tx = optimizer.make(config.optimizer, len(batches))
   rate = optimizer.schedule(config.optimizer, len(batches))
-  step_fn = train_step.make_step(policy, objective, tx, plan.shape, placement)
+  step_fn = train_step.make_step(policy, objective, tx, placement)
   evaluate = _Evaluation(config, policy, objective, placement, heldout)
-  most = max(map(len, plan.steps))
+  most = {  # micro-batches of a shape are stacked to one height, compiled once
+    shape: max(
+      len(m) for s, m in zip(plan.shapes, plan.steps, strict=True) if s == shape
+    )
+    for shape in set(plan.shapes)
+  }
 
   with (
     checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
@@ -107,12 +120,13 @@ def fit(
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
+        shape = plan.shapes[step]
         micros = [
-          forest.build(train.examples, plan.shape, micro, train.reference_XE)
+          forest.build(train.examples, shape, micro, train.reference_XE)
           for micro in plan.steps[step]
         ]
-        batch = train_step.put(micros, most, placement)
-        state, values = step_fn(state, batch, jnp.int32(len(micros)))
+        batch = train_step.put(micros, most[shape], placement)
+        state, values = step_fn(state, batch, jnp.int32(len(micros)), shape)
         # Read the step before this one, while this one runs.
         advance(report.dispatched(step, values), report.note)
         done = step + 1
@@ -142,13 +156,14 @@ def _evaluate(metrics: log.Log, step: int, values: dict[str, float]) -> bool:
   return values["eval/loss"] < min(earlier, default=math.inf)
 
 
-def _plan(config, policy, placement, split, batches):
+def _plan(config, policy, placement, split, batches, shapes=1):
   return forest.plan(
     split.examples,
     batches,
     groups=sharding.groups(placement.mesh),
     budget=config.micro_tokens,
     flops_per_token=policy.config.flops_per_token,
+    shapes=shapes,
   )
 
 
@@ -161,17 +176,17 @@ class _Evaluation:
     batches = [list(indices[i : i + size]) for i in range(0, len(indices), size)]
     self._plan = _plan(config, policy, placement, split, batches)
     self._split, self._placement = split, placement
-    self._evaluate = train_step.make_evaluate(policy, objective, self._plan.shape)
+    self._evaluate = train_step.make_evaluate(policy, objective)
 
   def __call__(self, params: Params) -> dict[str, float]:
     sums: dict[str, float] = {}
-    for micros in self._plan.steps:
+    for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
       for micro in micros:
         batch = forest.build(
-          self._split.examples, self._plan.shape, micro, self._split.reference_XE
+          self._split.examples, shape, micro, self._split.reference_XE
         )
         batch = jax.device_put(batch, self._placement.batch)
-        for name, value in self._evaluate(params, batch).items():
+        for name, value in self._evaluate(params, batch, shape).items():
           sums[name] = sums.get(name, 0.0) + float(value)
     weight = sums.pop("weight")
     return {f"eval/{name}": value / weight for name, value in sums.items()}
@@ -213,7 +228,7 @@ class _Report:
     seconds, self._clock = now - self._clock, now
     row["learning_rate"] = float(self._rate(step))
     row["examples_per_second"] = len(batch) / seconds
-    stem, micros = self._plan.shape.stem, self._plan.steps[step]
+    stem, micros = self._plan.shapes[step].stem, self._plan.steps[step]
     done = work.of_step(self._train.examples, stem, micros, self._policy.config)
     row |= done.rates(seconds)
     self._metrics.add(step + 1, row)

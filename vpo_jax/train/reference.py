@@ -4,7 +4,6 @@ Training then holds one model (`../design`: "The engine"); a file whose fingerpr
 weights, data or tokenization differs is made again, never used.
 """
 
-import functools
 import hashlib
 import io
 from collections.abc import Sequence
@@ -68,13 +67,13 @@ def _compute(examples, params, policy, placement, batch_size, budget):
     budget=budget,
     flops_per_token=policy.config.flops_per_token,
   )
-  compute = jax.jit(functools.partial(policy.logps, shape=plan.shape))
-  result = np.zeros((len(examples), plan.shape.branches), np.float32)
+  compute = jax.jit(policy.logps, static_argnums=2)
+  result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
   with console.progress("reference", len(examples)) as advance:
-    for micros in plan.steps:
+    for shape, micros in zip(plan.shapes, plan.steps, strict=True):
       for micro in micros:
-        batch = forest.build(examples, plan.shape, micro)
-        values = np.asarray(compute(params, jax.device_put(batch, placement.batch)))
+        batch = jax.device_put(forest.build(examples, shape, micro), placement.batch)
+        values = np.asarray(compute(params, batch, shape))
         for group, rows in enumerate(micro):
           order = [index for row in rows for index in row]
           result[order] = values[group, : len(order)]

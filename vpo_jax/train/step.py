@@ -27,8 +27,8 @@ class State:
 
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[State, forest.Forest, jax.Array], tuple[State, Metrics]]
-Evaluate = Callable[[Params, forest.Forest], Metrics]
+Step = Callable[[State, forest.Forest, jax.Array, forest.Shape], tuple[State, Metrics]]
+Evaluate = Callable[[Params, forest.Forest, forest.Shape], Metrics]
 
 
 def init(
@@ -64,22 +64,22 @@ def make_step(
   policy: policies.Policy,
   objective: objectives.Objective,
   optimizer: optax.GradientTransformation,
-  shape: forest.Shape,
   placement: sharding.Placement,
 ) -> Step:
-  """Compiles nothing yet; returns `step(state, micros, count)`.
+  """Compiles nothing yet; returns `step(state, micros, count, shape)`.
 
   `micros` is a `Forest` with a leading axis; its first `count` micro-batches are the
   batch. Their gradients are summed and divided by the batch's weight, so that how a
-  batch was cut does not change the update. `state` is donated.
+  batch was cut does not change the update. `state` is donated; each `shape` is
+  compiled once.
   """
 
-  def loss(params: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
-    return _sums(policy, objective, shape, params, batch)
-
   def step(
-    state: State, micros: forest.Forest, count: jax.Array
+    state: State, micros: forest.Forest, count: jax.Array, shape: forest.Shape
   ) -> tuple[State, Metrics]:
+    def loss(params: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
+      return _sums(policy, objective, shape, params, batch)
+
     def add(index: jax.Array, carry: Any) -> Any:
       micro = jax.tree.map(lambda leaf: leaf[index], micros)
       (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, micro)
@@ -100,18 +100,16 @@ def make_step(
     params: Any = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, static_argnums=3)
 
 
-def make_evaluate(
-  policy: policies.Policy,
-  objective: objectives.Objective,
-  shape: forest.Shape,
-) -> Evaluate:
-  """`evaluate(params, micro)`: sums of one micro-batch, with their `weight`."""
-  return jax.jit(
-    lambda params, batch: _sums(policy, objective, shape, params, batch)[1]
-  )
+def make_evaluate(policy: policies.Policy, objective: objectives.Objective) -> Evaluate:
+  """`evaluate(params, micro, shape)`: sums of one micro-batch, with their `weight`."""
+
+  def evaluate(params: Params, batch: forest.Forest, shape: forest.Shape) -> Metrics:
+    return _sums(policy, objective, shape, params, batch)[1]
+
+  return jax.jit(evaluate, static_argnums=2)
 
 
 def _sums(policy, objective, shape, params, batch):
