@@ -43,7 +43,8 @@ def run(main: Callable[[], Any]) -> None:
 
   Exits with 2 when a flag or config value is wrong, with 1 when `main` raises
   `UserError` or the system refuses a file (full disk, no permission), with 130 on
-  Ctrl-C. Any other exception is a defect and keeps its traceback.
+  Ctrl-C, with 75 when training saved and left on SIGTERM (`train.preemption`). Any
+  other exception is a defect and keeps its traceback.
   """
   app.run(lambda _: _guarded(main), flags_parser=_parse)
 
