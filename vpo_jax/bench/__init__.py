@@ -1,0 +1,1 @@
+"""Measurements: a module a stage, each against the ecosystem's program, in turns."""

@@ -1,0 +1,101 @@
+"""New tokens a second of sampling, and of transformers' `generate`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vpo_jax import errors
+from vpo_jax.bench import turns
+from vpo_jax.sample import generate, settings
+from vpo_jax.sample import policy as policies
+
+
+def bench(
+  model: str,
+  queries: Sequence[str],
+  wanted: settings.Settings,
+  *,
+  batch: int,
+  steps: int,
+  precision: str = "float32",
+  against: str = "",
+) -> dict[str, Any]:
+  """Samples `batch` queries a step.
+
+  Args:
+    against: "transformers" measures it too, "transformers-bfloat16" in that precision.
+
+  Raises:
+    UserError: too few queries, or `against` is neither.
+  """
+  if len(queries) < batch:
+    raise errors.UserError(f"--batch={batch} wants as many queries, got {len(queries)}")
+  policy = policies.load(model, precision=precision)
+  prompts = [policy.prompt(query) for query in queries]
+
+  def chosen(step: int) -> list[policies.Prompt]:
+    start = step * batch % (len(prompts) - batch + 1)
+    return prompts[start : start + batch]
+
+  def ours(step: int) -> int:
+    slots = batch * wanted.num_candidates
+    rows = generate.generate(policy, chosen(step), wanted, slots=slots)
+    return sum(candidate.tokens for row in rows for candidate in row)
+
+  programs: dict[str, turns.Program] = {"vpo_jax": ours}
+  if against:
+    programs["transformers"] = _transformers(policy, against, wanted, chosen)
+  return {
+    "stage": "sample",
+    "batch": batch,
+    "num_candidates": wanted.num_candidates,
+    "max_new_tokens": wanted.max_new_tokens,
+    "precision": precision,
+    **turns.take(programs, steps, "new_tokens"),
+  }
+
+
+def _transformers(
+  policy: policies.Policy,
+  against: str,
+  wanted: settings.Settings,
+  chosen: Callable[[int], list[policies.Prompt]],
+) -> turns.Program:
+  import torch
+  import transformers
+
+  name, _, dtype = against.partition("-")
+  if name != "transformers" or dtype not in ("", "float32", "bfloat16"):
+    raise errors.UserError(
+      f"--against={against}: wants transformers or transformers-bfloat16"
+    )
+  llama: Any = transformers.AutoModelForCausalLM.from_pretrained(
+    policy.folder, dtype=getattr(torch, dtype or "float32")
+  ).eval()
+  tokenizer = transformers.AutoTokenizer.from_pretrained(
+    policy.folder, padding_side="left"
+  )
+
+  def theirs(step: int) -> int:
+    texts = [prompt.rendered for prompt in chosen(step)]
+    inputs = tokenizer(
+      texts, return_tensors="pt", padding=True, add_special_tokens=False
+    )
+    torch.manual_seed(step)
+    with torch.inference_mode():
+      out = llama.generate(
+        **inputs,
+        do_sample=wanted.temperature > 0,
+        temperature=wanted.temperature or None,
+        top_p=wanted.top_p,
+        top_k=wanted.top_k,
+        num_return_sequences=wanted.num_candidates,
+        max_new_tokens=wanted.max_new_tokens,
+        min_new_tokens=wanted.max_new_tokens if wanted.ignore_eos else None,
+        pad_token_id=tokenizer.eos_token_id,
+      )
+    new = out[:, inputs.input_ids.shape[1] :]
+    ended = (new == tokenizer.eos_token_id).int().cumsum(1) > 0
+    # An answer's end token counts, as it does for us; what follows it is padding.
+    return int((~ended).sum() + ended.any(1).sum())
+
+  return theirs
