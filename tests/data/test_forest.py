@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vpo_jax import curate, errors, templates
-from vpo_jax.data import chat, forest, order
+from vpo_jax.data import chat, forest, order, packing
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import attention, model, table
 from vpo_jax.llama import config as llama_config
@@ -82,7 +82,7 @@ def forest_logps(params, examples, plan):
 
 
 def make_plan(examples, groups=1, budget=256, head_chunk=32):
-  return forest.plan(
+  return packing.plan(
     examples,
     [list(range(len(examples)))],
     groups=groups,
@@ -183,7 +183,7 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches):
   batches = order.batches(len(examples), 8, 1, 0, True)
 
   def padded(shapes):
-    plan = forest.plan(
+    plan = packing.plan(
       examples,
       batches,
       groups=1,

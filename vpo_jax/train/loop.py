@@ -14,7 +14,7 @@ from etils import epath
 
 from vpo_jax import console, errors
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest, order
+from vpo_jax.data import forest, order, packing
 from vpo_jax.llama import sharding
 from vpo_jax.llama.table import Params
 from vpo_jax.train import checkpoint, log, optimizer, preemption, work
@@ -80,7 +80,7 @@ def fit(
   placement: sharding.Placement,
   train: Split,
   heldout: Split,
-) -> tuple[Params, log.Log, forest.Plan]:
+) -> tuple[Params, log.Log, packing.Plan]:
   """Trains from `params`, or from the folder's last checkpoint.
 
   The order of the data is a function of the seed and the step, so a killed run goes on
@@ -157,7 +157,7 @@ def _evaluate(metrics: log.Log, step: int, values: dict[str, float]) -> bool:
 
 
 def _plan(config, policy, placement, split, batches, shapes=1):
-  return forest.plan(
+  return packing.plan(
     split.examples,
     batches,
     groups=sharding.groups(placement.mesh),

@@ -14,7 +14,7 @@ from etils import epath
 
 from vpo_jax import console, files
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest
+from vpo_jax.data import forest, packing
 from vpo_jax.llama import sharding, weights
 from vpo_jax.llama.table import Params
 from vpo_jax.train import policy as policies
@@ -60,7 +60,7 @@ def _fingerprint(examples, params, policy) -> str:
 def _compute(examples, params, policy, placement, batch_size, budget):
   indices = list(range(len(examples)))
   batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-  plan = forest.plan(
+  plan = packing.plan(
     examples,
     batches,
     groups=sharding.groups(placement.mesh),
