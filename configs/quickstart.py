@@ -82,7 +82,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     precision="float32",
     remat=False,
     micro_tokens=1024,
-    shapes=1,  # few steps: padding costs less than to compile
+    shapes=2,  # few steps: a third shape costs more to compile than it saves
     eval_every=1000,  # at the start and the end only
     checkpoint_every=10,  # a killed run loses about a minute
     keep_checkpoints=1,
