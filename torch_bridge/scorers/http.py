@@ -97,6 +97,7 @@ class HttpScorer:
         with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
           return json.load(reply)
       except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         if error.code in (401, 403):
           raise renderers_base.ModelError(
             f"{self._url} refuses the key (HTTP {error.code})"
