@@ -30,10 +30,10 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.curate = curate.get_config()
   config.curate.sizes.update(
-    sft_general=112,  # paper: 9,000
-    sft_safety=16,  # paper: 1,000
+    sft_general=88,  # paper: 9,000
+    sft_safety=24,  # paper: 1,000
     dpo_general=36,  # paper: 9,000
-    dpo_safety=6,  # paper: 1,000
+    dpo_safety=10,  # paper: 1,000
     test_general=16,
     test_safety=4,
   )
@@ -69,7 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
     batch_size=4,  # paper: 16; one epoch is the paper's
   )
   _shrink(config.train_dpo)
-  config.train_dpo.optimizer.peak_lr = 2e-5  # paper: 5e-7, over 310 steps of 16
+  config.train_dpo.optimizer.peak_lr = 1e-5  # paper: 5e-7, over 310 steps of 16
 
   config.export = export.get_config()
   config.report = report.get_config()
@@ -82,7 +82,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     precision="float32",
     remat=False,
     micro_tokens=1024,
-    shapes=2,  # few steps: a third shape costs more to compile than it saves
+    shapes=1,  # few steps: a second shape costs more to compile than it saves
     eval_every=1000,  # at the start and the end only
     checkpoint_every=10,  # a killed run loses about a minute
     keep_checkpoints=1,

@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 import rich.box
 import rich.table
+import rich.text
 from etils import epath
 
 from vpo_jax import console, files, records, stage
@@ -103,8 +104,13 @@ def show(report: Mapping[str, Any]) -> None:
       ("after SFT", "sft"),
       ("after DPO", "vpo"),
     ):
-      prompts.add_row(title, rich.text.Text(row[name]))
+      prompts.add_row(title, rich.text.Text(_shorten(row[name])))
     console.console.print(prompts)
+
+
+def _shorten(text: str) -> str:
+  """At most 400 characters; report.json has them all."""
+  return text if len(text) <= 400 else f"{text[:400].rsplit(' ', 1)[0]} …"
 
 
 def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
