@@ -7,6 +7,7 @@ with random weights and a checklist answered by measurements. For the paper's se
     --config.scorer.name=visionreward --config.scorer.python=/envs/vr/bin/python
     --config.scorer.model=THUDM/VisionReward-Video --config.scorer.revision=...
     --config.scorer.questions=VisionReward_video_qa.txt --config.scorer.weights=...
+    --config.scorer.options.trust_remote_code=True
 """
 
 import ml_collections
@@ -48,7 +49,18 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.weights = ""  # only beside a text file of questions
   scorer.python = ""  # interpreter that has its packages; "" is this one
   scorer.text_role = "query"  # release: [[prompt]] is the user's query, not the prompt
-  scorer.options = ml_collections.ConfigDict()
+  # How the scorer is reached and run; 0 and "" are its own defaults.
+  scorer.options = ml_collections.ConfigDict(
+    {
+      "trust_remote_code": False,  # visionreward runs its model's own code: say so
+      "questions_at_once": 0,  # visionreward: a batch; 1 is the release's way
+      "base_url": "",  # http: an OpenAI-compatible vision model
+      "key_env": "",  # http: the variable that holds the key
+      "frames": 0,  # http: frames shown
+      "parallel": 0,  # http: calls at once
+      "timeout_s": 0.0,  # http
+    }
+  )
 
   config.bridge = bridge = ml_collections.ConfigDict()
   bridge.store = ""  # finished work, shared by runs; "" is the stage's own folder

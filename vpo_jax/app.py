@@ -31,7 +31,7 @@ def run_stage(
     "config", None, "The numbers; --config.KEY=VALUE changes one."
   )
   workdir = flags.DEFINE_string(
-    "workdir", None, "Where all stages write: a folder or a bucket.", required=True
+    "workdir", None, "The folder that all stages share.", required=True
   )
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / config}")
