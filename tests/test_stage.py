@@ -47,15 +47,20 @@ def test_another_input_is_refused_by_its_path(tmp_path, inputs):
 
 
 def test_a_missing_input_is_named(tmp_path):
-  with pytest.raises(errors.UserError, match="queries .*nothing does not exist"):
+  with pytest.raises(errors.UserError, match=r"queries .*nothing does not exist"):
     begin(tmp_path, {"queries": tmp_path / "nothing"})
 
 
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path):
   path = tmp_path / "rows.jsonl"
-  with pytest.raises(RuntimeError), files.publish(path) as file:
-    file.write("half")
-    raise RuntimeError
+
+  def fail():
+    with files.publish(path) as file:
+      file.write("half")
+      raise RuntimeError
+
+  with pytest.raises(RuntimeError):
+    fail()
   assert not list(tmp_path.iterdir())
   with files.publish(path) as file:
     file.write("whole")
