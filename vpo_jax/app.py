@@ -73,7 +73,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _guarded(main: Callable[[], Any]) -> None:
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every checkpoint
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every checkpoint
   try:
     main()
   except errors.UserError as error:
