@@ -55,7 +55,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
   try:
     rest = flags.FLAGS(list(argv))
     if "config" in flags.FLAGS:
-      flags.FLAGS["config"].value.to_dict()  # a file that failed to load says so here
+      # A file that failed to load says so when it is looked into.
+      config: Any = flags.FLAGS["config"].value
+      config.to_dict()
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
     # ml_collections raises its own kinds for unknown keys, wrong types, bad files.
     _exit(2, _one_line(e))

@@ -12,8 +12,7 @@ def main(gguf: str, folder: str) -> None:
   model = transformers.AutoModelForCausalLM.from_pretrained(source, gguf_file=name)
   tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=name)
   # Dequantized by now, though transformers still takes it for a quantized model.
-  model.hf_quantizer = None
-  del model.config.quantization_config
+  del model.hf_quantizer, model.config.quantization_config  # pyright: ignore
   model.save_pretrained(folder)
   tokenizer.save_pretrained(folder)
 

@@ -42,7 +42,8 @@ def load(
   _check(epath.Path(folder), where, tree)
 
   def one(weight: table.Weight, sharding: Any) -> jax.Array:
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+      assert index is not None
       return _read(weight, index, where).astype(dtype)
 
     if sharding is None:
