@@ -75,7 +75,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _guarded(main: Callable[[], Any]) -> None:
-  logging.set_verbosity(logging.ERROR)  # Orbax tells of every checkpoint
+  logging.set_verbosity(logging.FATAL)  # what Orbax logs, it raises as well
   try:
     main()
   except errors.UserError as error:
@@ -91,4 +91,6 @@ def _guarded(main: Callable[[], Any]) -> None:
 
 def _exit(code: int, line: str) -> NoReturn:
   console.say(f"error: {line}")
-  sys.exit(code)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)  # threads of libraries that failed would bury the line in tracebacks

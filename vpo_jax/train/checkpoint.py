@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from vpo_jax import errors
 from vpo_jax.train import step as train_step
 
 
@@ -49,6 +50,9 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
   """Opens `folder/checkpoints`; keeps the last `keep` and the best.
 
   Waits for saves at the end.
+
+  Raises:
+    UserError: a checkpoint could not be written because the disk is full.
   """
   path = epath.Path(folder).resolve() / "checkpoints"
   path.mkdir(parents=True, exist_ok=True)
@@ -65,5 +69,14 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
     best_mode="min",
     cleanup_tmp_directories=True,
   )
-  with ocp.CheckpointManager(path, options=options) as manager:
-    yield Checkpoints(manager)
+  try:
+    with ocp.CheckpointManager(path, options=options) as manager:
+      yield Checkpoints(manager)
+  except (OSError, RuntimeError, ValueError) as error:
+    # TensorStore tells of a full disk in the text of an error of its own.
+    if "Failed writing" in str(error) or "No space left" in str(error):
+      raise errors.UserError(
+        f"{path}: the disk is full; the last whole checkpoint is kept, make room and"
+        " run the same command again"
+      ) from error
+    raise
