@@ -3,7 +3,7 @@
     python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 Every stage is the real one; what is shrunk is written below with the paper's number.
-Expect about eleven minutes, a held-out SFT loss that falls by more than a quarter, and a
+Expect eleven minutes, a held-out SFT loss that falls by more than a quarter, and a
 reward accuracy on held-out pairs above one half. The numbers are too small for a good
 optimizer: they show that every part works.
 """
