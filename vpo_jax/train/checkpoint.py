@@ -1,6 +1,7 @@
 """Orbax checkpoints of the whole training state."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,14 @@ class Checkpoints:
 
   def save(self, step: int, state: train_step.State, loss: float | None) -> None:
     """Saves; `loss` is the held-out one, None where it was not measured."""
+    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(self._manager.directory).free
+    if free < wanted:
+      raise errors.UserError(
+        f"{self._manager.directory}: the disk is full: a checkpoint takes"
+        f" {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; the last one is kept,"
+        " make room and run the same command again"
+      )
     metrics = None if loss is None else {"loss": loss}
     self._manager.save(step, metrics=metrics, args=ocp.args.StandardSave(state))
 
