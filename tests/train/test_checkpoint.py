@@ -1,0 +1,29 @@
+"""Checkpoints on a disk that has no room."""
+
+import shutil
+
+import pytest
+
+from vpo_jax import errors
+from vpo_jax.train import checkpoint, sft
+
+
+def test_no_room_for_a_checkpoint_is_one_line_and_the_last_is_kept(
+  tmp_path, make_config, monkeypatch
+):
+  usage = shutil.disk_usage
+  calls = []
+
+  def nearly_full(path):
+    calls.append(path)
+    free = usage(path).free if len(calls) == 1 else 1000
+    return usage(path)._replace(free=free)
+
+  monkeypatch.setattr(shutil, "disk_usage", nearly_full)
+  with pytest.raises(errors.UserError, match="the disk is full: a checkpoint takes"):
+    sft.run(make_config("sft"), tmp_path)
+  with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
+    assert checkpoints.latest() == 2
+
+  monkeypatch.undo()
+  assert sft.run(make_config("sft"), tmp_path)["steps"] == 6
