@@ -42,10 +42,11 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """Tokens that a job drew in the last block; its finish reason says if it is done."""
+  """Tokens that a job drew in a block, and its finish reason after them, if any."""
 
   job: Job
   tokens: list[int]
+  finish_reason: str | None
 
 
 @dataclasses.dataclass(eq=False)
@@ -63,7 +64,13 @@ class Scheduler:
   """Runs jobs in slots; one block of steps a call of `step`."""
 
   def __init__(
-    self, policy: policies.Policy, *, slots: int, steps: int = 8, eager: bool = False
+    self,
+    policy: policies.Policy,
+    *,
+    slots: int,
+    steps: int = 8,
+    eager: bool = False,
+    shortest: int = SMALLEST,
   ):
     """Makes an idle scheduler; caches are made when first needed.
 
@@ -72,6 +79,8 @@ class Scheduler:
       steps: of a block; what is new is let in between blocks.
       eager: let every pool run at each turn, for requests that people wait for;
         otherwise the long ones wait until they fill their pool.
+      shortest: positions of the shortest slots, a power of two: `FIRST_POOL` has all
+        but long prompts and answers share one pool.
     """
     groups = sharding.groups(policy.mesh)
     if slots < 1 or slots % groups:
@@ -82,6 +91,7 @@ class Scheduler:
     self._slots = slots
     self._steps = steps
     self._eager = eager
+    self._shortest = shortest
     self._pools: dict[int, _Pool] = {}
 
   def add(
@@ -151,6 +161,7 @@ class Scheduler:
     left = jobs[0].limit - len(drawn)
     # By the job alone, not by its company: the same shapes give the same bits.
     length = _bucket(min(len(tail) + left, max(FIRST_POOL, 2 * len(tail))))
+    length = max(length, self._shortest)
     if length not in self._pools:
       self._pools[length] = self._new_pool(length)
     self._pools[length].queue.append(_Unit(tail, on_stem, collections.deque(jobs)))
@@ -228,7 +239,7 @@ class _Pool:
     full = job.finish_reason is None and bool(state.place[slot] >= self._length)
     if full or job.finish_reason:
       self._release(slot)
-    return Update(job, new), full
+    return Update(job, new, job.finish_reason), full
 
   def _release(self, slot: int) -> None:
     self._jobs[slot] = None
