@@ -8,6 +8,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
+  # Pairs of a stage, or a JSON list of preference rows, such as the released one.
   config.text = ""  # "" is text_pairs/pairs.jsonl of the workdir
   config.video = ""  # "" is video_pairs/pairs.jsonl
   # "union": without duplicates, text first (paper); "one_per_query": a query seen twice

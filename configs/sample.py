@@ -14,7 +14,7 @@ from vpo_jax.llama import sharding
 def get_config() -> ml_collections.ConfigDict:
   """The paper's and the release's settings."""
   config = ml_collections.ConfigDict()
-  config.queries = ""  # records.Query rows; "" is <workdir>/curate/dpo.jsonl
+  config.queries = ""  # in any form (docs/data.md); "" is <workdir>/curate/dpo.jsonl
   config.model = ""  # directory, hub id or "smollm2-135m-instruct"; "" is the SFT model
   config.instruction = ""  # template file; "" is the model's own, or the embedded one
 

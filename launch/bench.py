@@ -28,8 +28,8 @@ _IGNORE_EOS = flags.DEFINE_bool("ignore_eos", False, "sample: write on past the 
 
 
 def sample() -> dict:
+  from vpo_jax import queries as queries_lib
   from vpo_jax.bench import sample as bench
-  from vpo_jax.curate import sources
   from vpo_jax.sample import settings
 
   wanted = settings.Settings(
@@ -39,7 +39,7 @@ def sample() -> dict:
     max_new_tokens=_TOKENS.value,
     ignore_eos=_IGNORE_EOS.value,
   )
-  rows = sources.read(_QUERIES.value or sources.SHIPPED)
+  rows = queries_lib.read(_QUERIES.value or queries_lib.SHIPPED)
   queries = [row.text for row in rows if not row.problem]
   return bench.bench(
     _MODEL.value,

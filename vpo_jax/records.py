@@ -22,13 +22,19 @@ class Query:
   """A user's query to a text-to-video model: x in the paper.
 
   Attributes:
-    flags: Pika's and Midjourney's flags, when they were moved out of `text`.
+    flags: Pika's and Midjourney's flags, when they were moved out of `text`. The
+      teacher is shown them all the same (`asked`): the critique has a rule on them.
   """
 
   id: str
   text: str
   category: Category = "general"
   flags: str = ""
+
+  @property
+  def asked(self) -> str:
+    """What the user wrote, flags and all."""
+    return f"{self.text} {self.flags}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-  """All candidates of one query, and what made them."""
+  """All candidates of one query, and what made them; `flags` as in `Query`."""
 
   query_id: str
   query: str
@@ -93,6 +99,12 @@ class Candidates:
   model: str
   settings: dict[str, Any]
   candidates: tuple[Candidate, ...]
+  flags: str = ""
+
+  @property
+  def asked(self) -> str:
+    """What the user wrote, flags and all."""
+    return f"{self.query} {self.flags}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)

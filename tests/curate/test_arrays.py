@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds  # noqa: E402
 import vidprom  # noqa: E402
 
 from configs import curate as curate_config  # noqa: E402
-from vpo_jax import errors, records  # noqa: E402
-from vpo_jax.curate import arrays, curate, sources  # noqa: E402
+from vpo_jax import errors, queries, records  # noqa: E402
+from vpo_jax.curate import arrays, curate  # noqa: E402
 
 
 def _built(kind, source, folder):
@@ -25,8 +25,8 @@ def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
   assert builder.info.file_format.value == "array_record"
   source = builder.as_data_source(split="train")
   assert len(source) == 301
-  expected = list(sources.read(path))
-  found = list(sources.read(builder.data_dir))
+  expected = list(queries.read(path))
+  found = list(queries.read(builder.data_dir))
   assert [row.text for row in found] == [row.text for row in expected]
   assert [row.problem for row in found] == [row.problem for row in expected]
   for one, other in zip(found, expected, strict=True):
@@ -35,7 +35,7 @@ def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
 
 
 def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
-  builder = _built(arrays.VidProM, sources.SHIPPED, tmp_path)
+  builder = _built(arrays.VidProM, queries.SHIPPED, tmp_path)
   counts = []
   for number, path in enumerate(("", str(builder.data_dir))):
     config = curate_config.get_config()
@@ -57,7 +57,7 @@ def test_sft_examples_as_array_records(tmp_path):
 
 def test_a_folder_of_something_else_is_named(tmp_path):
   with pytest.raises(errors.UserError, match="not one that TFDS made"):
-    list(sources.read(tmp_path))
+    list(queries.read(tmp_path))
 
 
 def test_a_source_that_cannot_be_read_is_named(tmp_path):

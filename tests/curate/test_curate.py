@@ -7,8 +7,8 @@ import pytest
 import vidprom
 
 from configs import curate as curate_config
-from vpo_jax import errors, records
-from vpo_jax.curate import curate, sources, table
+from vpo_jax import errors, queries, records
+from vpo_jax.curate import curate, table
 
 _SPLITS = ("sft", "dpo", "test")
 
@@ -50,7 +50,7 @@ def test_the_shipped_set_fills_the_quickstarts_splits(tmp_path, config):
 
 
 def test_the_shipped_set_is_large_varied_and_has_unsafe_queries():
-  rows = list(sources.read(sources.SHIPPED))
+  rows = list(queries.read(queries.SHIPPED))
   assert sum(row.category == "general" for row in rows) >= 240
   assert sum(row.category == "safety" for row in rows) >= 30
   assert len({row.text for row in rows}) == len(rows)
@@ -58,7 +58,7 @@ def test_the_shipped_set_is_large_varied_and_has_unsafe_queries():
 
 def test_a_finished_stage_is_not_done_again(tmp_path, config, monkeypatch):
   counts = curate.run(config, tmp_path)
-  monkeypatch.setattr(sources, "read", lambda _: pytest.fail("it read again"))
+  monkeypatch.setattr(queries, "read", lambda _: pytest.fail("it read again"))
   assert curate.run(config, tmp_path) == counts
 
 
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_does(
 
 
 def test_the_order_of_the_input_does_not_matter(tmp_path, config):
-  rows = [json.loads(line) for line in sources.SHIPPED.read_text().splitlines()]
+  rows = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   ids = []
   for number, order in enumerate([rows, rows[::-1]]):
     config.input = str(tmp_path / f"{number}.json")
@@ -98,7 +98,7 @@ def test_the_order_of_the_input_does_not_matter(tmp_path, config):
 
 
 def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path, config):
-  good = [json.loads(line) for line in sources.SHIPPED.read_text().splitlines()]
+  good = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   path = tmp_path / "q.json"
   path.write_text(json.dumps([*good, {"caption": "no"}, "", "x" * 20_000]))
   config.input = str(path)
@@ -151,7 +151,7 @@ def test_a_broken_vidprom_loses_its_bad_rows_alone(tmp_path, config):
 )
 def test_many_identical_rows_become_one(tmp_path, config, rows):
   path = tmp_path / "q.txt"
-  shipped = [row.text for row in sources.read(sources.SHIPPED)]
+  shipped = [row.text for row in queries.read(queries.SHIPPED)]
   path.write_text("\n".join(["the same old query"] * rows + shipped))
   config.input = str(path)
   counts = curate.run(config, tmp_path)

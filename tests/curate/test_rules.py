@@ -3,14 +3,14 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from configs import curate as curate_config
-from vpo_jax import errors
-from vpo_jax.curate import rules, sources, table
+from vpo_jax import errors, queries
+from vpo_jax.curate import rules, table
 
 
 def _reasons(texts, **changes):
   config = curate_config.get_config()
   config.rules.update(changes)
-  frame = table.Measure(config)([sources.Raw(text) for text in texts])
+  frame = table.Measure(config)([queries.Raw(text) for text in texts])
   return frame["reason"].to_list()
 
 
@@ -54,16 +54,16 @@ def test_a_language_that_is_not_sure_passes():
 def test_flags_are_kept_dropped_or_moved(choice, text, moved):
   config = curate_config.get_config()
   config.flags = choice
-  row = table.Measure(config)([sources.Raw("a cat -ar 1:1")]).row(0, named=True)
+  row = table.Measure(config)([queries.Raw("a cat -ar 1:1")]).row(0, named=True)
   assert (row["text"], row["flags"], row["key"]) == (text, moved, "a cat")
 
 
 def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
   config = curate_config.get_config()
   raws = [
-    sources.Raw("x" * 1_000_000),
-    sources.Raw("half a row", problem="line 3 has 2 fields"),
-    sources.Raw("&nbsp; \x00"),
+    queries.Raw("x" * 1_000_000),
+    queries.Raw("half a row", problem="line 3 has 2 fields"),
+    queries.Raw("&nbsp; \x00"),
   ]
   frame = table.Measure(config)(raws)
   assert frame["aside"].to_list() == [True] * 3
@@ -95,7 +95,7 @@ def test_a_tokenizer_that_is_none_is_named(tmp_path):
 
 
 def test_repaired_texts_are_marked():
-  raws = [sources.Raw("a cat &amp; a dog"), sources.Raw(" a cat & a dog\n")]
+  raws = [queries.Raw("a cat &amp; a dog"), queries.Raw(" a cat & a dog\n")]
   frame = table.Measure(curate_config.get_config())(raws)
   assert frame["repaired"].to_list() == [True, False]
   assert frame["id"].n_unique() == 1
@@ -104,5 +104,5 @@ def test_repaired_texts_are_marked():
 def test_detoxify_scores_make_a_row_safety_related():
   config = curate_config.get_config()
   scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6]
-  raws = [sources.Raw("a fight", scores=each) for each in scores]
+  raws = [queries.Raw("a fight", scores=each) for each in scores]
   assert table.Measure(config)(raws)["category"].to_list() == ["safety", "general"]

@@ -4,7 +4,7 @@ import csv
 import pathlib
 import random
 
-from vpo_jax.curate import sources
+from vpo_jax import queries
 
 _FLAGS = (
   "-ar 16:9",
@@ -14,7 +14,7 @@ _FLAGS = (
   "-seed {}",
   "-neg blurry",
 )
-_HEADER = ("uuid", "prompt", "time", *sources.TOXICITY)
+_HEADER = ("uuid", "prompt", "time", *queries.TOXICITY)
 
 
 def write(path: pathlib.Path, rows: int, seed: int = 0) -> pathlib.Path:
@@ -24,7 +24,7 @@ def write(path: pathlib.Path, rows: int, seed: int = 0) -> pathlib.Path:
   flags, 5 % entities or quotes, 1 % newlines, and one in ten is marked as unsafe.
   """
   draw = random.Random(seed)
-  shipped = [row.text.split() for row in sources.read(sources.SHIPPED)]
+  shipped = [row.text.split() for row in queries.read(queries.SHIPPED)]
   vocabulary = [word for words in shipped for word in words]
   earlier: list[str] = []
   with path.open("w", newline="", encoding="utf-8") as file:

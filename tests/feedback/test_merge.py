@@ -70,3 +70,22 @@ def test_no_pair_at_all_is_said(tmp_path):
     records.write(tmp_path / stage / "pairs.jsonl", [])
   with pytest.raises(errors.UserError, match="no pair in"):
     merge.run(merge_pairs.get_config(), tmp_path)
+
+
+def test_released_preference_rows_are_read_as_pairs(tmp_path):
+  """And what the stage wrote itself comes back as it was."""
+  records.write(tmp_path / "text_pairs" / "pairs.jsonl", TEXT)
+  records.write(tmp_path / "video_pairs" / "pairs.jsonl", [])
+  config = merge_pairs.get_config()
+  config.heldout = 0.0
+  merge.run(config, tmp_path)
+  rows = json.loads((tmp_path / "merge_pairs" / "train.json").read_text())
+  bad = [{"messages": []}, rows[0] | {"rejected": {}}, "a cat"]
+  (tmp_path / "released.json").write_text(json.dumps([*rows, *bad]))
+  pairs, aside = merge.read(tmp_path / "released.json", "text")
+  assert pairs == TEXT
+  assert len({row.id for row in aside}) == len(aside) == 3
+  assert all("no preference row" in row.reason for row in aside)
+  (tmp_path / "released.json").write_text("[")
+  with pytest.raises(errors.UserError, match=r"released\.json: not JSON"):
+    merge.read(tmp_path / "released.json", "text")

@@ -17,7 +17,7 @@ BAD = [
 ]
 
 
-def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",)):
+def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",), flags=""):
   rows = [
     records.Candidates(
       query_id=records.row_id(query),
@@ -29,6 +29,7 @@ def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",)):
         records.Candidate(index, prompt, "stop", 50)
         for index, prompt in enumerate(prompts)
       ),
+      flags=flags,
     )
     for query in queries
   ]
@@ -44,6 +45,14 @@ def config():
 
 def read(workdir, name, kind):
   return list(records.read(workdir / "text_pairs" / name, kind))
+
+
+def test_the_judge_sees_flags_that_were_moved_out_of_the_query(config, tmp_path):
+  write(tmp_path, [GOOD], flags="-camera zoom in")
+  text_pairs.run(config, tmp_path)
+  (row,) = read(tmp_path, "judged.jsonl", records.Judged)
+  assert not row.passed  # the sixth rule: the camera must do as it is told
+  assert row.query == "a red fox in the snow"
 
 
 def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):

@@ -1,5 +1,6 @@
 """The stage makes what is missing and nothing else."""
 
+import json
 import shutil
 
 import pytest
@@ -81,6 +82,19 @@ def test_processes_share_the_queries(workdir, tiny, tmp_path):
   assert not (workdir / "sample" / "candidates.jsonl").exists()
   assert stage.run(config_for(tiny), workdir, (1, 2))["queries"] == 3
   assert [row.query for row in rows_of(workdir)] == list(TEXTS[:3])
+
+
+def test_released_rows_are_input_as_they_are(tmp_path, tiny):
+  rows = [
+    {"messages": [{"role": "user", "content": f"User Query:{t}\n\nVideo Prompt:"}]}
+    for t in (*TEXTS[:2], TEXTS[0])
+  ]
+  (tmp_path / "vpo.json").write_text(json.dumps(rows))
+  config = config_for(tiny, queries=str(tmp_path / "vpo.json"))
+  assert stage.run(config, tmp_path)["set_aside"] == 1
+  assert [row.query for row in rows_of(tmp_path)] == list(TEXTS[:2])
+  aside = records.read(tmp_path / "sample" / "set_aside.jsonl", records.SetAside)
+  assert [row.reason for row in aside] == ["repeats an earlier row"]
 
 
 def test_a_missing_model_is_one_line(workdir, tiny):

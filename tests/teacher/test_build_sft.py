@@ -234,6 +234,25 @@ def test_flags_in_their_field_reach_the_teacher(served, stage_config, tmp_path):
   assert examples(tmp_path)[0].query == "a red fox"
 
 
+def test_released_rows_are_input_as_they_are(served, stage_config, tmp_path):
+  turns = [
+    {"role": "user", "content": f"Rewrite.\n\nUser Query:{query}\n\nVideo Prompt:"}
+    for query in QUERIES
+  ]
+  path = tmp_path / "vpo.json"
+  path.write_text(json.dumps([{"messages": [turn]} for turn in turns] + [{"x": 1}]))
+  stage_config.input = str(path)
+  counts = run(stage_config, served(teach()), tmp_path)
+  assert [row.query for row in examples(tmp_path)] == QUERIES
+  assert (counts["examples"], counts["set_aside"], counts["no_query"]) == (4, 1, 1)
+  assert "no text under" in aside(tmp_path)[0].reason
+  card = (tmp_path / "build_sft" / "README.md").read_text()
+  assert "1 rows of the input held no new query" in card
+  # Its own train.json is of the same form.
+  stage_config.input = str(tmp_path / "build_sft" / "train.json")
+  assert run(stage_config, served(teach()), tmp_path / "again")["examples"] == 4
+
+
 def test_a_teacher_that_is_not_there_leaves_no_folder(
   stage_config, queries, tmp_path, monkeypatch
 ):

@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from vpo_jax import errors, files, records
-from vpo_jax.curate import sources
+from vpo_jax import errors, files, queries, records
 
 
 def build(
@@ -63,7 +62,7 @@ class Rows(tfds.core.GeneratorBasedBuilder):
 
 
 class VidProM(Rows):
-  """VidProM's queries with Detoxify's scores, or any source that `sources` reads.
+  """VidProM's queries with Detoxify's scores, or any source that `queries` reads.
 
   A row that is no query keeps the reason in `problem`, so that `curate` sets it aside.
   A score that a row lacks is NaN.
@@ -72,25 +71,19 @@ class VidProM(Rows):
   name = "vidprom"
 
   def _info(self) -> tfds.core.DatasetInfo:
-    scores = tfds.features.Tensor(shape=(len(sources.TOXICITY),), dtype=np.float32)
-    texts = ("text", "category", "problem")
+    scores = tfds.features.Tensor(shape=(len(queries.TOXICITY),), dtype=np.float32)
+    texts = ("text", "category", "problem", "id", "flags")
     features = {name: tfds.features.Text() for name in texts} | {"scores": scores}
     return self.dataset_info_from_configs(
       features=tfds.features.FeaturesDict(features), disable_shuffling=True
     )
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    none = np.full(len(sources.TOXICITY), np.nan, np.float32)
-    for number, raw in enumerate(sources.read(self.source)):
-      yield (
-        number,
-        {
-          "text": raw.text,
-          "category": raw.category or "",
-          "problem": raw.problem,
-          "scores": np.array(raw.scores, np.float32) if raw.scores else none,
-        },
-      )
+    none = np.full(len(queries.TOXICITY), np.nan, np.float32)
+    for number, raw in enumerate(queries.read(self.source)):
+      scores = np.array(raw.scores, np.float32) if raw.scores else none
+      texts = {"category": raw.category or "", "scores": scores}
+      yield number, dataclasses.asdict(raw) | texts
 
 
 class SftExamples(Rows):

@@ -17,7 +17,8 @@ import polars as pl
 from etils import epath
 
 from vpo_jax import console, errors, files, records, stage
-from vpo_jax.curate import card, compare, halves, rules, safety, sources, table
+from vpo_jax import queries as queries_lib
+from vpo_jax.curate import card, compare, halves, rules, safety, table
 
 ENGINES = ("local", "ray")
 _BATCH = 50_000
@@ -45,7 +46,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       used, or a split would be empty.
   """
   _check(config)
-  path = epath.Path(config.input or sources.SHIPPED)
+  path = epath.Path(config.input or queries_lib.SHIPPED)
   planning = config.safety.judge and config.teacher.dry_run
   if config.safety.judge and not planning:
     folder = epath.Path(workdir) / "curate"
@@ -115,9 +116,9 @@ def _measured(
 
 def _batches(
   path: epath.Path, folder: epath.Path
-) -> Iterator[tuple[epath.Path, list[sources.Raw]]]:
+) -> Iterator[tuple[epath.Path, list[queries_lib.Raw]]]:
   """Batches of rows as they are read, and where each is published when measured."""
-  raws = sources.read(path)
+  raws = queries_lib.read(path)
   for number in itertools.count():
     batch = list(itertools.islice(raws, _BATCH))
     if not batch:

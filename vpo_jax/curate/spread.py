@@ -14,12 +14,12 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import errors, files
-from vpo_jax.curate import sources, table
+from vpo_jax import errors, files, queries
+from vpo_jax.curate import table
 
 
 def measure(
-  batches: Iterable[tuple[epath.Path, Sequence[sources.Raw]]],
+  batches: Iterable[tuple[epath.Path, Sequence[queries.Raw]]],
   config: ml_collections.ConfigDict,
 ) -> list[str]:
   """Measures batches of rows; returns the paths of the parts, in order.
@@ -62,6 +62,8 @@ _RAW = pl.Schema(
     "category": pl.String(),
     "scores": pl.List(pl.Float64()),
     "problem": pl.String(),
+    "id": pl.String(),
+    "flags": pl.String(),
   }
 )
 
@@ -74,12 +76,8 @@ class _Worker:
 
   def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
     raw = epath.Path(row["raw"])
-    raws = [
-      sources.Raw(text, category, tuple(scores), problem)
-      for text, category, scores, problem in pl.read_parquet(
-        raw.read_bytes()
-      ).iter_rows()
-    ]
+    rows: Any = pl.read_parquet(raw.read_bytes()).iter_rows(named=True)
+    raws = [queries.Raw(**one | {"scores": tuple(one["scores"])}) for one in rows]
     with files.publish(row["part"], "wb") as file:
       self._measure(raws).write_parquet(file)
     raw.unlink()

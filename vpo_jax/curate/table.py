@@ -13,7 +13,8 @@ import polars as pl
 from etils import epath
 
 from vpo_jax import errors, records
-from vpo_jax.curate import flags, language, repair, rules, sources
+from vpo_jax import queries as queries_lib
+from vpo_jax.curate import flags, language, repair, rules
 from vpo_jax.describe import words
 
 SCHEMA = pl.Schema(
@@ -54,7 +55,7 @@ class Measure:
     self._unsafe: float = config.safety.min_score
     self._seed: int = config.seed
 
-  def __call__(self, raws: Sequence[sources.Raw]) -> pl.DataFrame:
+  def __call__(self, raws: Sequence[queries_lib.Raw]) -> pl.DataFrame:
     """One row of `SCHEMA` for each raw row, in its order."""
     frame = pl.DataFrame([self._row(raw) for raw in raws], schema=SCHEMA)
     frame = frame.with_columns(key=words.key(pl.col("bare")))
@@ -66,10 +67,12 @@ class Measure:
       frame = frame.with_columns(tokens=pl.Series([len(one.ids) for one in encoded]))
     return frame.with_columns(reason=pl.coalesce("reason", self._rule)).cast(SCHEMA)
 
-  def _row(self, raw: sources.Raw) -> dict[str, object]:
+  def _row(self, raw: queries_lib.Raw) -> dict[str, object]:
     if raw.problem or len(raw.text) > self._longest:
       return _aside(raw.text, raw.problem or f"{len(raw.text)} characters long")
-    whole = repair.repair(raw.text)
+    # Flags that an earlier curation moved out are parted again, as this one's wants.
+    found = f"{raw.text} {raw.flags}" if raw.flags else raw.text
+    whole = repair.repair(found)
     if problem := repair.beyond(whole):
       return _aside(whole, problem)
     bare, moved = flags.part(whole)
@@ -85,7 +88,7 @@ class Measure:
       "category": raw.category or ("safety" if unsafe else "general"),
       "score": score,
       "language": language.detect(bare),
-      "repaired": whole != raw.text.strip(),
+      "repaired": whole != found.strip(),
       "place": int(records.row_id(self._seed, identity), 16),
       "aside": False,
     }

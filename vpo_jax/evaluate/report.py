@@ -11,6 +11,7 @@ import rich.text
 from etils import epath
 
 from vpo_jax import console, files, records, stage
+from vpo_jax import queries as queries_lib
 from vpo_jax.sample import generate, settings
 from vpo_jax.sample import policy as policies
 
@@ -49,7 +50,7 @@ def run(
   work = stage.begin(NAME, config, workdir, {"queries": queries, **models})
   path = workdir / "report.json"
   if work.counts is None:
-    shown = _choose(list(records.read(queries, records.Query)), config.shown)
+    shown = _choose(queries_lib.load(queries)[0], config.shown)
     texts = {
       name: _write(str(model), shown, config)
       for name, model in {"base": base, **models}.items()

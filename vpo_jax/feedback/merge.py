@@ -4,18 +4,20 @@ The rows are those of TRL and LLaMA-Factory; the user's turn is the instruction 
 filled with the query.
 """
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, records, stage, templates
+from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-  """Writes pairs.jsonl, train.json and heldout.json.
+  """Writes pairs.jsonl, train.json, heldout.json and set_aside.jsonl.
 
   Raises:
     UserError: the config or an input is wrong, or there is no pair at all.
@@ -34,8 +36,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   work = stage.begin("merge_pairs", config, workdir, inputs)
   if work.counts is not None:
     return work.counts
-  text = list(records.read(text_path, records.Pair))
-  video = list(records.read(video_path, records.Pair))
+  text, text_aside = read(text_path, "text")
+  video, video_aside = read(video_path, "video")
   pairs = union(text, video)
   if config.rule == "one_per_query":
     pairs = one_per_query(pairs)
@@ -43,6 +45,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     raise errors.UserError(f"merge_pairs: no pair in {text_path} and {video_path}")
   train, heldout = split(pairs, config.heldout, config.seed)
   records.write(work.folder / "pairs.jsonl", pairs)
+  aside = text_aside + video_aside
+  records.write(work.folder / "set_aside.jsonl", aside)
   for name, part in (("train", train), ("heldout", heldout)):
     rows = [row(pair, instruction) for pair in part]
     files.write_json(work.folder / f"{name}.json", rows)
@@ -53,7 +57,53 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       "dropped": len(text) + len(video) - len(pairs),
       "train": len(train),
       "heldout": len(heldout),
+      "set_aside": len(aside),
     }
+  )
+
+
+def read(
+  path: epath.PathLike, source: Literal["text", "video"]
+) -> tuple[list[records.Pair], list[records.SetAside]]:
+  """Pairs as a stage wrote them, or as the preference rows of a `.json` list.
+
+  Such rows are those of `CCCCCC/VPO` and of this stage's own train.json; what their
+  pairs came from is taken to be `source`.
+
+  Returns: the pairs, and rows that hold none with the reason.
+
+  Raises:
+    UserError: the file is missing or not of these forms.
+  """
+  path = epath.Path(path)
+  if path.suffix != ".json":
+    return list(records.read(path, records.Pair)), []
+  try:
+    rows = files.read_json(path)
+  except ValueError as error:
+    raise errors.UserError(f"{path}: not JSON: {error}") from error
+  if not isinstance(rows, list):
+    raise errors.UserError(f"{path}: expected a JSON list of preference rows")
+  pairs, aside = [], []
+  for row in rows:
+    try:
+      pairs.append(_preference(row, source))
+    except (TypeError, KeyError, ValueError) as error:
+      text = json.dumps(row, ensure_ascii=False)
+      reason = f"no preference row: {error!r}"
+      aside.append(records.SetAside(records.row_id(text), text[:200], reason))
+  return pairs, aside
+
+
+def _preference(row: Any, source: Literal["text", "video"]) -> records.Pair:
+  raw = queries_lib.of_messages(row)
+  if raw.problem or not raw.text:
+    raise ValueError(raw.problem or "no query")
+  chosen, rejected = (row[key]["content"] for key in ("chosen", "rejected"))
+  if not (isinstance(chosen, str) and isinstance(rejected, str)):
+    raise TypeError("chosen and rejected are not texts")
+  return records.Pair(
+    records.row_id(raw.text), raw.text, chosen, rejected, source=source
   )
 
 

@@ -86,7 +86,8 @@ async def check(
 ) -> records.Judged:
   """The text-level check of one candidate.
 
-  A flawed candidate whose refinement fails stays flawed, with no refinement.
+  A flawed candidate whose refinement fails stays flawed, with no refinement. Flags that
+  curation moved out of the query are shown to the judge.
 
   Args:
     second: whether a refinement has to pass a critique of its own.
@@ -94,7 +95,7 @@ async def check(
   Raises:
     NoAnswer: the judge gave no usable judgement.
   """
-  prompt, query = item.candidate.prompt, item.row.query
+  prompt, query = item.candidate.prompt, item.row.asked
   verdict = await critique.judge(ask, query, prompt, template=texts.critique)
   refined = None
   if not verdict.passed:
@@ -107,7 +108,7 @@ async def check(
   return records.Judged(
     id=item.id,
     query_id=item.row.query_id,
-    query=query,
+    query=item.row.query,
     index=item.candidate.index,
     prompt=prompt,
     critique=verdict.text,

@@ -2,13 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, records, stage
+from vpo_jax import console, records, stage
+from vpo_jax import queries as queries_lib
 from vpo_jax.llama import sharding
 from vpo_jax.sample import generate, settings
 from vpo_jax.sample import policy as policies
@@ -44,9 +44,7 @@ def run(
   work = stage.begin("sample", config, workdir, inputs)
   if work.counts is not None:
     return work.counts
-  queries = _distinct(records.read(queries_path, records.Query))
-  if not queries:
-    raise errors.UserError(f"{queries_path}: no queries")
+  queries, unread = queries_lib.load(queries_path)
   parts = work.folder / _PARTS
   done = {row.query_id for row in _made(parts)} | {row.id for row in _aside(parts)}
   mine = [q for q in queries[share[0] :: share[1]] if q.id not in done]
@@ -60,16 +58,12 @@ def run(
     )
     total = len(queries[share[0] :: share[1]])
     rate = _sample(config, policy, wanted, mine, parts, total)
-  return _finish(work, queries, parts, rate)
+  return _finish(work, queries, unread, parts, rate)
 
 
 def _settings(config: ml_collections.ConfigDict) -> settings.Settings:
   names = {field.name for field in dataclasses.fields(settings.Settings)}
   return settings.Settings(**{k: v for k, v in config.items() if k in names})
-
-
-def _distinct(rows: Iterable[records.Query]) -> list[records.Query]:
-  return list({row.id: row for row in rows}.values())
 
 
 def _sample(
@@ -107,6 +101,7 @@ def _sample(
           query_id=query.id,
           query=query.text,
           category=query.category,
+          flags=query.flags,
           model=model,
           settings=made,
           candidates=candidates,
@@ -150,19 +145,24 @@ def _files(parts: epath.Path, prefix: str) -> list[epath.Path]:
 
 
 def _finish(
-  work: stage.Stage, queries: list[records.Query], parts: epath.Path, rate: float
+  work: stage.Stage,
+  queries: list[records.Query],
+  unread: list[records.SetAside],
+  parts: epath.Path,
+  rate: float,
 ) -> dict[str, Any]:
   made = {row.query_id: row for row in _made(parts)}
   aside = {row.id: row for row in _aside(parts)}
   rows = [made[query.id] for query in queries if query.id in made]
-  counts = _count(rows, len(aside), rate)
+  counts = _count(rows, len(aside) + len(unread), rate)
   missing = len(queries) - len(made.keys() | aside.keys())
   if missing:
     console.say(f"sample: {missing} queries are other processes'")
     return counts | {"missing": missing}
   records.write(work.folder / "candidates.jsonl", rows)
   records.write(
-    work.folder / "set_aside.jsonl", [aside[q.id] for q in queries if q.id in aside]
+    work.folder / "set_aside.jsonl",
+    unread + [aside[q.id] for q in queries if q.id in aside],
   )
   work.finish(counts)
   if parts.exists():

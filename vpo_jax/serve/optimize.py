@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from vpo_jax import console, errors, files, records
+from vpo_jax import queries as queries_lib
 from vpo_jax.sample import generate, schedule, settings
 from vpo_jax.sample import policy as policies
 from vpo_jax.serve import guard as guards
@@ -117,7 +118,7 @@ def optimize_file(
   iterations: int = 1,
   slots: int = 32,
 ) -> dict[str, int]:
-  """Rewrites a file of queries, one a line, to JSON Lines of `Optimized` rows.
+  """Rewrites a file of queries (see `queries.read`) to JSON Lines of `Optimized` rows.
 
   A row is published with its block of queries; run again, what is there is kept. The
   rows of the finished file are in the queries' order.
@@ -148,15 +149,10 @@ def optimize_file(
 
 
 def _read(path: epath.Path) -> list[str]:
-  try:
-    lines = path.read_text(encoding="utf-8").splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, "strerror", None) or error
-    raise errors.UserError(f"{path}: cannot read queries: {reason}") from error
-  queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-  if not queries:
-    raise errors.UserError(f"{path}: no queries; one a line is wanted")
-  return queries
+  queries, aside = queries_lib.load(path)
+  for row in aside:
+    console.say(f"{path}: left out {row.text[:60]!r}: {row.reason}")
+  return list(dict.fromkeys(query.asked for query in queries))
 
 
 def _resume(output: epath.Path, made_with: dict[str, Any]) -> dict[str, Optimized]:

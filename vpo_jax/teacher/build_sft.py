@@ -12,6 +12,7 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, records, stage, templates
+from vpo_jax import queries as queries_lib
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import card, critique, few_shot, plan, queue, refine
 from vpo_jax.teacher import texts as texts_lib
@@ -35,9 +36,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
   demonstrations = templates.demonstrations(config.demonstrations)
-  queries = list(records.read(source, records.Query))
-  if not queries:
-    raise errors.UserError(f"{source}: holds no queries")
+  queries, aside = queries_lib.load(source)
+  unread = len(aside)
   chain = functools.partial(
     example, texts=texts, demonstrations=demonstrations, config=config
   )
@@ -51,7 +51,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   outcomes, totals = queue.answer(
     NAME, queries, chain, config=config.teacher, folder=work.folder, texts=texts
   )
-  examples, aside = [], []
+  examples = []
   for query, outcome in zip(queries, outcomes, strict=True):
     if isinstance(outcome, ask_lib.NoAnswer):
       aside.append(records.SetAside(query.id, query.text, str(outcome)))
@@ -67,6 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     "examples": len(examples),
     "refined": sum(row.refined is not None for row in examples),
     "set_aside": len(aside),
+    "no_query": unread,
     **{kind: sum(card.kind(row) == kind for row in aside) for kind in card.KINDS},
     "train": len(train),
     "heldout": len(heldout),
@@ -93,22 +94,21 @@ async def example(
   Raises:
     NoAnswer: the teacher gave no usable reply to one of the questions.
   """
-  asked = f"{query.text} {query.flags}".rstrip()
   generated = await few_shot.generate(
     ask,
-    asked,
+    query.asked,
     template=texts.few_shot,
     demonstrations=demonstrations,
     shots=config.shots,
     seed=config.seed,
   )
-  verdict = await critique.judge(ask, asked, generated, template=texts.critique)
+  verdict = await critique.judge(ask, query.asked, generated, template=texts.critique)
   refined = None
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
     refined = few_shot.paragraph(reply)
     if config.second_critique:
-      await critique.judge_again(ask, asked, refined, template=texts.critique)
+      await critique.judge_again(ask, query.asked, refined, template=texts.critique)
   return records.SftExample(
     query_id=query.id,
     query=query.text,

@@ -85,7 +85,10 @@ def _rates(
     cells = [_share(_count(ids, group, category), whole[group]) for group in _GROUPS]
     lines.append(f"| {name} | {' | '.join(cells)} |")
   head = "| what became of them | all | general | safety-related |"
-  return page.table("## Queries", head, lines)
+  section = page.table("## Queries", head, lines)
+  unread = sum(kind(row) not in KINDS for row in aside)
+  note = f"\n\n{unread:,} rows of the input held no new query." if unread else ""
+  return section + note
 
 
 def _count(ids: Any, group: str, category: Mapping[str, str]) -> int:

@@ -3,12 +3,13 @@ import json
 
 import pytest
 
-from vpo_jax import errors
-from vpo_jax.curate import sources
+from configs import curate as curate_config
+from vpo_jax import errors, queries, records
+from vpo_jax.curate import table
 
 
 def _texts(path):
-  return [raw.text for raw in sources.read(path)]
+  return [raw.text for raw in queries.read(path)]
 
 
 def _write(folder, name, content):
@@ -20,25 +21,25 @@ def _write(folder, name, content):
 def _vidprom(path, prompts, scores=("0.1",) * 6):
   with path.open("w", newline="", encoding="utf-8") as file:
     table = csv.writer(file)
-    table.writerow(["uuid", "prompt", "time", *sources.TOXICITY])
+    table.writerow(["uuid", "prompt", "time", *queries.TOXICITY])
     for number, prompt in enumerate(prompts):
       table.writerow([number, prompt, "Sun Sep  3 12:27:44 2023", *scores])
   return path
 
 
 def test_the_same_queries_come_out_of_every_form(tmp_path):
-  queries = ['a cat, "napping"', "un chat", "猫 {0} [[start]]"]
+  texts = ['a cat, "napping"', "un chat", "猫 {0} [[start]]"]
   forms = {
-    "list.json": json.dumps(queries),
-    "rows.json": json.dumps([{"text": query} for query in queries]),
-    "rows.jsonl": "\n".join(json.dumps({"prompt": query}) for query in queries),
-    "strings.jsonl": "\n".join(json.dumps(query) for query in queries),
-    "lines.txt": "\r\n".join(queries) + "\n\n",
-    "bom.txt": b"\xef\xbb\xbf" + "\n".join(queries).encode(),
+    "list.json": json.dumps(texts),
+    "rows.json": json.dumps([{"text": query} for query in texts]),
+    "rows.jsonl": "\n".join(json.dumps({"prompt": query}) for query in texts),
+    "strings.jsonl": "\n".join(json.dumps(query) for query in texts),
+    "lines.txt": "\r\n".join(texts) + "\n\n",
+    "bom.txt": b"\xef\xbb\xbf" + "\n".join(texts).encode(),
   }
   for name, content in forms.items():
-    assert _texts(_write(tmp_path, name, content)) == queries, name
-  assert _texts(_vidprom(tmp_path / "vidprom.csv", queries)) == queries
+    assert _texts(_write(tmp_path, name, content)) == texts, name
+  assert _texts(_vidprom(tmp_path / "vidprom.csv", texts)) == texts
 
 
 def test_a_released_row_gives_the_query_inside_its_template(tmp_path):
@@ -48,7 +49,7 @@ def test_a_released_row_gives_the_query_inside_its_template(tmp_path):
   turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "p"}]
   bare = [{"role": "user", "content": "a dog"}]
   rows = [{"messages": turns}, {"messages": bare, "chosen": {}}, {"messages": []}]
-  found = list(sources.read(_write(tmp_path, "vpo.json", json.dumps(rows))))
+  found = list(queries.read(_write(tmp_path, "vpo.json", json.dumps(rows))))
   assert found[0].text == 'a dog says "User Query:" -ar 16:9'
   assert found[1].text == "a dog"
   assert "messages" in found[2].problem
@@ -56,7 +57,7 @@ def test_a_released_row_gives_the_query_inside_its_template(tmp_path):
 
 def test_vidprom_fields_keep_commas_quotes_and_newlines(tmp_path):
   prompts = ['a "big" cat, 4k', "first line\nsecond, line", "plain"]
-  rows = list(sources.read(_vidprom(tmp_path / "v.csv", prompts)))
+  rows = list(queries.read(_vidprom(tmp_path / "v.csv", prompts)))
   assert [row.text for row in rows] == prompts
   assert rows[0].scores == (0.1,) * 6
 
@@ -64,7 +65,7 @@ def test_vidprom_fields_keep_commas_quotes_and_newlines(tmp_path):
 def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
   good = "1,a cat,now," + ",".join("0" * 6)
   lines = [
-    ",".join(["uuid", "prompt", "time", *sources.TOXICITY]),
+    ",".join(["uuid", "prompt", "time", *queries.TOXICITY]),
     good,
     "2,too few",
     "3,a dog,now,high," + ",".join("0" * 5),
@@ -72,7 +73,7 @@ def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
     good,
     '5,"cut in the mid',
   ]
-  rows = list(sources.read(_write(tmp_path, "v.csv", "\n".join(lines))))
+  rows = list(queries.read(_write(tmp_path, "v.csv", "\n".join(lines))))
   assert [row.text for row in rows if not row.problem] == ["a cat", "a cat"]
   problems = [row.problem for row in rows if row.problem]
   assert len(problems) == 4
@@ -84,7 +85,7 @@ def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
 
 def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
   prompts = ["a\x00 cat", "x" * 1_000_000, "a dog"]
-  rows = list(sources.read(_vidprom(tmp_path / "v.csv", prompts)))
+  rows = list(queries.read(_vidprom(tmp_path / "v.csv", prompts)))
   assert [row.text for row in rows] == prompts
   assert not any(row.problem for row in rows)
 
@@ -92,9 +93,9 @@ def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
 @pytest.mark.parametrize("query", ['"a cat, a dog"', "a cat"])
 def test_a_quote_that_never_closes_costs_its_own_line(tmp_path, query):
   good = [f"{n},{query},now," + ",".join("0" * 6) for n in range(40)]
-  lines = [",".join(["uuid", "prompt", "time", *sources.TOXICITY]), *good]
+  lines = [",".join(["uuid", "prompt", "time", *queries.TOXICITY]), *good]
   lines.insert(20, '99,"cut in the mid')
-  rows = list(sources.read(_write(tmp_path, "v.csv", "\n".join(lines) + "\n")))
+  rows = list(queries.read(_write(tmp_path, "v.csv", "\n".join(lines) + "\n")))
   assert [row.text for row in rows if not row.problem] == [query.strip('"')] * 40
   (bad,) = [row for row in rows if row.problem]
   assert bad.problem.startswith("line 21: not CSV")
@@ -102,7 +103,7 @@ def test_a_quote_that_never_closes_costs_its_own_line(tmp_path, query):
 
 def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
   path = _write(tmp_path, "q.txt", b"caf\xe9 at night\n\x81\xff broken\nplain\n")
-  rows = list(sources.read(path))
+  rows = list(queries.read(path))
   assert rows[0].text == "café at night"
   assert "damaged" in rows[1].problem
   assert rows[2].text == "plain"
@@ -127,15 +128,47 @@ def test_a_file_that_cannot_be_read_is_named_with_the_line(
 ):
   path = _write(tmp_path, name, content)
   with pytest.raises(errors.UserError, match=said):
-    list(sources.read(path))
+    list(queries.read(path))
 
 
 def test_a_missing_file_is_named():
   with pytest.raises(errors.UserError, match="no such file"):
-    list(sources.read("/nowhere/queries.json"))
+    list(queries.read("/nowhere/queries.json"))
 
 
 def test_rows_without_a_text_or_with_a_wrong_category_are_told(tmp_path):
   rows = [{"caption": "a"}, 7, {"text": "a", "category": "unsafe"}, {"text": "b"}]
-  found = list(sources.read(_write(tmp_path, "q.json", json.dumps(rows))))
+  found = list(queries.read(_write(tmp_path, "q.json", json.dumps(rows))))
   assert [bool(row.problem) for row in found] == [True, True, True, False]
+
+
+def test_loaded_queries_keep_what_their_rows_say(tmp_path):
+  kept = records.Query("an id", "a cat", "safety", "-neg blurry")
+  records.write(tmp_path / "ours.jsonl", [kept])
+  assert queries.load(tmp_path / "ours.jsonl") == ([kept], [])
+  row = {"messages": [{"role": "user", "content": "User Query:a dog\n\nVideo Prompt:"}]}
+  path = _write(tmp_path, "vpo.json", json.dumps([row, {"text": "a hen"}]))
+  assert queries.load(path)[0] == [
+    records.Query(records.row_id(text), text) for text in ("a dog", "a hen")
+  ]
+
+
+def test_rows_that_are_no_new_query_are_set_aside_by_their_reason(tmp_path):
+  rows = ["a cat", " a cat ", " ", 7, {"text": "a dog", "id": "1"}]
+  rows += [{"text": "a hen", "id": "1"}, {"text": "an owl", "flags": 3}]
+  found, aside = queries.load(_write(tmp_path, "q.json", json.dumps(rows)))
+  assert [query.text for query in found] == ["a cat", "a dog"]
+  reasons = ["repeats", "empty", "no text under", "has the id of", "flags 3"]
+  for row, reason in zip(aside, reasons, strict=True):
+    assert row.reason.startswith(reason)
+  with pytest.raises(errors.UserError, match="no query in it; its first row: empty"):
+    queries.load(_write(tmp_path, "q.json", '[" "]'))
+
+
+def test_moved_flags_are_parted_anew_by_another_curation():
+  config = curate_config.get_config()
+  raw = queries.Raw("a cat", flags="-ar 1:1")
+  for how, text, flags in (("keep", "a cat -ar 1:1", ""), ("move", "a cat", "-ar 1:1")):
+    config.flags = how
+    row = table.Measure(config)([raw]).row(0, named=True)
+    assert (row["text"], row["flags"]) == (text, flags)

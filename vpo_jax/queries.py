@@ -1,7 +1,9 @@
 """Reads users' queries, in every form in which they come.
 
-A line that cannot be a query becomes a `Raw` with a problem, so that it is counted and
-set aside; a file that cannot be read at all is the user's mistake and ends the stage.
+`read` gives rows as they were found, for `curate`; `load` gives queries, for stages
+that take them without curation. A row that cannot be a query is told with its problem,
+so that it is counted and set aside; a file that cannot be read at all is the user's
+mistake and ends the stage.
 """
 
 import collections
@@ -17,7 +19,7 @@ from etils import epath
 
 from vpo_jax import errors, records
 
-SHIPPED = epath.Path(__file__).parent / "queries.jsonl"
+SHIPPED = epath.Path(__file__).parent / "curate" / "queries.jsonl"
 
 # The columns of VidProM that Detoxify filled.
 TOXICITY = (
@@ -43,21 +45,26 @@ class Raw:
     scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`; empty when the
       source has none.
     problem: why the row is not a query; "" when it may be one.
+    id: the row's own; "" when the source has none.
+    flags: Pika's and Midjourney's flags that a curation moved out of `text`.
   """
 
   text: str
   category: records.Category | None = None
   scores: tuple[float, ...] = ()
   problem: str = ""
+  id: str = ""
+  flags: str = ""
 
 
 def read(path: epath.PathLike) -> Iterator[Raw]:
   """Reads queries from a file; the name's ending says which form it has.
 
   `.json`: a list of strings, of objects with "text", "prompt" or "query" (and perhaps
-  "category"), or of the release's rows ({"messages": …}). `.jsonl`: one of those a
-  line. `.csv`: VidProM, or any CSV with a column of those names. `.txt`: one query a
-  line, empty lines skipped. A folder: what `arrays.VidProM` made of any of these.
+  "category", "id", "flags"), or of the release's rows ({"messages": …}), of which the
+  query is taken. `.jsonl`: one of those a line, such as `records.Query`. `.csv`:
+  VidProM, or any CSV with a column of those names. `.txt`: one query a line, empty
+  lines skipped. A folder: what `curate.arrays.VidProM` made of any of these.
 
   Raises:
     UserError: the file is not there, has another ending, is not UTF-8 text or JSON (the
@@ -84,6 +91,42 @@ def read(path: epath.PathLike) -> Iterator[Raw]:
       yield _whole(raw)
 
 
+def load(
+  path: epath.PathLike,
+) -> tuple[list[records.Query], list[records.SetAside]]:
+  """The queries of a file, in its order, and what in it is none.
+
+  Reads what `read` does and changes no text. A row without an id of its own gets the
+  hash of its text; one without a category is general, whatever its scores.
+
+  Returns:
+    queries with distinct ids; rows to set aside (damaged, empty, repeated), with the
+    reason.
+
+  Raises:
+    UserError: as `read`, or there is no query in the file.
+  """
+  found: dict[str, records.Query] = {}
+  aside = []
+  for raw in read(path):
+    text = raw.text.strip()
+    identity = raw.id or records.row_id(text)
+    problem = raw.problem or ("" if text else "empty")
+    if not problem and identity in found:
+      same = found[identity].text == text
+      problem = "repeats an earlier row" if same else "has the id of an earlier row"
+    if problem:
+      aside.append(records.SetAside(identity, text[:200], problem))
+    else:
+      found[identity] = records.Query(
+        identity, text, raw.category or "general", raw.flags
+      )
+  if not found:
+    why = f"; its first row: {aside[0].reason}" if aside else ""
+    raise errors.UserError(f"{path}: there is no query in it{why}")
+  return list(found.values()), aside
+
+
 def _arrays(folder: epath.Path) -> Iterator[Raw]:
   if not (folder / "dataset_info.json").exists():
     raise errors.UserError(f"{folder}: a folder, but not one that TFDS made")
@@ -91,15 +134,12 @@ def _arrays(folder: epath.Path) -> Iterator[Raw]:
 
   builder: Any = tfds.builder_from_directory(str(folder))
   for row in builder.as_data_source(split="train"):
-    if row.keys() != {"text", "category", "problem", "scores"}:
+    if row.keys() != {field.name for field in dataclasses.fields(Raw)}:
       raise errors.UserError(f"{folder}: holds {', '.join(row)}, not queries")
-    scores = tuple(row["scores"].tolist())
-    yield Raw(
-      row["text"].decode(),
-      row["category"].decode() or None,
-      () if math.isnan(scores[0]) else scores,
-      row["problem"].decode(),
-    )
+    scores = tuple(row.pop("scores").tolist())
+    texts: dict[str, Any] = {name: value.decode() for name, value in row.items()}
+    texts["category"] = texts["category"] or None
+    yield Raw(**texts, scores=() if math.isnan(scores[0]) else scores)
 
 
 def _utf8(path: epath.Path, file: Any) -> Any:
@@ -146,21 +186,23 @@ def _row(row: Any) -> Raw:
   if isinstance(row, str):
     return Raw(row)
   if isinstance(row, Mapping) and "messages" in row:
-    return _released(row)
+    return of_messages(row)
   text = next((row[key] for key in TEXT_KEYS if key in row), None) if _is(row) else None
   if not isinstance(text, str):
     return Raw(json.dumps(row), problem=f"no text under {', '.join(TEXT_KEYS)}")
-  category = row.get("category")
+  category, flags = row.get("category"), row.get("flags", "")
   if category not in (None, "general", "safety"):
     return Raw(text, problem=f"category {category!r} is not general or safety")
-  return Raw(text, category)
+  if not isinstance(flags, str):
+    return Raw(text, problem=f"flags {flags!r} are not a text")
+  return Raw(text, category, id=str(row.get("id", "")), flags=flags)
 
 
 def _is(row: Any) -> bool:
   return isinstance(row, Mapping)
 
 
-def _released(row: Mapping[str, Any]) -> Raw:
+def of_messages(row: Mapping[str, Any]) -> Raw:
   """A row of the release: its query stands in the user's turn, inside a template."""
   try:
     content = row["messages"][0]["content"]
