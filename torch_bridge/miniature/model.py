@@ -1,0 +1,140 @@
+"""A small CogVideoX: the real pipeline's classes, sized for one CPU.
+
+The VAE is the identity, its weights set by hand, so that the diffusion is in pixels
+and the transformer's patches do the compressing: a small trained VAE blurs the shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# pyright: reportPrivateImportUsage=false
+import diffusers
+import torch
+import transformers
+
+from torch_bridge.miniature import tokens, world
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """What the weights' shapes depend on."""
+
+  text_tokens: int = 32
+  text_width: int = 128
+  text_layers: int = 2
+  width: int = 192
+  heads: int = 6
+  layers: int = 4
+  patch: int = 16
+
+
+def build(seed: int, size: Size) -> diffusers.CogVideoXPipeline:
+  """The pipeline, untrained; the same seed gives the same weights."""
+  with torch.random.fork_rng(devices=[]):
+    torch.manual_seed(seed)
+    tokenizer = tokens.build()
+    return diffusers.CogVideoXPipeline(
+      tokenizer=tokenizer,
+      text_encoder=_text_encoder(len(tokenizer), size),
+      vae=identity_vae(),
+      transformer=_transformer(size),
+      scheduler=diffusers.CogVideoXDDIMScheduler(
+        prediction_type="sample",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+      ),
+    )
+
+
+def _text_encoder(vocabulary: int, size: Size) -> transformers.T5EncoderModel:
+  return transformers.T5EncoderModel(
+    transformers.T5Config(
+      vocab_size=vocabulary,
+      d_model=size.text_width,
+      d_kv=size.text_width // 4,
+      num_heads=4,
+      d_ff=2 * size.text_width,
+      num_layers=size.text_layers,
+      dropout_rate=0.0,
+      feed_forward_proj="gated-gelu",
+    )
+  )
+
+
+def _transformer(size: Size) -> diffusers.CogVideoXTransformer3DModel:
+  model = diffusers.CogVideoXTransformer3DModel(
+    num_attention_heads=size.heads,
+    attention_head_dim=size.width // size.heads,
+    in_channels=3,
+    out_channels=3,
+    time_embed_dim=size.width,
+    text_embed_dim=size.text_width,
+    num_layers=size.layers,
+    sample_width=world.SIDE,
+    sample_height=world.SIDE,
+    sample_frames=world.FRAMES,
+    patch_size=size.patch,
+    temporal_compression_ratio=1,
+    max_text_seq_length=size.text_tokens,
+    spatial_interpolation_scale=1.0,
+  )
+  # Each block starts as the identity, and the model as zero (DiT, arXiv:2212.09748).
+  with torch.no_grad():
+    blocks: Any = model.transformer_blocks
+    for block in blocks:
+      for norm in (block.norm1, block.norm2):
+        norm.linear.weight.zero_()
+        norm.linear.bias.zero_()
+    for linear in (model.norm_out.linear, model.proj_out):
+      linear.weight.zero_()
+      linear.bias.zero_()
+  return model
+
+
+def identity_vae() -> diffusers.AutoencoderKLCogVideoX:
+  """A VAE whose latents are the pixels.
+
+  Both halves carry x and -x, for SiLU(x) - SiLU(-x) = x. In the encoder, two constant
+  channels outweigh the pixels, so that GroupNorm divides by a constant; in the
+  decoder, the latents enter after the norm, by its `conv_b`.
+  """
+  # diffusers' annotations say tuples of one.
+  make: Any = diffusers.AutoencoderKLCogVideoX
+  vae = make(
+    down_block_types=("CogVideoXDownBlock3D",),
+    up_block_types=("CogVideoXUpBlock3D",),
+    block_out_channels=(8,),
+    latent_channels=3,
+    layers_per_block=0,
+    norm_num_groups=1,
+    temporal_compression_ratio=1,
+    sample_height=world.SIDE,
+    sample_width=world.SIDE,
+    scaling_factor=1.0,
+  )
+  constant = 1000.0  # its square is far above a pixel's
+  deviation = constant / 2  # of two such channels among eight
+  with torch.no_grad():
+    for name, parameter in vae.named_parameters():
+      # The residual blocks add nothing.
+      parameter.zero_()
+      if name.endswith("norm_layer.weight"):
+        parameter.fill_(1.0)
+    encoder, decoder = vae.encoder, vae.decoder
+    for channel in range(3):
+      # Of three taps in time, the last is now.
+      encoder.conv_in.conv.weight[channel, channel, -1, 1, 1] = 1
+      encoder.conv_in.conv.weight[3 + channel, channel, -1, 1, 1] = -1
+      encoder.conv_out.conv.weight[channel, channel, -1, 1, 1] = 1
+      encoder.conv_out.conv.weight[channel, 3 + channel, -1, 1, 1] = -1
+      decoder.norm_out.conv_b.conv.weight[channel, channel] = 1
+      decoder.norm_out.conv_b.conv.weight[3 + channel, channel] = -1
+      decoder.conv_out.conv.weight[channel, channel, -1, 1, 1] = 1
+      decoder.conv_out.conv.weight[channel, 3 + channel, -1, 1, 1] = -1
+    encoder.conv_in.conv.bias[6] = constant
+    encoder.conv_in.conv.bias[7] = -constant
+    encoder.norm_out.weight[:6] = deviation
+    encoder.conv_out.conv.bias[3:] = -30.0  # the logarithm of the variance
+  return vae

@@ -1,0 +1,221 @@
+"""Trains the miniature video model on clips and captions, on one CPU.
+
+    python -m torch_bridge.miniature.train --out=DIR [--steps=N] [--seed=S]
+
+Every few minutes it renders held-out captions and measures what they show
+(`checks.csv`), and saves its state: run again, it goes on where it was. At the end the
+smoothed weights are in DIR/model, in half precision. Batches and noise are a function
+of (seed, step).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+# pyright: reportPrivateImportUsage=false
+import numpy as np
+import torch
+import transformers
+
+from torch_bridge.miniature import captions, check, clips, model, text, world
+
+BATCH = 16
+STEPS = 6000
+PEAK_LR = 1e-3
+WARMUP = 200  # steps
+DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
+SMOOTHING = 0.998  # of the weights' moving average
+DROPPED = 0.1  # captions left out, for guidance
+START = 0.4  # clips that are pure noise, where a rendering begins
+OBJECT = 5.0  # weight of a pixel that is not background; most pixels are
+STATE = "state.pt"
+
+
+@dataclasses.dataclass
+class Run:
+  """What a run needs to go on: the model, its average, the optimizer and the step."""
+
+  pipe: Any
+  average: Any
+  optimizer: torch.optim.Optimizer
+  seed: int
+  step: int = 0
+  seconds: float = 0.0
+
+  def save(self, path: pathlib.Path) -> None:
+    aside = path.with_suffix(".aside")
+    torch.save(
+      {
+        "transformer": self.pipe.transformer.state_dict(),
+        "average": self.average.state_dict(),
+        "optimizer": self.optimizer.state_dict(),
+        "step": self.step,
+        "seconds": self.seconds,
+      },
+      aside,
+    )
+    aside.replace(path)
+
+  def load(self, path: pathlib.Path) -> None:
+    state = torch.load(path, weights_only=True)
+    self.pipe.transformer.load_state_dict(state["transformer"])
+    self.average.load_state_dict(state["average"])
+    self.optimizer.load_state_dict(state["optimizer"])
+    self.step, self.seconds = state["step"], state["seconds"]
+
+
+def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
+  """A new run with a trained text encoder, or the one that the folder holds."""
+  encoder = folder / "text_encoder"
+  pipe = model.build(seed, size)
+  if encoder.exists():
+    pipe.text_encoder = transformers.T5EncoderModel.from_pretrained(encoder)
+  else:
+    losses = text.train(pipe.text_encoder, pipe.tokenizer, size.text_tokens, seed)
+    (folder / "text.json").write_text(json.dumps(losses, indent=1) + "\n")
+    pipe.text_encoder.save_pretrained(encoder)
+  pipe.text_encoder.requires_grad_(False).eval()
+  average = torch.optim.swa_utils.AveragedModel(
+    pipe.transformer,
+    avg_fn=lambda kept, new, count: torch.lerp(
+      new, kept, torch.clamp((1 + count) / (10 + count), max=SMOOTHING)
+    ),
+  )
+  optimizer = torch.optim.AdamW(
+    pipe.transformer.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.01
+  )
+  run = Run(pipe, average, optimizer, seed)
+  if (folder / STATE).exists():
+    run.load(folder / STATE)
+  return run
+
+
+def rate(step: int, steps: int) -> float:
+  """The learning rate: a warmup, a plateau and a straight way down to zero."""
+  left = (steps - step) / (DECAY * steps)
+  return PEAK_LR * min(1.0, (step + 1) / WARMUP, left)
+
+
+def batch(run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+  """Clips in -1 to 1 and their pixels' weights, [B, T, 3, H, W]; caption embeddings."""
+  random = world.generator(run.seed, 2, run.step)
+  scenes = [world.draw(random) for _ in range(BATCH)]
+  texts = [captions.write(scene, random) for scene in scenes]
+  texts = ["" if random.random() < DROPPED else text for text in texts]
+  shown = clips.render(scenes).astype(np.float32)
+  empty = np.stack([clips.background(scene.background) for scene in scenes])[:, None]
+  apart = np.abs(shown - empty).max(-1, keepdims=True) > 20
+  weights = torch.from_numpy(np.where(apart, OBJECT, 1).astype(np.float32))
+  pixels = torch.from_numpy(shown).permute(0, 1, 4, 2, 3)
+  length = run.pipe.transformer.config.max_text_seq_length
+  with torch.no_grad():
+    embedded = run.pipe.text_encoder(text.ids(run.pipe.tokenizer, texts, length))[0]
+  return pixels / 127.5 - 1, weights.permute(0, 1, 4, 2, 3), embedded
+
+
+def advance(run: Run, steps: int) -> float:
+  """One step.
+
+  Returns: the weighted mean squared error of the predicted clip.
+  """
+  pixels, weights, embedded = batch(run)
+  # A generator's first numbers are much alike for neighbouring seeds.
+  noises = torch.Generator().manual_seed((run.seed << 40) + (run.step << 8) + 1)
+  noise = torch.randn(pixels.shape, generator=noises)
+  scheduler = run.pipe.scheduler
+  last = scheduler.config.num_train_timesteps - 1
+  when = torch.randint(0, last + 1, (BATCH,), generator=noises)
+  when[torch.rand(BATCH, generator=noises) < START] = last
+  noisy = scheduler.add_noise(pixels, noise, when)
+  transformer = run.pipe.transformer
+  predicted = transformer(noisy, embedded, when, return_dict=False)[0]
+  loss = (weights * (predicted - pixels).square()).mean()
+  run.optimizer.param_groups[0]["lr"] = rate(run.step, steps)
+  run.optimizer.zero_grad()
+  loss.backward()
+  torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
+  run.optimizer.step()
+  run.average.update_parameters(transformer)
+  run.step += 1
+  return loss.item()
+
+
+@contextlib.contextmanager
+def averaged(run: Run):
+  """The pipeline with the smoothed weights."""
+  trained = run.pipe.transformer
+  run.pipe.transformer = run.average.module
+  try:
+    yield run.pipe
+  finally:
+    run.pipe.transformer = trained
+
+
+def train(folder: pathlib.Path, seed: int, steps: int, every: float) -> Run:
+  """Trains up to a number of steps.
+
+  Args:
+    every: seconds between two checks.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  run = begin(folder, seed, model.Size())
+  losses, begun = [], time.monotonic()
+  while run.step < steps:
+    losses.append(advance(run, steps))
+    lasted = time.monotonic() - begun
+    if lasted < every and run.step < steps:
+      continue
+    run.seconds += lasted
+    with averaged(run) as pipe:
+      right = check.register(pipe, seed, clips_wanted=32)
+    row = {
+      "step": run.step,
+      "seconds": round(run.seconds),
+      "loss": round(sum(losses) / len(losses), 5),
+      **right,
+    }
+    _append(folder / "checks.csv", row)
+    print(row, flush=True)
+    run.save(folder / STATE)
+    losses, begun = [], time.monotonic()
+  return run
+
+
+def export(run: Run, folder: pathlib.Path) -> None:
+  """Saves the smoothed weights as a pipeline's directory, in half precision."""
+  with averaged(run) as pipe:
+    pipe.to(dtype=torch.float16)
+    pipe.save_pretrained(folder)
+
+
+def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
+  new = not path.exists()
+  with path.open("a", newline="") as file:
+    writer = csv.DictWriter(file, list(row))
+    if new:
+      writer.writeheader()
+    writer.writerow(row)
+
+
+def main(arguments: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--steps", type=int, default=STEPS)
+  parser.add_argument("--every", type=float, default=240, help="seconds between checks")
+  parser.add_argument("--threads", type=int, default=1)
+  args = parser.parse_args(arguments)
+  torch.set_num_threads(args.threads)
+  export(train(args.out, args.seed, args.steps, args.every), args.out / "model")
+  return 0
+
+
+if __name__ == "__main__":
+  raise SystemExit(main())
