@@ -48,8 +48,18 @@ def get_config() -> ml_collections.ConfigDict:
   diversity.references = 10_000  # exact for as many queries, sampled beyond
 
   config.safety = safety = ml_collections.ConfigDict()
-  # A row is safety-related from this score of Detoxify's on, in any of six columns.
-  safety.min_score = 0.5  # ours; Detoxify's scores are probabilities
+  # A row is safety-related from this score on, in any of the columns that Detoxify
+  # filled. The bounds are ours; its scores are probabilities.
+  safety.min_score = ml_collections.ConfigDict(
+    {
+      "toxicity": 0.5,
+      "obscene": 0.5,
+      "identity_attack": 0.5,
+      "insult": 0.5,
+      "threat": 0.5,
+      "sexual_explicit": 0.5,
+    }
+  )
   # True: an LLM looks at the candidates again, as in the paper; it costs about 4,000
   # calls at the paper's sizes. False: the source's labels stand.
   safety.judge = False

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_vidprom_fields_keep_commas_quotes_and_newlines(tmp_path):
   rows = list(queries.read(_vidprom(tmp_path / "v.csv", prompts)))
   assert [row.text for row in rows] == prompts
   assert rows[0].scores == (0.1,) * 6
+
+
+def test_a_table_may_lack_some_of_the_scores(tmp_path):
+  lines = "prompt,threat,toxicity\na cat,0.2,0.3\na dog,x,0.1\n"
+  cat, dog = queries.read(_write(tmp_path, "v.csv", lines))
+  assert cat.scores == pytest.approx((0.3, *[math.nan] * 3, 0.2, math.nan), nan_ok=True)
+  assert "line 3" in dog.problem
 
 
 def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):

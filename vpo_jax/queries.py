@@ -42,8 +42,8 @@ class Raw:
   Attributes:
     text: the query, or what there was of it.
     category: what the source says it is; None when it does not say.
-    scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`; empty when the
-      source has none.
+    scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`, NaN for a column
+      that the source lacks; empty when it has none of them.
     problem: why the row is not a query; "" when it may be one.
     id: the row's own; "" when the source has none.
     flags: Pika's and Midjourney's flags that a curation moved out of `text`.
@@ -139,7 +139,7 @@ def _arrays(folder: epath.Path) -> Iterator[Raw]:
     scores = tuple(row.pop("scores").tolist())
     texts: dict[str, Any] = {name: value.decode() for name, value in row.items()}
     texts["category"] = texts["category"] or None
-    yield Raw(**texts, scores=() if math.isnan(scores[0]) else scores)
+    yield Raw(**texts, scores=() if all(map(math.isnan, scores)) else scores)
 
 
 def _utf8(path: epath.Path, file: Any) -> Any:
@@ -231,7 +231,8 @@ def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
         f"{path}: none of the columns {', '.join(TEXT_KEYS)} in its first line"
         f" ({', '.join(header)[:200]})"
       )
-    scored = [header.index(name) for name in TOXICITY if name in header]
+    scored = [header.index(name) if name in header else None for name in TOXICITY]
+    scored = scored if any(place is not None for place in scored) else []
     for line, fields in table:
       if isinstance(fields, csv.Error):
         yield Raw(f"line {line}", problem=f"line {line}: not CSV: {fields}")
@@ -272,14 +273,15 @@ def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]
 
 
 def _fields(
-  fields: list[str], line: int, width: int, column: int, scored: list[int]
+  fields: list[str], line: int, width: int, column: int, scored: list[int | None]
 ) -> Raw:
   if len(fields) != width:
     text = fields[column] if column < len(fields) else ",".join(fields)
     problem = f"line {line} has {len(fields)} fields, the first line has {width}"
     return Raw(text, problem=problem)
   try:
-    return Raw(fields[column], scores=tuple(float(fields[i]) for i in scored))
+    scores = (math.nan if place is None else float(fields[place]) for place in scored)
+    return Raw(fields[column], scores=tuple(scores))
   except ValueError as error:
     return Raw(fields[column], problem=f"line {line}: {error}")
 

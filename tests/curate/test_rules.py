@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
@@ -103,6 +105,11 @@ def test_repaired_texts_are_marked():
 
 def test_detoxify_scores_make_a_row_safety_related():
   config = curate_config.get_config()
-  scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6]
+  scores = [(0.1, 0.2, 0.0, 0.0, 0.9, 0.0), (0.1,) * 6, (math.nan,) * 5 + (0.6,)]
   raws = [queries.Raw("a fight", scores=each) for each in scores]
-  assert table.Measure(config)(raws)["category"].to_list() == ["safety", "general"]
+  found = table.Measure(config)(raws)
+  assert found["category"].to_list() == ["safety", "general", "safety"]
+  assert found["score"].to_list() == pytest.approx([0.9, 0.1, 0.6])
+  config.safety.min_score.threat = 0.95
+  config.safety.min_score.sexual_explicit = 0.7
+  assert set(table.Measure(config)(raws)["category"]) == {"general"}

@@ -92,6 +92,7 @@ def test_a_request_is_paid_once(served, config, tmp_path):
     (faulty.error(403), r"refuses the key \(403\).*\$TEST_TEACHER_KEY"),
     (faulty.error(404, "no model sk-secret-5151"), r"does not know model 'm'"),
     (faulty.error(429, "pay", "insufficient_quota"), "the quota is used up"),
+    (faulty.error(429, "a day", **{"Retry-After": "3600"}), r"asks to wait 3600 s"),
     (
       faulty.error(400, "Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
       r"does not take what it is sent.*'max_tokens'.*limit_name",
@@ -102,7 +103,7 @@ def test_a_request_is_paid_once(served, config, tmp_path):
 def test_what_no_retry_mends_ends_the_run_with_one_call(
   served, config, tmp_path, answer, says
 ):
-  config.retries = 0 if answer[0] == 429 else 8
+  config.retries = 0 if "quota" in says else 8
   server = served(lambda *_: answer)
   many = [(({"role": "user", "content": str(i)},), 0) for i in range(50)]
   outcomes, _ = call(config, tmp_path, server.base_url, many)

@@ -250,7 +250,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     "rules.min_distinct": config.rules.min_distinct,
     "near.threshold": config.near.threshold,
     "diversity.max_bleu": config.diversity.max_bleu,
-    "safety.min_score": config.safety.min_score,
+    **{f"safety.min_score.{k}": v for k, v in config.safety.min_score.items()},
   }.items():
     if not 0 <= value <= 1:
       raise errors.UserError(f"{key}={value}: it is a share, from 0 to 1")

@@ -5,6 +5,8 @@ batches may be measured anywhere and in any order; what compares rows with each 
 in `compare`.
 """
 
+import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,7 +54,8 @@ class Measure:
     self._tokenizer = _tokenizer(config.rules.tokenizer)
     self._flags: str = config.flags
     self._longest: int = config.max_characters
-    self._unsafe: float = config.safety.min_score
+    limits: dict[str, float] = config.safety.min_score.to_dict()
+    self._unsafe = [limits[name] for name in queries_lib.TOXICITY]
     self._seed: int = config.seed
 
   def __call__(self, raws: Sequence[queries_lib.Raw]) -> pl.DataFrame:
@@ -78,15 +81,14 @@ class Measure:
     bare, moved = flags.part(whole)
     text = whole if self._flags == "keep" else bare
     identity = records.row_id(text)
-    score = max(raw.scores, default=None)
-    unsafe = score is not None and score >= self._unsafe
+    unsafe = any(map(operator.ge, raw.scores, self._unsafe))
     return {
       "id": identity,
       "text": text,
       "flags": moved if self._flags == "move" else "",
       "bare": bare,
       "category": raw.category or ("safety" if unsafe else "general"),
-      "score": score,
+      "score": max((s for s in raw.scores if not math.isnan(s)), default=None),
       "language": language.detect(bare),
       "repaired": whole != found.strip(),
       "place": int(records.row_id(self._seed, identity), 16),

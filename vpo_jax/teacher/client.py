@@ -38,6 +38,8 @@ OPENAI = "https://api.openai.com/v1"
 _OUTAGE = 10
 # The library's own first and longest backoff, in seconds.
 _BACKOFF, _LONGEST = 0.5, 8.0
+# The longest Retry-After that the library waits for, in seconds.
+_PATIENCE = 120
 # What OpenAI answers with 400 where a model does not know a parameter or its value.
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 # Calls at once for one pool of connections. A pool looks at each of its connections
@@ -269,6 +271,12 @@ class Client:
       ) from error
     if error.code == "insufficient_quota":
       raise errors.UserError(f"{teacher}: the quota is used up ({says})") from error
+    wait = error.response.headers.get("retry-after", "")
+    if error.status_code == 429 and wait.isdigit() and int(wait) > _PATIENCE:
+      raise errors.UserError(
+        f"{teacher} asks to wait {wait} s ({says}); every reply so far is kept, run the"
+        " same command to go on"
+      ) from error
     if error.code in _UNSUPPORTED:
       raise errors.UserError(
         f"{teacher}: model {self._config.model!r} does not take what it is sent"
