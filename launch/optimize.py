@@ -4,8 +4,8 @@
     python launch/optimize.py --model=... --file=queries.txt --output=prompts.jsonl
 
 The prompt goes to stdout, all else to stderr. A prompt in which the guard finds a
-problem (empty, broken off, repeated, template markers) is tried again; where that does
-not help, it is printed, the problem is named, and the exit status is 1.
+problem (empty, broken off, repeated, template markers, not in English) is tried again;
+where that does not help, it is printed, the problem is named, and the exit status is 1.
 """
 
 import sys
@@ -32,6 +32,9 @@ _FILE = flags.DEFINE_string("file", "", "Queries: text, JSON, JSON Lines or CSV.
 _OUTPUT = flags.DEFINE_string("output", "", "JSON Lines of --file's prompts.")
 _ITERATIONS = flags.DEFINE_integer("iterations", 1, "2 rewrites the rewrite, ...")
 _GUARD = flags.DEFINE_bool("guard", True, "Try again what is no usable prompt.")
+_LANGUAGE = flags.DEFINE_string(
+  "language", "en", "What the guard wants prompts to be in; '' is any."
+)
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates side by side, with --file.")
 
 
@@ -72,6 +75,7 @@ def _file(model, wanted: settings.Settings) -> None:
     _OUTPUT.value,
     wanted,
     guard=_GUARD.value,
+    language=_LANGUAGE.value,
     iterations=_ITERATIONS.value,
     slots=_SLOTS.value,
   )
@@ -86,10 +90,10 @@ def _one(model, query: str, wanted: settings.Settings) -> None:
   shown = []
 
   def listen(update):
-    piece = text.add(update.tokens, last=update.job.finish_reason is not None)
+    piece = text.add(update.tokens, last=update.finish_reason is not None)
     shown.append(piece)
     print(piece, end="", flush=True)
-    if update.job.finish_reason:
+    if update.finish_reason:
       print()
       text.__init__(model)
 
@@ -98,6 +102,7 @@ def _one(model, query: str, wanted: settings.Settings) -> None:
     [query],
     wanted,
     guard=_GUARD.value,
+    language=_LANGUAGE.value,
     iterations=_ITERATIONS.value,
     slots=wanted.num_candidates,
     listen=listen if live else None,

@@ -13,6 +13,7 @@ class Tokenizer(Protocol):
 
   eos_token_id: int
   chat_template: Any
+  added_tokens_decoder: Any
 
   def apply_chat_template(
     self, conversation: list[dict[str, str]], **how: Any

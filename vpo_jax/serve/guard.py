@@ -3,7 +3,14 @@
 import collections
 import re
 
+import pycld2
+
 from vpo_jax import records
+
+# Prompts are in English whatever the query is in: the paper's are, and the instruction
+# asks for it. "" lets every language pass.
+LANGUAGE = "en"
+_FOREIGN = 90  # percent of a text, by CLD2, where that is sure of itself
 
 # Markers of chat templates and of this project's own templates.
 _MARKERS = re.compile(
@@ -16,8 +23,12 @@ _SENTENCE = re.compile(r"[^.!?。！？\n]+")
 _WORD = re.compile(r"\w+")
 
 
-def problem(answer: records.Candidate) -> str | None:
-  """Why an answer is not to be used, in words that finish "the prompt ..."; or None."""
+def problem(answer: records.Candidate, language: str = LANGUAGE) -> str | None:
+  """Why an answer is not to be used, in words that finish "the prompt ..."; or None.
+
+  Args:
+    language: code of the language that it must be in.
+  """
   text = answer.prompt
   if not _WORD.search(text):
     return "is empty"
@@ -27,6 +38,23 @@ def problem(answer: records.Candidate) -> str | None:
     return f"leaks the template marker {marker[0]!r}"
   if repeats(text):
     return "repeats itself"
+  if language and (other := foreign(text, language)):
+    return f"is in {other}, not in {language!r}"
+  return None
+
+
+def foreign(text: str, language: str) -> str | None:
+  """The name of the language that a text is in for certain, where it is another one.
+
+  A few words, names, and quotations in another language leave doubt, and pass.
+  """
+  try:
+    sure, _, found = pycld2.detect(text)
+  except pycld2.error:  # characters that it does not take
+    return None
+  name, code, percent, _ = found[0]
+  if sure and code not in (language, "un") and percent >= _FOREIGN:
+    return name.capitalize()
   return None
 
 

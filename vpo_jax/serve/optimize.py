@@ -1,6 +1,7 @@
 """Queries in, optimized prompts out: what a user of the trained model does."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from vpo_jax.serve import guard as guards
 ATTEMPTS = 3  # the first and two retries
 BLOCK = 64  # queries of a file between two writes
 _RETRY = 2**32  # beyond the seeds that a user gives
+
+# Finds what is wrong with an answer.
+_Check = Callable[[records.Candidate], str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,7 @@ def optimize(
   wanted: settings.Settings,
   *,
   guard: bool = True,
+  language: str = guards.LANGUAGE,
   iterations: int = 1,
   slots: int = 32,
   listen: Callable[[schedule.Update], None] | None = None,
@@ -50,12 +55,14 @@ def optimize(
 
   Args:
     guard: try again, up to `ATTEMPTS` times, what the guard finds unusable.
+    language: see `guard.problem`.
     iterations: 1 rewrites the query; more rewrite each prompt in turn.
     listen: is told of the last rewrite's tokens as they are drawn.
   """
+  check = functools.partial(guards.problem, language=language) if guard else None
   hear = [None] * (iterations - 1) + [listen]
   asked = [policy.prompt(query) for query in queries]
-  answers = _guarded(policy, asked, wanted, guard, slots, hear[0])
+  answers = _guarded(policy, asked, wanted, check, slots, hear[0])
   made = [
     [(prompt, answer) for answer in row]
     for prompt, row in zip(asked, answers, strict=True)
@@ -64,16 +71,18 @@ def optimize(
   one = dataclasses.replace(wanted, num_candidates=1)
   for told in hear[1:]:
     asked = [policy.prompt(answer.prompt) for row in made for _, answer in row]
-    answers = _guarded(policy, asked, one, guard, slots, told)
+    answers = _guarded(policy, asked, one, check, slots, told)
     pairs = zip(asked, (row[0] for row in answers), strict=True)
     made = [[next(pairs) for _ in row] for row in made]
-  return [_best(query, row, guard) for query, row in zip(queries, made, strict=True)]
+  return [_best(query, row, check) for query, row in zip(queries, made, strict=True)]
 
 
 def _best(
-  query: str, made: list[tuple[policies.Prompt, records.Candidate]], guard: bool
+  query: str,
+  made: list[tuple[policies.Prompt, records.Candidate]],
+  check: _Check | None,
 ) -> Optimized:
-  problems = [guards.problem(answer) if guard else None for _, answer in made]
+  problems = [check(answer) if check else None for _, answer in made]
   best = problems.index(None) if None in problems else 0
   prompt, answer = made[best]
   prompts = tuple(answer.prompt for _, answer in made)
@@ -84,28 +93,34 @@ def _guarded(
   policy: policies.Policy,
   prompts: Sequence[policies.Prompt],
   wanted: settings.Settings,
-  guard: bool,
+  check: _Check | None,
   slots: int,
   listen: Callable[[schedule.Update], None] | None,
 ) -> list[tuple[records.Candidate, ...]]:
   """The candidates of each prompt, those with a problem drawn again with new noise."""
   answers: dict[int, list[records.Candidate]] = {}
   again = list(range(len(prompts)))
-  # The most probable answer is the same each time.
-  attempts = ATTEMPTS if guard and wanted.temperature > 0 else 1
-  for attempt in range(attempts):
-    ask = dataclasses.replace(wanted, seed=wanted.seed + attempt * _RETRY)
+  for ask in attempts(wanted, check is not None):
     chosen = [prompts[place] for place in again]
     rows = generate.stream(policy, chosen, ask, slots=slots, listen=listen)
     for number, row in rows:
       kept = answers.setdefault(again[number], list(row))
       for index, answer in enumerate(row):
-        if guards.problem(kept[index]) and not guards.problem(answer):
+        if check and check(kept[index]) and not check(answer):
           kept[index] = answer
-    again = [p for p in again if any(map(guards.problem, answers[p]))]
+    again = [p for p in again if check and any(map(check, answers[p]))]
     if not again:
       break
   return [tuple(answers[place]) for place in range(len(prompts))]
+
+
+def attempts(wanted: settings.Settings, guard: bool) -> list[settings.Settings]:
+  """What to ask for, in order, until the guard finds nothing: each with new noise."""
+  # The most probable answer is the same each time.
+  count = ATTEMPTS if guard and wanted.temperature > 0 else 1
+  return [
+    dataclasses.replace(wanted, seed=wanted.seed + n * _RETRY) for n in range(count)
+  ]
 
 
 def optimize_file(
@@ -115,6 +130,7 @@ def optimize_file(
   wanted: settings.Settings,
   *,
   guard: bool = True,
+  language: str = guards.LANGUAGE,
   iterations: int = 1,
   slots: int = 32,
 ) -> dict[str, int]:
@@ -129,6 +145,7 @@ def optimize_file(
   queries = _read(epath.Path(path))
   made_with = dataclasses.asdict(wanted) | {
     "guard": guard,
+    "language": language,
     "iterations": iterations,
     "precision": policy.precision,
     "model": policy.fingerprint(),
@@ -139,7 +156,13 @@ def optimize_file(
     for start in range(0, len(missing), BLOCK):
       block = missing[start : start + BLOCK]
       for row in optimize(
-        policy, block, wanted, guard=guard, iterations=iterations, slots=slots
+        policy,
+        block,
+        wanted,
+        guard=guard,
+        language=language,
+        iterations=iterations,
+        slots=slots,
       ):
         rows[row.query] = row
       records.write(output, [rows[query] for query in queries if query in rows])

@@ -1,0 +1,177 @@
+"""The OpenAI API: chat, completions and models.
+
+Two models are served by the same weights. `vpo` is the optimizer: what the user said
+last is a query, and goes into the instruction that the model was trained with.
+`vpo-chat` is the model as it is: messages go into its chat template, a completion's
+prompt goes in as it stands.
+"""
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import fastapi
+import jinja2
+
+from vpo_jax.sample import policy as policies
+from vpo_jax.serve import answers, limits, protocol, refusals
+from vpo_jax.serve import service as services
+
+OPTIMIZER = "vpo"
+CHAT = "vpo-chat"
+
+# A choice of a streamed answer: (index, text or None, finish reason or None).
+_Choice = Callable[[int, str | None, str | None], dict[str, Any]]
+
+
+def router(service: services.Service) -> fastapi.APIRouter:
+  routes = fastapi.APIRouter(prefix="/v1", responses=refusals.DECLARED)
+  models = {
+    name: protocol.Model(id=name, created=service.began) for name in (OPTIMIZER, CHAT)
+  }
+
+  def known(name: str) -> protocol.Model:
+    if name not in models:
+      message = f"no model {name!r} here; there are {' and '.join(models)}"
+      raise refusals.Refusal(404, message, param="model", code="model_not_found")
+    return models[name]
+
+  @routes.get("/models")
+  async def list_models() -> protocol.Models:
+    return protocol.Models(data=list(models.values()))
+
+  @routes.get("/models/{model}")
+  async def retrieve_model(model: str) -> protocol.Model:
+    return known(model)
+
+  @routes.post("/chat/completions", response_model=protocol.Chat)
+  async def chat(asked: protocol.ChatRequest, request: fastapi.Request):
+    known(asked.model)
+    wanted = asked.settings(service.limits)
+    prompt = await _chat_prompt(service, asked)
+    answer = service.ask(prompt, wanted, stops=asked.stops())
+    head = _head("chatcmpl", asked.model)
+    if asked.stream:
+      head["object"] = "chat.completion.chunk"
+      return services.events(_chunks(answer, head, _delta, asked.usage_wanted()))
+    made = await answers.unless_gone(request, answer.whole())
+    choices = [
+      protocol.ChatChoice(
+        index=one.index,
+        message=protocol.Spoken(content=one.prompt),
+        finish_reason=one.finish_reason,
+      )
+      for one in made
+    ]
+    usage, seed = _usage(answer), wanted.seed
+    return protocol.Chat(choices=choices, usage=usage, seed=seed, **head)
+
+  @routes.post("/completions", response_model=protocol.Completion)
+  async def completions(asked: protocol.CompletionRequest, request: fastapi.Request):
+    known(asked.model)
+    wanted = asked.settings(service.limits)
+    prompt = await _text_prompt(service, asked)
+    answer = service.ask(prompt, wanted, stops=asked.stops())
+    head = _head("cmpl", asked.model)
+    if asked.stream:
+      head["object"] = "text_completion"
+      return services.events(_chunks(answer, head, _text, asked.usage_wanted()))
+    made = await answers.unless_gone(request, answer.whole())
+    choices = [
+      protocol.CompletionChoice(
+        index=one.index, text=one.prompt, finish_reason=one.finish_reason
+      )
+      for one in made
+    ]
+    usage, seed = _usage(answer), wanted.seed
+    return protocol.Completion(choices=choices, usage=usage, seed=seed, **head)
+
+  return routes
+
+
+async def _chat_prompt(
+  service: services.Service, asked: protocol.ChatRequest
+) -> policies.Prompt:
+  policy = service.policy
+  if asked.model == OPTIMIZER:
+    said = [m.text() for m in asked.messages if m.role == "user"]
+    if not said:
+      message = f"{OPTIMIZER} wants a message of the user: the query"
+      raise refusals.Refusal(400, message, param="messages")
+    query = limits.unmarked(policy, said[-1], "messages")
+    return await service.prompt(policy.prompt, query)
+  turns = [
+    {
+      "role": "system" if message.role == "developer" else message.role,
+      "content": limits.unmarked(policy, message.text(), "messages"),
+    }
+    for message in asked.messages
+  ]
+  try:
+    return await service.prompt(policy.chat, turns)
+  except jinja2.TemplateError as error:  # "roles must alternate", say some
+    message = f"the model's chat template refuses these messages: {error}"
+    raise refusals.Refusal(400, message, param="messages") from error
+
+
+async def _text_prompt(
+  service: services.Service, asked: protocol.CompletionRequest
+) -> policies.Prompt:
+  policy = service.policy
+  if asked.model == OPTIMIZER:
+    query = limits.unmarked(policy, asked.text(), "prompt")
+    return await service.prompt(policy.prompt, query)
+  text = limits.plain(asked.text(), "prompt")  # markers are the client's own
+  return await service.prompt(policy.text, text)
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+  name = f"{kind}-{uuid.uuid4().hex}"
+  return {"id": name, "created": int(time.time()), "model": model}
+
+
+def _usage(answer: answers.Answer) -> protocol.Usage:
+  prompt = len(answer.prompt.tokens)
+  return protocol.Usage(
+    prompt_tokens=prompt,
+    completion_tokens=answer.tokens,
+    total_tokens=prompt + answer.tokens,
+  )
+
+
+async def _chunks(
+  answer: answers.Answer, head: dict[str, Any], choice: _Choice, usage_wanted: bool
+) -> AsyncIterator[str]:
+  head = head | {"seed": answer.wanted.seed}
+
+  def chunk(choices: list[dict[str, Any]], **more: Any) -> str:
+    return json.dumps(head | {"choices": choices} | more)
+
+  begun: set[int] = set()
+  async with contextlib.aclosing(answer.pieces()) as pieces:
+    async for piece in pieces:
+      if piece.index not in begun and choice is _delta:
+        begun.add(piece.index)
+        yield chunk([_delta(piece.index, None, None)])
+      if piece.text:
+        yield chunk([choice(piece.index, piece.text, None)])
+      if piece.finish_reason:
+        yield chunk([choice(piece.index, "", piece.finish_reason)])
+  if usage_wanted:
+    yield chunk([], usage=_usage(answer).model_dump())
+  yield "[DONE]"
+
+
+def _delta(index: int, text: str | None, finish_reason: str | None) -> dict[str, Any]:
+  """A chat's choice: the role first, then text, then the reason alone."""
+  delta = {"content": text} if text else {}
+  if text is None:
+    delta = {"role": "assistant", "content": ""}
+  return {"index": index, "delta": delta, "finish_reason": finish_reason}
+
+
+def _text(index: int, text: str | None, finish_reason: str | None) -> dict[str, Any]:
+  return {"index": index, "text": text or "", "finish_reason": finish_reason}

@@ -1,0 +1,192 @@
+"""One continuous batch for all who ask: a thread that owns the sampler."""
+
+import dataclasses
+import functools
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from vpo_jax.sample import policy as policies
+from vpo_jax.sample import schedule, settings
+
+STEPS = 4  # of a block: what a stream waits for, and a newcomer for a slot
+_LONGEST_WAIT = 60  # seconds that `Full` asks for at the most
+
+
+class Full(Exception):
+  """No room in the queue; `seconds` is when to try again."""
+
+  def __init__(self, seconds: int):
+    super().__init__(f"the queue is full; try again in {seconds} s")
+    self.seconds = seconds
+
+
+class Stopped(Exception):
+  """The engine takes nothing any more, or broke while it worked on a request."""
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+  """Tokens that a candidate drew, and its finish reason after them, if any."""
+
+  index: int
+  tokens: list[int]
+  finish_reason: str | None
+
+
+# Is told of a request's news, on the engine's thread; of None when the engine broke.
+Listener = Callable[[News | None], None]
+
+
+@dataclasses.dataclass(eq=False)
+class Ticket:
+  """A request that was let in.
+
+  Attributes:
+    left: candidates that have not ended.
+  """
+
+  listen: Listener
+  left: int
+  began: float
+
+
+class Engine:
+  """Lets requests into the batch between blocks of steps, and tells what they drew.
+
+  A candidate is what `generate.generate` makes of the same prompt and settings: who
+  else is in the batch changes nothing.
+  """
+
+  def __init__(
+    self, policy: policies.Policy, *, slots: int, queue_size: int, steps: int = STEPS
+  ):
+    """Compiles the usual shapes, and starts the thread.
+
+    Args:
+      slots: candidates decoded side by side.
+      queue_size: candidates that may wait beyond these.
+    """
+    self.slots, self.active, self.waiting = slots, 0, 0
+    self.problem: str | None = None
+    self._scheduler = schedule.Scheduler(
+      policy, slots=slots, steps=steps, eager=True, shortest=schedule.FIRST_POOL
+    )
+    self._room = slots + queue_size
+    self._open = 0  # candidates let in that have not ended
+    self._answer_seconds = 1.0  # a running mean
+    self._closing = False
+    self._lock = threading.Lock()  # of _room, _open, _closing, problem
+    self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    self._tickets: set[Ticket] = set()  # the thread's own
+    _warm(policy, self._scheduler)
+    self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+    self._thread.start()
+
+  def submit(
+    self,
+    prompt: policies.Prompt,
+    wanted: settings.Settings,
+    listen: Listener,
+    *,
+    again: bool = False,
+  ) -> Ticket:
+    """Queues a prompt's candidates.
+
+    Args:
+      prompt: leaves room for an answer in the model's context.
+      again: another attempt of a request that was let in: the queue's limit and a
+        shutdown do not hold it.
+
+    Raises:
+      Full: more would wait than may.
+      Stopped: the engine is closed or broken.
+    """
+    ticket = Ticket(listen, wanted.num_candidates, time.monotonic())
+    with self._lock:
+      if self.problem or (self._closing and not again):
+        raise Stopped(self.problem or "the server is shutting down")
+      if self._open + ticket.left > self._room and not again:
+        raise Full(min(math.ceil(self._answer_seconds), _LONGEST_WAIT))
+      self._open += ticket.left
+    self._inbox.put(functools.partial(self._add, ticket, prompt, wanted))
+    return ticket
+
+  def cancel(self, ticket: Ticket) -> None:
+    """Frees what the request holds; nothing where it has ended."""
+    self._inbox.put(functools.partial(self._cancel, ticket))
+
+  def close(self) -> None:
+    """Takes nothing more, finishes what was let in, and ends the thread."""
+    with self._lock:
+      self._closing = True
+    self._inbox.put(lambda: None)
+    self._thread.join()
+
+  def _run(self) -> None:
+    try:
+      while not (self._closing and not self._tickets and self._inbox.empty()):
+        self._turn()
+    except Exception as error:
+      with self._lock:
+        self.problem = f"the sampler broke: {type(error).__name__}"
+      for ticket in self._tickets:
+        ticket.listen(None)
+      self._drain()
+      raise
+
+  def _drain(self) -> None:
+    """Requests that were let in while the sampler broke hear of it too."""
+    self._tickets.clear()
+    while not self._inbox.empty():
+      command = self._inbox.get()
+      if isinstance(command, functools.partial) and command.func == self._add:
+        command.args[0].listen(None)
+
+  def _turn(self) -> None:
+    """What came in, then a block of steps."""
+    if not self._tickets:
+      self._inbox.get()()  # sleeps until there is something to do
+    while not self._inbox.empty():
+      self._inbox.get()()
+    for update in self._scheduler.step():
+      self._tell(update)
+    self.active, self.waiting = self._scheduler.active, self._scheduler.waiting
+
+  def _add(
+    self, ticket: Ticket, prompt: policies.Prompt, wanted: settings.Settings
+  ) -> None:
+    self._tickets.add(ticket)
+    self._scheduler.add(ticket, prompt, wanted)
+
+  def _cancel(self, ticket: Ticket) -> None:
+    if ticket in self._tickets:
+      self._scheduler.cancel(ticket)
+      self._tickets.remove(ticket)
+      with self._lock:
+        self._open -= ticket.left
+
+  def _tell(self, update: schedule.Update) -> None:
+    ticket: Ticket = update.job.request
+    if update.finish_reason:
+      ticket.left -= 1
+      took = time.monotonic() - ticket.began
+      with self._lock:
+        self._open -= 1
+        self._answer_seconds += 0.1 * (took - self._answer_seconds)
+      if not ticket.left:
+        self._tickets.remove(ticket)
+    ticket.listen(News(update.job.index, update.tokens, update.finish_reason))
+
+
+def _warm(policy: policies.Policy, scheduler: schedule.Scheduler) -> None:
+  """Has the usual shapes compiled, so that the first clients do not wait for it."""
+  one = settings.Settings(max_new_tokens=1)
+  for query in ("a cat", "a cat on a skateboard, " * 5):  # most are of these lengths
+    for prompts in (1, 2):
+      for number in range(prompts):
+        scheduler.add(number, policy.prompt(query), one)
+      while scheduler.step():
+        pass

@@ -1,0 +1,71 @@
+"""What all routes of a server share."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from fastapi import responses
+
+from vpo_jax.sample import policy as policies
+from vpo_jax.sample import settings
+from vpo_jax.serve import answers, limits, metrics, refusals
+from vpo_jax.serve import engine as engines
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+  """One model on one engine.
+
+  Attributes:
+    guard_language: what the guard wants prompts to be in; "" is any.
+  """
+
+  policy: policies.Policy
+  engine: engines.Engine
+  limits: limits.Limits
+  metrics: metrics.Metrics
+  guard_language: str
+  began: int = dataclasses.field(default_factory=lambda: int(time.time()))
+
+  async def prompt(
+    self, make: Callable[..., policies.Prompt], *given: Any
+  ) -> policies.Prompt:
+    """`make(*given)`, aside from the loop: a long text takes its time.
+
+    Raises:
+      Refusal: it has more tokens than are taken.
+    """
+    prompt = await asyncio.to_thread(make, *given)
+    limits.room(self.policy, prompt, self.limits)
+    return prompt
+
+  def ask(
+    self,
+    prompt: policies.Prompt,
+    wanted: settings.Settings,
+    *,
+    stops: Sequence[str] = (),
+    again: bool = False,
+  ) -> answers.Answer:
+    """Queues a prompt; see `answers.Answer`."""
+    return answers.Answer(
+      self.policy, self.engine, self.metrics, prompt, wanted, stops=stops, again=again
+    )
+
+
+def events(made: AsyncIterator[str]) -> responses.StreamingResponse:
+  """Server-sent events of JSON texts; an exception becomes the last of them."""
+
+  async def lines() -> AsyncIterator[str]:
+    try:
+      async for text in made:
+        yield f"data: {text}\n\n"
+    except Exception as error:
+      yield f"data: {refusals.of(error).body.model_dump_json()}\n\n"
+
+  headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+  return responses.StreamingResponse(
+    lines(), media_type="text/event-stream", headers=headers
+  )

@@ -1,0 +1,68 @@
+"""The server as an ASGI app."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import fastapi
+import prometheus_client
+from etils import epath
+from fastapi import responses
+
+from vpo_jax.serve import completions, limits, metrics, refusals, rewrite
+from vpo_jax.serve import service as services
+
+_PAGE = epath.Path(__file__).parent / "page.html"
+# The page has all it needs in it, and the browser holds it to that.
+_PAGE_HEADERS = {
+  "Content-Security-Policy": (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
+    " img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+  ),
+  "X-Content-Type-Options": "nosniff",
+  "Referrer-Policy": "no-referrer",
+}
+
+
+def make(service: services.Service, *, key: str = "") -> fastapi.FastAPI:
+  """The app; its engine is closed when the app ends.
+
+  Args:
+    key: what clients must send as a bearer token; "" wants none.
+  """
+
+  @contextlib.asynccontextmanager
+  async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+    yield
+    service.engine.close()
+
+  app = fastapi.FastAPI(
+    title="vpo-jax",
+    description="Queries into prompts for text-to-video models.",
+    docs_url=None,  # their pages want assets of other hosts
+    redoc_url=None,
+    lifespan=lifespan,
+  )
+  app.add_middleware(limits.Gate, body=service.limits.body, key=key)
+  app.add_middleware(metrics.Counting, metrics=service.metrics)
+  refusals.handle(app)
+  app.include_router(completions.router(service))
+  app.include_router(rewrite.router(service))
+  page = _PAGE.read_text(encoding="utf-8")
+
+  @app.get("/", include_in_schema=False)
+  async def index() -> responses.HTMLResponse:
+    return responses.HTMLResponse(page, headers=_PAGE_HEADERS)
+
+  @app.get("/healthz", responses={503: {"model": refusals.Body}})
+  async def healthz() -> dict[str, str]:
+    if service.engine.problem:
+      raise refusals.Refusal(503, service.engine.problem)
+    return {"status": "ok"}
+
+  @app.get("/metrics", include_in_schema=False)
+  async def read_metrics() -> fastapi.Response:
+    kind = prometheus_client.CONTENT_TYPE_LATEST
+    return fastapi.Response(service.metrics.text(), media_type=kind)
+
+  return app
