@@ -11,4 +11,4 @@ from vpo_jax import app
 from vpo_jax.train import dpo
 
 if __name__ == "__main__":
-  app.run_stage(dpo.run, "dpo.py")
+  app.run_stage(dpo.run, "dpo.py", together=True)

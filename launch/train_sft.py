@@ -11,4 +11,4 @@ from vpo_jax import app
 from vpo_jax.train import sft
 
 if __name__ == "__main__":
-  app.run_stage(sft.run, "sft.py")
+  app.run_stage(sft.run, "sft.py", together=True)

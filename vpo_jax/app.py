@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -11,19 +12,23 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vpo_jax import console, errors
+from vpo_jax import console, errors, processes
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 
 def run_stage(
-  stage: Callable[[ml_collections.ConfigDict, str], Any], config: str
+  stage: Callable[[ml_collections.ConfigDict, str], Any],
+  config: str,
+  *,
+  together: bool = False,
 ) -> None:
   """Runs one stage from the command line, with `--config` and `--workdir`.
 
   Args:
     stage: takes the config and the workdir.
     config: the default for `--config`, a file of configs/.
+    together: the stage may run as several processes; see `processes.join`.
   """
   # The default is put into argv, not into the flag: the flag would load it here,
   # where a wrong --config.KEY is not caught.
@@ -35,7 +40,27 @@ def run_stage(
   )
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / config}")
-  run(lambda: stage(flag.value, workdir.value))
+  join = _define_processes() if together else lambda: None
+
+  def main() -> None:
+    join()
+    try:
+      stage(flag.value, workdir.value)
+    except SystemExit:  # a preempted run ends as one, too
+      processes.leave()
+      raise
+    processes.leave()
+
+  run(main)
+
+
+def _define_processes() -> Callable[[], None]:
+  address = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0; None asks the environment."
+  )
+  number = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+  index = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+  return lambda: processes.join(address.value, number.value, index.value)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -87,10 +112,19 @@ def _guarded(main: Callable[[], Any]) -> None:
     _exit(1, f"{where}{os.strerror(error.errno)}")
   except KeyboardInterrupt:
     _exit(130, "interrupted; run the same command again to go on")
+  except Exception as error:
+    if processes.count == 1:
+      raise
+    line = processes.explained(error)
+    if line is None:
+      traceback.print_exc()
+    # At the interpreter's own end, JAX would wait for the others, who wait for us.
+    _exit(1, line or f"{type(error).__name__}, see above")
 
 
 def _exit(code: int, line: str) -> NoReturn:
-  console.say(f"error: {line}")
+  console.console.quiet = False
+  console.say(f"error: {processes.said(line)}")
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)  # threads of libraries that failed would bury the line in tracebacks

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, processes
 
 MANIFEST = "manifest.json"
 
@@ -36,7 +36,9 @@ class Stage:
   def finish(self, counts: Mapping[str, Any]) -> dict[str, Any]:
     """Publishes the manifest with what happened; call it last. Returns `counts`."""
     done = {"seconds": round(time.time() - self._began, 1), "counts": dict(counts)}
-    files.write_json(self.folder / MANIFEST, self._manifest | done)
+    if processes.first():
+      files.write_json(self.folder / MANIFEST, self._manifest | done)
+    processes.meet(f"{self.name} finished")
     return dict(counts)
 
 
@@ -64,15 +66,16 @@ def begin(
     "inputs": {role: _describe(name, role, path) for role, path in inputs.items()},
   }
   counts = None
-  if (folder / MANIFEST).exists():
-    found = files.read_json(folder / MANIFEST)
-    _check_same(folder, found, manifest)
-    counts = found.get("counts")
-  else:
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / MANIFEST, manifest)
-  if counts is None:
-    files.sweep(folder)
+  with processes.first_goes_first(f"{name} begun"):
+    if (folder / MANIFEST).exists():
+      found = files.read_json(folder / MANIFEST)
+      _check_same(folder, found, manifest)
+      counts = found.get("counts")
+    else:
+      folder.mkdir(parents=True, exist_ok=True)
+      files.write_json(folder / MANIFEST, manifest)
+    if counts is None and processes.first():
+      files.sweep(folder)
   return Stage(name, folder, counts, manifest, time.time())
 
 

@@ -83,7 +83,7 @@ def make_config(tiny_model, rows):
       batch_size=8,
       epochs=2,
       precision="float32",
-      remat=False,
+      remat="none",
       micro_tokens=256,
       shapes=1,
       eval_every=3,

@@ -78,13 +78,16 @@ def build(
   shape: Shape,
   micro: Micro,
   reference_XE: Float[np.ndarray, "X E"] | None = None,
+  groups: Sequence[int] | None = None,
 ) -> Forest:
   """Lays out one micro-batch.
 
   Args:
+    groups: which of its groups; None is all of them.
     reference_XE: reference log-probabilities of all examples, by index; None is 0.
   """
-  s = shape
+  groups = range(shape.groups) if groups is None else groups
+  s = dataclasses.replace(shape, groups=len(groups))
   leaves = s.trees * s.branches
   forest = Forest(
     tokens_GL=np.zeros((s.groups, s.stem + s.rows * s.row), np.int32),
@@ -99,7 +102,7 @@ def build(
   )
   forest.tokens_GL[:, : s.stem] = examples[0].prompt[: s.stem]
   forest.positions_GL[:, : s.stem] = np.arange(s.stem)
-  for group, rows in enumerate(micro):
+  for group, rows in enumerate(micro[g] for g in groups):
     tree, predicted = 0, 0
     for row, indices in enumerate(rows):
       start = s.stem + row * s.row

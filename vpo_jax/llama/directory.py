@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, processes
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import table, weights
 
@@ -45,7 +45,7 @@ def save_model(
 
   Args:
     folder: made when missing; a model that it holds is replaced.
-    params: from any mesh whose shards this process can read.
+    params: from any mesh; where it spans processes, all call this, the first writes.
     base_folder: where the model came from; its config, tokenizer and chat template
       are taken over. Must not be `folder`.
     dtype: of the tensors in the file.
@@ -59,8 +59,11 @@ def save_model(
     raise errors.UserError(f"{folder}: a model cannot be written over its own base")
   if not is_whole(base):
     raise errors.UserError(f"{base}: no {CONFIG}; is it a model directory?")
-  _clear(folder)
+  if processes.first():
+    _clear(folder)
   weights.save(folder, params, config, dtype)
+  if not processes.first():
+    return
   found = {n: (base / n).read_bytes() for n in COMPANIONS if (base / n).exists()}
   for name, content in (found | dict(extra or {})).items():
     _publish(folder / name, content)

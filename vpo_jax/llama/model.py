@@ -5,17 +5,21 @@ and the values of one layer. The packed forest, a cached decode and a plain caus
 are three such functions over the same weights.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import ad_checkpoint
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import product
+from vpo_jax.llama import product as products
 from vpo_jax.llama.table import Params
+
+Remat = Literal["none", "cheap", "full"]
 
 # (q_BLNH, k_BLKH, v_BLKH, layer's cache) -> (out_BLNH, layer's new cache)
 Attend = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -30,7 +34,7 @@ def hidden(
   *,
   cache: Any = None,
   dtype: str = "float32",
-  remat: bool = False,
+  remat: Remat = "none",
 ) -> tuple[Float[Array, "B L D"], Any]:
   """Runs all layers and the last norm.
 
@@ -42,7 +46,8 @@ def hidden(
     cache: a tree whose leaves are stacked by layer (or a tuple of trees), handed to
       `attend` layer by layer.
     dtype: operands of the matrix products; results and the residual are float32.
-    remat: keep only each layer's input for the backward pass.
+    remat: what the backward pass computes again: "full" is the layers, of which only
+      the inputs are kept; "cheap" all but the products, whose results are kept.
 
   Returns:
     float32 hidden states, and the caches that `attend` returned.
@@ -54,8 +59,11 @@ def hidden(
     weights, cache = inputs
     return _layer(weights, x_BLD, rotation, attend, cache, config, jnp.dtype(dtype))
 
-  if remat:
+  if remat == "full":
     layer = jax.checkpoint(layer)
+  if remat == "cheap":
+    kept = jax.checkpoint_policies.save_only_these_names(PRODUCT)
+    layer = jax.checkpoint(layer, policy=kept)
   if isinstance(params["layers"], tuple):
     layer = jax.jit(layer)  # traced once for all layers
     caches = []
@@ -86,22 +94,29 @@ def rms_norm(x, weight, eps):
   return x * weight.astype(jnp.float32)[None, None, :]
 
 
+PRODUCT = "product"
+kept = functools.partial(ad_checkpoint.checkpoint_name, name=PRODUCT)
+
+
 def _layer(weights, x_BLD, rotation, attend, cache, config, dtype):
   c, w = config, weights
   B, L, _ = x_BLD.shape
 
+  def product(x: Array, w: Any) -> Array:
+    return kept(products.product(x, w, dtype))
+
   y_BLD = rms_norm(x_BLD, w["attn_norm"], c.norm_eps)
-  q_BLNH = product.product(y_BLD, w["q"], dtype).reshape(B, L, c.heads, c.head_dim)
-  k_BLKH = product.product(y_BLD, w["k"], dtype).reshape(B, L, c.kv_heads, c.head_dim)
-  v_BLKH = product.product(y_BLD, w["v"], dtype).reshape(B, L, c.kv_heads, c.head_dim)
+  q_BLNH = product(y_BLD, w["q"]).reshape(B, L, c.heads, c.head_dim)
+  k_BLKH = product(y_BLD, w["k"]).reshape(B, L, c.kv_heads, c.head_dim)
+  v_BLKH = product(y_BLD, w["v"]).reshape(B, L, c.kv_heads, c.head_dim)
   q_BLNH, k_BLKH = rotate(q_BLNH, rotation), rotate(k_BLKH, rotation)
   out_BLNH, cache = attend(q_BLNH, k_BLKH, v_BLKH, cache)
-  x_BLD = x_BLD + product.product(out_BLNH.reshape(B, L, -1), w["o"], dtype)
+  x_BLD = x_BLD + product(kept(out_BLNH.reshape(B, L, -1)), w["o"])
 
   y_BLD = rms_norm(x_BLD, w["mlp_norm"], c.norm_eps)
-  gate_BLF = jax.nn.silu(product.product(y_BLD, w["gate"], dtype))
-  up_BLF = product.product(y_BLD, w["up"], dtype)
-  return x_BLD + product.product(gate_BLF * up_BLF, w["down"], dtype), cache
+  gate_BLF = jax.nn.silu(product(y_BLD, w["gate"]))
+  up_BLF = product(y_BLD, w["up"])
+  return x_BLD + product(gate_BLF * up_BLF, w["down"]), cache
 
 
 def frequencies(config: llama_config.LlamaConfig) -> np.ndarray:

@@ -1,11 +1,13 @@
 """The mesh, and the one table from logical axes to its axes."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vpo_jax import errors
@@ -92,6 +94,19 @@ def params(config: llama_config.LlamaConfig, mesh: Mesh) -> Any:
   return jax.tree.map(one, table.table(config))
 
 
+def whole(array: jax.Array) -> np.ndarray:
+  """All of an array on this host; where it spans processes, all call this together."""
+  if not array.is_fully_addressable and not array.is_fully_replicated:
+    assert isinstance(array.sharding, NamedSharding)
+    replicated = NamedSharding(array.sharding.mesh, REPLICATED)
+    array = jax.jit(_same, out_shardings=replicated)(array)
+  return np.asarray(array)
+
+
+def _same(x):
+  return x
+
+
 @dataclasses.dataclass(frozen=True)
 class Placement:
   """A mesh with the shardings that every step needs."""
@@ -106,6 +121,33 @@ class Placement:
   @property
   def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, REPLICATED)
+
+  @functools.cached_property
+  def own_groups(self) -> list[int]:
+    """The groups of a micro-batch that this process's devices hold, in order."""
+    held = self.batch.addressable_devices_indices_map((groups(self.mesh),))
+    return sorted({part[0].start or 0 for part in held.values() if part})
+
+  def lay(self, own: Any, axis: int = 0) -> Any:
+    """This process's groups as its part of arrays over all groups.
+
+    Args:
+      own: a tree of numpy arrays that hold `own_groups` along `axis`.
+      axis: the groups' axis; every process has all of the others.
+    """
+    sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, *BATCH))
+    places = {group: place for place, group in enumerate(self.own_groups)}
+
+    def one(leaf: np.ndarray) -> jax.Array:
+      def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        place = places[index[axis].start or 0]
+        return leaf[(slice(None),) * axis + (slice(place, place + 1),)]
+
+      shape = (*leaf.shape[:axis], groups(self.mesh), *leaf.shape[axis + 1 :])
+      return jax.make_array_from_callback(shape, sharding, part)
+
+    return jax.tree.map(one, own)
 
 
 def place(config: llama_config.LlamaConfig, mesh: Mesh) -> Placement:

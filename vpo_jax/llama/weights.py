@@ -12,9 +12,9 @@ import safetensors
 import safetensors.flax
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, processes
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import table
+from vpo_jax.llama import sharding, table
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9  # transformers' own limit for one file
@@ -66,7 +66,7 @@ def save(
 
   Args:
     folder: made when missing; other files in it are left alone.
-    params: from any mesh whose shards this process can read.
+    params: from any mesh; where it spans processes, all call this, the first writes.
     dtype: of the tensors in the file.
     shard_bytes: above this size, files are split and an index is written.
   """
@@ -74,11 +74,15 @@ def save(
   shards: list[dict[str, np.ndarray]] = [{}]
   size = total = 0
   for name, tensor in _hf_tensors(params, config, dtype):
+    if not processes.first():
+      continue
     if size + tensor.nbytes > shard_bytes and shards[-1]:
       shards.append({})
       size = 0
     shards[-1][name] = tensor
     size, total = size + tensor.nbytes, total + tensor.nbytes
+  if not processes.first():
+    return
   index = {}
   for number, shard in enumerate(shards, start=1):
     name = "model.safetensors"
@@ -179,7 +183,7 @@ def _hf_tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
   weights = jax.tree.leaves(table.table(config))
   for weight, leaf in zip(weights, jax.tree.leaves(params), strict=True):
-    value = np.asarray(leaf.astype(dtype))
-    layers = value if weight.stacked else value[None]
-    for name, tensor in zip(_hf_names(weight), layers, strict=True):
+    value = leaf.astype(dtype)
+    for layer, name in enumerate(_hf_names(weight)):
+      tensor = sharding.whole(value[layer] if weight.stacked else value)
       yield name, np.ascontiguousarray(tensor.T if weight.transposed else tensor)

@@ -3,11 +3,10 @@
 import dataclasses
 import math
 import time
+import typing
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
@@ -15,7 +14,7 @@ from etils import epath
 from vpo_jax import console, errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order, packing
-from vpo_jax.llama import sharding
+from vpo_jax.llama import model, sharding
 from vpo_jax.llama.table import Params
 from vpo_jax.train import checkpoint, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
@@ -43,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
       "micro_tokens": 4096,  # row tokens a device holds at once; sets the memory
       "shapes": 4,  # of micro-batches, at most: more is less padding, more to compile
       "precision": "bfloat16",  # operands of products; weights stay float32
-      "remat": True,  # layers computed again in the backward pass: less memory
+      "remat": "full",  # layers computed again in the backward pass; "cheap", "none"
       "eval_every": 50,  # steps
       "checkpoint_every": 50,  # steps
       "keep_checkpoints": 2,  # the last ones, and the one with the best eval/loss
@@ -67,6 +66,9 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise errors.UserError(f"{key}={config[key]}: must be at least 1")
   if config.precision not in ("float32", "bfloat16"):
     raise errors.UserError(f"precision={config.precision!r}: one of float32, bfloat16")
+  remats = typing.get_args(model.Remat)
+  if config.remat not in remats:
+    raise errors.UserError(f"remat={config.remat!r}: one of {', '.join(remats)}")
   optimizer.schedule(config.optimizer, 1)
 
 
@@ -93,17 +95,12 @@ def fit(
   batches = order.batches(
     len(train.examples), config.batch_size, config.epochs, config.seed, config.shuffle
   )
-  plan = _plan(config, policy, placement, train, batches, config.shapes)
+  plan = make_plan(config, policy, placement, train, batches, config.shapes)
   tx = optimizer.make(config.optimizer, len(batches))
   rate = optimizer.schedule(config.optimizer, len(batches))
   step_fn = train_step.make_step(policy, objective, tx, placement)
   evaluate = _Evaluation(config, policy, objective, placement, heldout)
-  most = {  # micro-batches of a shape are stacked to one height, compiled once
-    shape: max(
-      len(m) for s, m in zip(plan.shapes, plan.steps, strict=True) if s == shape
-    )
-    for shape in set(plan.shapes)
-  }
+  feed = Feed(train, plan, placement)
 
   with (
     checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
@@ -120,17 +117,11 @@ def fit(
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
-        shape = plan.shapes[step]
-        micros = [
-          forest.build(train.examples, shape, micro, train.reference_XE)
-          for micro in plan.steps[step]
-        ]
-        batch = train_step.put(micros, most[shape], placement)
-        state, values = step_fn(state, batch, jnp.int32(len(micros)), shape)
+        state, values = step_fn(state, *feed(step))
         # Read the step before this one, while this one runs.
         advance(report.dispatched(step, values), report.note)
         done = step + 1
-        last, leaving = done == len(batches), preempted()
+        last, leaving = done == len(batches), preempted(done)
         evaluates = last or done % config.eval_every == 0
         saves = last or leaving or done % config.checkpoint_every == 0
         if evaluates or saves:
@@ -156,7 +147,42 @@ def _evaluate(metrics: log.Log, step: int, values: dict[str, float]) -> bool:
   return values["eval/loss"] < min(earlier, default=math.inf)
 
 
-def _plan(config, policy, placement, split, batches, shapes=1):
+class Feed:
+  """What the compiled step takes, for each step of a plan."""
+
+  def __init__(self, split: Split, plan: packing.Plan, placement: sharding.Placement):
+    self._split, self._plan, self._placement = split, plan, placement
+    # Micro-batches of a shape are stacked to one height, compiled once.
+    self._most: dict[forest.Shape, int] = {}
+    for shape, micros in zip(plan.shapes, plan.steps, strict=True):
+      self._most[shape] = max(self._most.get(shape, 0), len(micros))
+
+  def __call__(self, step: int) -> tuple[forest.Forest, np.int32, forest.Shape]:
+    """The micro-batches of a step on their devices, how many count, their shape."""
+    shape, micros = self._plan.shapes[step], self._plan.steps[step]
+    built = [
+      forest.build(
+        self._split.examples,
+        shape,
+        micro,
+        self._split.reference_XE,
+        self._placement.own_groups,
+      )
+      for micro in micros
+    ]
+    batch = train_step.put(built, self._most[shape], self._placement)
+    return batch, np.int32(len(micros)), shape
+
+
+def make_plan(
+  config: ml_collections.ConfigDict,
+  policy: policies.Policy,
+  placement: sharding.Placement,
+  split: Split,
+  batches: Sequence[Sequence[int]],
+  shapes: int = 1,
+) -> packing.Plan:
+  """Packs the batches of a split for these devices."""
   return packing.plan(
     split.examples,
     batches,
@@ -174,7 +200,7 @@ class _Evaluation:
     size = config.batch_size
     indices = range(len(split.examples))
     batches = [list(indices[i : i + size]) for i in range(0, len(indices), size)]
-    self._plan = _plan(config, policy, placement, split, batches)
+    self._plan = make_plan(config, policy, placement, split, batches)
     self._split, self._placement = split, placement
     self._evaluate = train_step.make_evaluate(policy, objective)
 
@@ -182,10 +208,14 @@ class _Evaluation:
     sums: dict[str, float] = {}
     for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
       for micro in micros:
-        batch = forest.build(
-          self._split.examples, shape, micro, self._split.reference_XE
+        own = forest.build(
+          self._split.examples,
+          shape,
+          micro,
+          self._split.reference_XE,
+          self._placement.own_groups,
         )
-        batch = jax.device_put(batch, self._placement.batch)
+        batch = self._placement.lay(own)
         for name, value in self._evaluate(params, batch, shape).items():
           sums[name] = sums.get(name, 0.0) + float(value)
     weight = sums.pop("weight")

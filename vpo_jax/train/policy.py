@@ -20,12 +20,12 @@ class Policy:
   Attributes:
     precision: operands of the matrix products, "float32" or "bfloat16"; results,
       softmax and the residual are float32 in both.
-    remat: compute each layer again in the backward pass instead of keeping it.
+    remat: what the backward pass computes again; see `model.hidden`.
   """
 
   config: llama_config.LlamaConfig
   precision: str = "float32"
-  remat: bool = False
+  remat: model.Remat = "none"
 
   def logps(
     self, params: Params, batch: forest.Forest, shape: forest.Shape

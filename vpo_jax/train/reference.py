@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vpo_jax import console, files
+from vpo_jax import console, files, processes
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, packing
 from vpo_jax.llama import sharding, weights
@@ -38,13 +38,15 @@ def logps(
     budget: row tokens of one group in one micro-batch, at most.
   """
   mark = _fingerprint(examples, params, policy)
+  processes.meet("reference")  # all find the file, or none
   if path.exists():
     with path.open("rb") as file, np.load(io.BytesIO(file.read())) as kept:
       if str(kept["fingerprint"]) == mark:
         return kept["logps"]
   result = _compute(examples, params, policy, placement, batch_size, budget)
-  with files.publish(path, "wb") as file:
-    np.savez(file, logps=result, fingerprint=mark)
+  if processes.first():
+    with files.publish(path, "wb") as file:
+      np.savez(file, logps=result, fingerprint=mark)
   return result
 
 
@@ -67,15 +69,31 @@ def _compute(examples, params, policy, placement, batch_size, budget):
     budget=budget,
     flops_per_token=policy.config.flops_per_token,
   )
-  compute = jax.jit(policy.logps, static_argnums=2)
   result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
   with console.progress("reference", len(examples)) as advance:
-    for shape, micros in zip(plan.shapes, plan.steps, strict=True):
-      for micro in micros:
-        batch = jax.device_put(forest.build(examples, shape, micro), placement.batch)
-        values = np.asarray(compute(params, batch, shape))
-        for group, rows in enumerate(micro):
-          order = [index for row in rows for index in row]
-          result[order] = values[group, : len(order)]
-          advance(len(order), "")
+    for step, batch in enumerate(batches):
+      fill(result, examples, plan, step, params, policy, placement)
+      advance(len(batch), "")
   return result
+
+
+_logps = jax.jit(policies.Policy.logps, static_argnums=(0, 3))
+
+
+def fill(
+  result_XE: np.ndarray,
+  examples: Sequence[data_examples.Example],
+  plan: packing.Plan,
+  step: int,
+  params: Params,
+  policy: policies.Policy,
+  placement: sharding.Placement,
+) -> None:
+  """Writes the log-probabilities of one step's examples into their rows."""
+  shape = plan.shapes[step]
+  for micro in plan.steps[step]:
+    own = forest.build(examples, shape, micro, groups=placement.own_groups)
+    values = sharding.whole(_logps(policy, params, placement.lay(own), shape))
+    for group, rows in enumerate(micro):
+      order = [index for row in rows for index in row]
+      result_XE[order] = values[group, : len(order)]

@@ -6,7 +6,7 @@ from typing import Literal
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, records
+from vpo_jax import console, processes, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
@@ -53,6 +53,7 @@ def read_examples(
   examples, aside = data_examples.read(path, setup.tokenizer, kind, limit)
   if aside:
     out = folder / f"set_aside_{path.stem}.jsonl"
-    records.write(out, aside)
+    if processes.first():
+      records.write(out, aside)
     console.say(f"{path.name}: {len(aside)} rows set aside, see {out}")
   return examples

@@ -1,5 +1,6 @@
 """One training step: micro-batches in, the next state and metrics out."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from vpo_jax.data import forest
 from vpo_jax.llama import sharding
@@ -27,7 +27,8 @@ class State:
 
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[State, forest.Forest, jax.Array, forest.Shape], tuple[State, Metrics]]
+Count = jax.typing.ArrayLike  # how many of the micro-batches are the batch
+Step = Callable[[State, forest.Forest, Count, forest.Shape], tuple[State, Metrics]]
 Evaluate = Callable[[Params, forest.Forest, forest.Shape], Metrics]
 
 
@@ -40,7 +41,8 @@ def init(
   opt_state = jax.jit(
     optimizer.init, out_shardings=state_shardings(params, optimizer, placement)
   )(params)
-  step = jax.device_put(jnp.zeros((), jnp.int32), placement.replicated)
+  zero = functools.partial(jnp.zeros, (), jnp.int32)
+  step = jax.jit(zero, out_shardings=placement.replicated)()
   return State(step, params, opt_state)
 
 
@@ -121,8 +123,10 @@ def _sums(policy, objective, shape, params, batch):
 def put(
   micros: list[forest.Forest], pad_to: int, placement: sharding.Placement
 ) -> forest.Forest:
-  """Stacks micro-batches, repeats the last up to `pad_to`, lays groups on devices."""
+  """Stacks micro-batches, repeats the last up to `pad_to`, lays groups on devices.
+
+  Args:
+    micros: each with this process's groups (`placement.own_groups`).
+  """
   micros = micros + [micros[-1]] * (pad_to - len(micros))
-  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *micros)
-  spec = PartitionSpec(None, *sharding.BATCH)
-  return jax.device_put(stacked, NamedSharding(placement.mesh, spec))
+  return placement.lay(jax.tree.map(lambda *leaves: np.stack(leaves), *micros), axis=1)

@@ -1,0 +1,104 @@
+"""Starts a launch script as several processes that talk over gloo on loopback."""
+
+import json
+import os
+import pathlib
+import runpy
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# What tests of training share: the tiny model, its rows and its config.
+_train = runpy.run_path(str(ROOT / "tests" / "train" / "conftest.py"))
+tiny_model, rows, make_config = (
+  _train[name] for name in ("tiny_model", "rows", "make_config")
+)
+
+SPY = '''
+"""Writes down whose rows this process lays out, then runs the script."""
+import json, os, runpy, sys
+log, script, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
+from vpo_jax.data import forest
+build = forest.build
+def noted(examples, shape, micro, reference_XE=None, groups=None):
+  own = [i for group in groups for row in micro[group] for i in row]
+  with open(log, "a") as file:
+    file.write(json.dumps([examples[i].id for i in own]) + "\\n")
+  return build(examples, shape, micro, reference_XE, groups)
+forest.build = noted
+runpy.run_path(script, run_name="__main__")
+'''
+
+
+class Run:
+  """The processes of one run, and what each said."""
+
+  def __init__(self, folder, launch, config, workdir, count, devices, arguments=()):
+    folder.mkdir(exist_ok=True)
+    self.folder = folder
+    (folder / "config.py").write_text(
+      "import json, ml_collections\n"
+      f"values = json.loads({config.to_json()!r})\n"
+      "def get_config():\n  return ml_collections.ConfigDict(values)\n"
+    )
+    (folder / "spy.py").write_text(SPY)
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+      "PYTHONPATH": str(ROOT),
+    }
+    self.processes = []
+    for index in range(count):
+      command = [
+        *(sys.executable, folder / "spy.py", folder / f"rows{index}"),
+        *(ROOT / "launch" / launch, f"--config={folder / 'config.py'}"),
+        *(f"--workdir={workdir}", *arguments),
+      ]
+      if count > 1:
+        command += [
+          f"--coordinator_address={address}",
+          f"--num_processes={count}",
+          f"--process_id={index}",
+        ]
+      with (folder / f"said{index}").open("w") as said:
+        self.processes.append(
+          subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+        )
+
+  def wait(self, timeout=180):
+    """Every process's exit code."""
+    try:
+      return [process.wait(timeout) for process in self.processes]
+    finally:
+      for process in self.processes:
+        process.kill()
+
+  def said(self, index):
+    return (self.folder / f"said{index}").read_text()
+
+  def rows(self, index):
+    """For each micro-batch, the ids of the examples that the process laid out."""
+    return [
+      json.loads(x) for x in (self.folder / f"rows{index}").read_text().split("\n") if x
+    ]
+
+
+@pytest.fixture
+def launch(tmp_path):
+  """`launch(script, config, workdir, count, devices)`: a run, ended with the test."""
+  runs = []
+
+  def start(*arguments, **changes):
+    runs.append(Run(tmp_path / f"run{len(runs)}", *arguments, **changes))
+    return runs[-1]
+
+  yield start
+  for run in runs:
+    for process in run.processes:
+      process.kill()
