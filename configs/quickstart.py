@@ -80,7 +80,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   """What a CPU wants: float32 products, no recomputation, small micro-batches."""
   config.update(
     precision="float32",
-    remat=False,
+    remat="none",
     micro_tokens=1024,
     shapes=1,  # few steps: a second shape costs more to compile than it saves
     eval_every=1000,  # at the start and the end only
