@@ -3,13 +3,15 @@ r"""Measures a stage, alone or in turns with another program; JSON on the last l
     python launch/bench.py --stage=sample --model=smollm2-135m-instruct \
       --batch=8 --num_candidates=4 --max_new_tokens=64 --ignore_eos --steps=3 \
       --against=transformers
+    python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
+      --against=trl --trl_micro_batches=1,2
 """
 
 import json
 
 from absl import flags
 
-from vpo_jax import app
+from vpo_jax import app, errors
 from vpo_jax.llama import source
 
 _MODEL = flags.DEFINE_string(
@@ -18,8 +20,16 @@ _MODEL = flags.DEFINE_string(
 _STEPS = flags.DEFINE_integer("steps", 3, "Timed steps; one more warms up.")
 _AGAINST = flags.DEFINE_string("against", "", "Another program, in turns with ours.")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
+_MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")
+_REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: as in their configs.")
+_TRL_ROWS = flags.DEFINE_list(
+  "trl_micro_batches", ["1"], "sft, dpo: TRL's rows at once."
+)
+_TRL_PRECISIONS = flags.DEFINE_list(
+  "trl_precisions", ["float32"], "sft, dpo: TRL's float32, bfloat16 or both."
+)
 _QUERIES = flags.DEFINE_string("queries", "", "Query file; '' is the embedded set.")
-_BATCH = flags.DEFINE_integer("batch", 8, "Queries a step.")
+_BATCH = flags.DEFINE_integer("batch", 8, "Queries (examples, pairs) a step.")
 _CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates a query.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: longest candidate.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.9, "sample: 0 is greedy.")
@@ -28,7 +38,6 @@ _IGNORE_EOS = flags.DEFINE_bool("ignore_eos", False, "sample: write on past the 
 
 
 def sample() -> dict:
-  from vpo_jax import queries as queries_lib
   from vpo_jax.bench import sample as bench
   from vpo_jax.sample import settings
 
@@ -39,11 +48,10 @@ def sample() -> dict:
     max_new_tokens=_TOKENS.value,
     ignore_eos=_IGNORE_EOS.value,
   )
-  rows = queries_lib.read(_QUERIES.value or queries_lib.SHIPPED)
-  queries = [row.text for row in rows if not row.problem]
+  source.keep_compiled()
   return bench.bench(
     _MODEL.value,
-    queries,
+    read_queries(),
     wanted,
     batch=_BATCH.value,
     steps=_STEPS.value,
@@ -52,14 +60,45 @@ def sample() -> dict:
   )
 
 
-STAGES = {"sample": sample}
+def train() -> dict:
+  from vpo_jax.bench import train as bench
+  from vpo_jax.bench import trl
+
+  if _AGAINST.value not in ("", "trl"):
+    raise errors.UserError(f"--against={_AGAINST.value}: training is measured with trl")
+  settings = [
+    trl.Setting(int(rows), precision)
+    for precision in _TRL_PRECISIONS.value
+    for rows in _TRL_ROWS.value
+    if _AGAINST.value
+  ]
+  return bench.bench(
+    _STAGE.value,
+    _MODEL.value,
+    read_queries(),
+    batch=_BATCH.value,
+    steps=_STEPS.value,
+    precision=_PRECISION.value,
+    micro_tokens=_MICRO.value,
+    remat=_REMAT.value,
+    against=settings,
+  )
+
+
+def read_queries() -> list[str]:
+  from vpo_jax import queries
+
+  rows = queries.read(_QUERIES.value or queries.SHIPPED)
+  return [row.text for row in rows if not row.problem]
+
+
+STAGES = {"sample": sample, "sft": train, "dpo": train}
 _STAGE = flags.DEFINE_enum(
   "stage", None, list(STAGES), "What is measured.", required=True
 )
 
 
 def main() -> None:
-  source.keep_compiled()
   print(json.dumps(STAGES[_STAGE.value]()))
 
 

@@ -1,0 +1,208 @@
+"""Examples a second of training, and of TRL on the same rows."""
+
+import contextlib
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from configs import dpo as dpo_config
+from configs import sft as sft_config
+from vpo_jax.bench import machine, rows, shapes, trl, turns
+from vpo_jax.data import order
+from vpo_jax.train import loop, objective, optimizer, reference, setup, work
+from vpo_jax.train import step as train_step
+
+Kind = Literal["sft", "dpo"]
+_CONFIGS = {"sft": sft_config, "dpo": dpo_config}
+
+
+def make_config(kind: Kind, batch: int, **changes: Any) -> ml_collections.ConfigDict:
+  """The stage's own config on one device, rows in file order."""
+  config = _CONFIGS[kind].get_config()
+  config.update(batch_size=batch, epochs=1, shuffle=False, **changes)
+  config.mesh.fsdp = 1
+  return config
+
+
+def bench(
+  kind: Kind,
+  model: str,
+  queries: Sequence[str],
+  *,
+  batch: int,
+  steps: int,
+  precision: str,
+  micro_tokens: int = 4096,
+  remat: str = "cheap",
+  against: Sequence[trl.Setting] = (),
+) -> dict[str, Any]:
+  """Trains on `steps` batches after one that warms up.
+
+  Args:
+    queries: one an example.
+    against: settings of TRL, each measured in turns with ours in a process of its own.
+
+  Returns:
+    rates of the median step, in which a pair's time has its share of the reference
+    pass, and where there are `against` settings, each one's rate, memory and the
+    median of our rate's ratio to it.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    place = epath.Path(folder)
+    base = shapes.resolve(model, place / "model")
+    train = place / "train.json"
+    train.write_text(json.dumps(rows.make(kind, queries, batch * (steps + 1))))
+    config = make_config(
+      kind, batch, precision=precision, micro_tokens=micro_tokens, remat=remat
+    )
+    with _compile_seconds() as compiling:
+      ours = _Ours(kind, config, str(base), train)
+      ours.warm_up()
+    results = {}
+    for setting in against:
+      with trl.program(kind, base, train, batch, steps, setting) as theirs:
+        ours.start()
+        programs = {"vpo_jax": ours, "trl": theirs}
+        taken = turns.take(programs, steps, "examples")
+        taken["peak_rss_bytes"] = theirs.peak_rss_bytes
+        results[setting.name] = taken
+    if not against:
+      ours.start()
+      turns.take({"vpo_jax": ours}, steps, "examples")
+    # Before the machine's own rate, which makes arrays of its own.
+    peak, done = machine.peak_rss_bytes(), ours.rates()
+    rate = machine.matmul_flops_per_second(
+      ours.model.policy.config, ours.plan.shapes[0], precision
+    )
+  return {
+    "stage": kind,
+    "model": model,
+    "batch": batch,
+    "steps": steps,
+    "precision": precision,
+    "micro_tokens": micro_tokens,
+    "remat": remat,
+    **done,
+    "matmul_flops_per_second": rate,
+    "fraction_of_matmul": done["model_flops_per_second"] / rate,
+    "peak_rss_bytes": peak,
+    **_device_memory(),
+    "compile_seconds": sum(compiling),
+    "padding": ours.plan.padding,
+    **({"trl": results, "times_trl": _least(results)} if against else {}),
+  }
+
+
+def _least(results: dict[str, dict[str, Any]]) -> float:
+  """Our ratio to TRL's best setting."""
+  return min(result["times_trl"] for result in results.values())
+
+
+def _device_memory() -> dict[str, int]:
+  stats = jax.devices()[0].memory_stats() or {}
+  peak = stats.get("peak_bytes_in_use")
+  return {} if peak is None else {"peak_device_bytes": peak}
+
+
+@contextlib.contextmanager
+def _compile_seconds() -> Iterator[list[float]]:
+  """Seconds of each compilation within."""
+  found: list[float] = []
+
+  def listen(event: str, duration_secs: float, **_: Any) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield found
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+class _Ours:
+  """A program for `turns`: one training step a call, as the stage takes it."""
+
+  def __init__(
+    self,
+    kind: Kind,
+    config: ml_collections.ConfigDict,
+    model: str,
+    path: epath.Path,
+  ):
+    self.model = setup.open_model(config, model)
+    policy, placement = self.model.policy, self.model.placement
+    examples = setup.read_examples(path, self.model, kind, config, path.parent)
+    self._batches = order.batches(len(examples), config.batch_size, 1, 0, False)
+    self._objective = objective.sft
+    values = None
+    if kind == "dpo":
+      self._objective = objective.from_config(config)
+      values = np.zeros((len(examples), 2), np.float32)
+    self._split = loop.Split(examples, values)
+    self.plan = loop.make_plan(
+      config, policy, placement, self._split, self._batches, config.shapes
+    )
+    tx = optimizer.make(config.optimizer, len(self._batches))
+    self._step_fn = train_step.make_step(policy, self._objective, tx, placement)
+    self._state = train_step.init(self.model.load(), tx, placement)
+    self._feed = loop.Feed(self._split, self.plan, placement)
+    self._seconds: list[tuple[int, float]] = []
+    self.start()
+
+  def start(self) -> None:
+    """The next call takes the first batch."""
+    self._calls = itertools.cycle(range(len(self._batches)))
+
+  def warm_up(self) -> None:
+    """Takes one step of each shape."""
+    for shape in dict.fromkeys(self.plan.shapes):
+      self._take(self.plan.shapes.index(shape))
+
+  def __call__(self, step: int) -> int:
+    index = next(self._calls)
+    began = time.perf_counter()
+    self._take(index)
+    if index:  # the first one of a series is not timed
+      self._seconds.append((index, time.perf_counter() - began))
+    return len(self._batches[index])
+
+  def _take(self, index: int) -> None:
+    split, model = self._split, self.model
+    if split.reference_XE is not None:
+      # The frozen reference is any weights: the time is the same.
+      reference.fill(
+        split.reference_XE,
+        split.examples,
+        self.plan,
+        index,
+        self._state.params,
+        model.policy,
+        model.placement,
+      )
+    self._state, values = self._step_fn(self._state, *self._feed(index))
+    loss = float(values["loss"])
+    assert np.isfinite(loss), f"loss {loss}"
+
+  def rates(self) -> dict[str, float]:
+    """Medians over the timed steps."""
+    rates = []
+    for index, seconds in self._seconds:
+      shape, micros = self.plan.shapes[index], self.plan.steps[index]
+      done = work.of_step(
+        self._split.examples, shape.stem, micros, self.model.policy.config
+      )
+      row = done.rates(seconds)
+      if self._split.reference_XE is not None:  # a forward pass more
+        row["model_flops_per_second"] *= 4 / 3
+      rates.append({"examples_per_second": len(self._batches[index]) / seconds, **row})
+    return {name: statistics.median(row[name] for row in rates) for name in rates[0]}
