@@ -56,7 +56,12 @@ def write(scene: world.Scene, random: np.random.Generator) -> str:
 
 def vocabulary() -> list[str]:
   """The words that captions are made of, in lower case, sorted."""
-  texts = [*_OPENINGS, *_REMARKS, *sum(_MOVES.values(), ()), *sum(_HAZARDS.values(), ())]
+  texts = [
+    *_OPENINGS,
+    *_REMARKS,
+    *sum(_MOVES.values(), ()),
+    *sum(_HAZARDS.values(), ()),
+  ]
   words = " ".join(texts).replace(".", " ").replace(",", " ").lower().split()
   values = [value for values in world.ATTRIBUTES.values() for value in values]
   return sorted({word for word in [*words, *values] if word.isalpha()})

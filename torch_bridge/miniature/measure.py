@@ -172,7 +172,11 @@ def _outline(mask_THW: np.ndarray) -> tuple[str, float, float]:
     halves.append(half)
   fit = np.median(fits, axis=0)
   best = int(fit.argmax())
-  return tuple(_AREA)[best], float(np.median(halves, axis=0)[best]), float(1 - fit[best])
+  return (
+    tuple(_AREA)[best],
+    float(np.median(halves, axis=0)[best]),
+    float(1 - fit[best]),
+  )
 
 
 def _motion(centre_T2: np.ndarray) -> str:

@@ -25,8 +25,9 @@ class Size:
   text_width: int = 128
   text_layers: int = 2
   width: int = 192
+  time_width: int = 64
   heads: int = 6
-  layers: int = 4
+  layers: int = 3
   patch: int = 16
 
 
@@ -69,7 +70,7 @@ def _transformer(size: Size) -> diffusers.CogVideoXTransformer3DModel:
     attention_head_dim=size.width // size.heads,
     in_channels=3,
     out_channels=3,
-    time_embed_dim=size.width,
+    time_embed_dim=size.time_width,
     text_embed_dim=size.text_width,
     num_layers=size.layers,
     sample_width=world.SIDE,

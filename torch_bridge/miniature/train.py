@@ -89,7 +89,11 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
     ),
   )
   optimizer = torch.optim.AdamW(
-    pipe.transformer.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.01
+    pipe.transformer.parameters(),
+    lr=PEAK_LR,
+    betas=(0.9, 0.99),
+    weight_decay=0.01,
+    fused=True,
   )
   run = Run(pipe, average, optimizer, seed)
   if (folder / STATE).exists():

@@ -97,7 +97,7 @@ def draw(random: np.random.Generator, hazard_share: float = HAZARD_SHARE) -> Sce
 
 
 def place(random: np.random.Generator, **attributes: str) -> Scene:
-  """A scene of given attributes: the rest is drawn, and the object stays in the frame."""
+  """A scene of given attributes, its object near the middle."""
   # What varies is kept small, so that a caption all but determines its clip.
   x, y = (SIDE - 1) / 2 + random.uniform(-1, 1, 2)
   return Scene(**attributes, x=float(x), y=float(y), phase=int(random.integers(PHASES)))
