@@ -16,7 +16,9 @@ import ml_collections
 def add(config: ml_collections.ConfigDict) -> None:
   """Adds `renderer`, `scorer` and `bridge` to a stage's config."""
   config.renderer = renderer = ml_collections.ConfigDict()
-  renderer.preset = "tiny"  # of torch_bridge/presets.json: model, size, steps, ...
+  # Of torch_bridge/presets.json: model, size, steps, ...; or a JSON file of your own that
+  # says as much, as for any pipeline that has no preset; or "" and all of it below.
+  renderer.preset = "tiny"
   renderer.model = ""  # directory or hub id; "" is the preset's
   renderer.revision = ""  # of a hub model
   renderer.name = ""  # diffusers, command, or a module of yours; "" is the preset's
@@ -33,6 +35,7 @@ def add(config: ml_collections.ConfigDict) -> None:
   settings.guidance_scale = 0.0
   settings.text_tokens = 0  # the text encoder's limit
   settings.dtype = ""
+  settings.scheduler = ""  # a scheduler class of diffusers; "" is the model's own
   settings.negative_prompt = ""
   renderer.codec = "libx264"
   renderer.crf = 17  # ours: no loss to be seen
@@ -48,6 +51,10 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.questions = ""  # "" is torch_bridge/scorers/checklist.json
   scorer.weights = ""  # only beside a text file of questions
   scorer.python = ""  # interpreter that has its packages; "" is this one
+  # Of a scorer that gives named rewards in place of answers: those that count, with
+  # their weights, such as ("VQ 1.0", "TA 2.0"); () is all that it gives, 1.0 each. Their
+  # scale is the scorer's own: set rules.margin to it.
+  scorer.dimensions = ()
   scorer.text_role = "query"  # release: [[prompt]] is the user's query, not the prompt
   # How the scorer is reached and run; 0 and "" are its own defaults.
   scorer.options = ml_collections.ConfigDict(
@@ -59,6 +66,7 @@ def add(config: ml_collections.ConfigDict) -> None:
       "frames": 0,  # http: frames shown
       "parallel": 0,  # http: calls at once
       "timeout_s": 0.0,  # http
+      "retries": 0,  # http: tries again of what may pass
     }
   )
 

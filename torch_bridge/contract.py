@@ -22,7 +22,7 @@ VERSION = 1
 EXIT_DONE = 0
 EXIT_USAGE = 2  # a wrong flag or job file: another try ends the same way
 EXIT_IMPORT = 3  # the interpreter lacks a package that the work needs
-EXIT_MODEL = 4  # the model cannot be loaded
+EXIT_MODEL = 4  # the model cannot be loaded, or serves no request
 EXIT_DISK = 5  # the disk is full
 EXIT_FRESH = 6  # asks for a fresh process before a request's last try
 
@@ -205,11 +205,16 @@ def parse(line: str | bytes, row_type: type[Row]) -> Row:
 
 
 def preset(name: str) -> dict[str, Any]:
-  """Settings of a known model, by name.
+  """Settings of a known model by name, or those of a JSON file by its path.
 
   Raises:
-    KeyError: there is no such preset; names those there are.
+    KeyError: there is no such preset, names those there are; or the file is none.
   """
+  if name.endswith(".json"):
+    try:
+      return dict(json.loads(pathlib.Path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+      raise KeyError(f"{name}: not a JSON object of settings: {error}") from error
   path = pathlib.Path(__file__).with_name("presets.json")
   presets = json.loads(path.read_text(encoding="utf-8"))
   if name not in presets:

@@ -64,6 +64,8 @@ class Loop:
         return True
     try:
       failures = {failure.id: failure for failure in self._task.work(batch, self._beat)}
+    except base.ModelError:
+      raise  # no request's fault, and no other would fare better
     except base.OutOfMemory as error:
       return self._smaller(batch, error)
     except Exception as error:

@@ -25,7 +25,8 @@ class Rendering:
 
   def can_share(self, one: contract.RenderRequest, two: contract.RenderRequest) -> bool:
     """Whether two requests can be rendered in one batch."""
-    return one.settings == two.settings
+    together = getattr(self._renderer, "together", True)
+    return together and one.settings == two.settings
 
   def work(
     self, requests: Sequence[contract.RenderRequest], beat: Callable[..., None]

@@ -19,6 +19,7 @@ import threading
 from typing import Any
 
 from torch_bridge import contract, loop, renderers, scorers, shards
+from torch_bridge.renderers import base
 
 
 class Refused(Exception):
@@ -52,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
       print(json.dumps(_check(job)))
       return contract.EXIT_DONE
     return _work(job, pathlib.Path(args.job).parent, args.name)
-  except Refused as refused:
-    print(f"worker: {refused}", file=sys.stderr, flush=True)
-    return refused.code
+  except (Refused, base.ModelError) as error:
+    print(f"worker: {error}", file=sys.stderr, flush=True)
+    return error.code if isinstance(error, Refused) else contract.EXIT_MODEL
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
@@ -83,8 +84,16 @@ def _read_job(path: str) -> dict[str, Any]:
 
 
 def _check(job: dict[str, Any]) -> dict[str, Any]:
-  """Imports what the job needs; says how many accelerators there are."""
-  _import(job)
+  """Imports what the job needs; says how many accelerators there are.
+
+  A module may have `check(spec)` of its own, which raises ModelError.
+  """
+  module = _import(job)
+  if hasattr(module, "check"):
+    try:
+      module.check(job["renderer" if job["task"] == "render" else "scorer"])
+    except ValueError as error:
+      raise Refused(contract.EXIT_MODEL, str(error)) from error
   torch = sys.modules.get("torch")
   devices = torch.cuda.device_count() if torch and torch.cuda.is_available() else 0
   return {
@@ -115,14 +124,13 @@ def _load(job: dict[str, Any]) -> Any:
   module = _import(job)
   # These need numpy and av, which `_import` has found by now.
   from torch_bridge import rendering, scoring
-  from torch_bridge.renderers import base
 
   store = contract.Store(pathlib.Path(job["store"]))
   try:
     if job["task"] == "render":
       return rendering.Rendering(store, module.make(job["renderer"]))
     return scoring.Scoring(store, module.make(job["scorer"]))
-  except (base.ModelError, ValueError) as error:
+  except ValueError as error:
     raise Refused(contract.EXIT_MODEL, str(error)) from error
 
 

@@ -136,8 +136,9 @@ class Scored:
     seed: which of the candidate's videos.
     reward: R, the sum of the weights of the questions answered yes.
     signed: S, the mean over questions of weight x (+1 | -1).
-    groups: R's part from each group of questions.
-    yes: the raw answers, in the order of the questions.
+    groups: R's part from each group of questions, or from each named reward.
+    yes: the raw answers, in the order of the questions; empty where named rewards
+      count.
     scalars: named rewards or measurements, where the scorer gives any.
   """
 

@@ -1,9 +1,11 @@
 """Each fault is made to happen, to real worker processes."""
 
+import http.server
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -204,6 +206,133 @@ def test_an_interpreter_that_is_not_there_is_named(scripted, tmp_path):
   config.renderer.python = "/no/such/python"
   with pytest.raises(errors.UserError, match="/no/such/python: No such file"):
     bridge.Bridge(config, tmp_path).run(_asks("good 1"))
+
+
+@pytest.mark.parametrize(
+  ("named", "visible", "found", "expected"),
+  [
+    ("", None, 3, {"0", "1", "2"}),
+    ("", "5,7", 2, {"5", "7"}),  # what a scheduler gave this process
+    ("1,3", "5,7", 2, {"1", "3"}),
+    ("MIG-GPU-a/1/0, MIG-GPU-b/1/0", None, 0, {"MIG-GPU-a/1/0", "MIG-GPU-b/1/0"}),
+  ],
+)
+def test_each_device_has_a_worker_of_its_own(
+  scripted, tmp_path, monkeypatch, named, visible, found, expected
+):
+  config, count = scripted
+  config.bridge.workers = 0
+  config.bridge.devices = named
+  if visible:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+  check = crew.check
+  monkeypatch.setattr(
+    crew,
+    "check",
+    lambda jobs: {job: said | {"devices": found} for job, said in check(jobs).items()},
+  )
+  notes = []
+  monkeypatch.setattr(
+    crew.Supervisor,
+    "_note",
+    lambda self, began, note=crew.Supervisor._note: (
+      notes.append(note(self, began)) or notes[-1]
+    ),
+  )
+  results = bridge.Bridge(config, tmp_path).run(_asks(*_good(12, "slow")))
+  assert _reasons(results) == [""] * 12
+  devices = {call.removeprefix("device ") for call in count() if "device " in call}
+  assert devices == expected
+  assert "GPU h spent, 0.00 left" in notes[-1]
+
+
+def test_renderer_and_scorer_have_interpreters_of_their_own(scripted, tmp_path):
+  config, _ = scripted
+  for part in ("renderer", "scorer"):
+    python = tmp_path / part
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{part}.log\n')
+    with python.open("a") as file:
+      file.write(f'exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    config[part].python = str(python)
+  results = bridge.Bridge(config, tmp_path).run(_asks(*_good(3)))
+  assert _reasons(results) == [""] * 3
+  for part, task in (("renderer", "render"), ("scorer", "score")):
+    lines = (tmp_path / f"{part}.log").read_text().splitlines()
+    assert "--check" in lines[0]
+    assert len(lines) >= 2
+    assert all(f"--job={tmp_path}/{task}/job.json" in line for line in lines)
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+  """Lists its models, and refuses every other call."""
+
+  def do_GET(self):
+    self.send_response(200)
+    self.end_headers()
+    self.wfile.write(b"{}")
+
+  def do_POST(self):
+    self.rfile.read(int(self.headers["Content-Length"]))
+    self.server.calls += 1
+    self.send_error(self.server.code)
+
+  def log_message(self, *args):
+    pass
+
+
+@pytest.mark.parametrize(("code", "line"), [(401, "refuses the key"), (404, "'judge'")])
+def test_a_scorer_that_refuses_ends_the_run_at_once(scripted, tmp_path, code, line):
+  config, _ = scripted
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+  server.calls, server.code = 0, code
+  thread = threading.Thread(target=server.serve_forever)
+  thread.start()
+  config.bridge.workers = 1
+  config.scorer.name, config.scorer.model = "http", "judge"
+  config.scorer.options.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+  config.scorer.options.parallel = 1
+  try:
+    with pytest.raises(errors.UserError, match=line) as caught:
+      bridge.Bridge(config, tmp_path).run(_asks(*_good(5)))
+  finally:
+    server.shutdown()
+    thread.join()
+    server.server_close()
+  assert "\n" not in str(caught.value)
+  assert server.calls == 1
+  assert not list((tmp_path / "score" / "failures").iterdir())
+
+
+def test_a_scorer_that_cannot_work_is_found_before_anything_is_rendered(
+  scripted, tmp_path
+):
+  config, count = scripted
+  config.scorer.name, config.scorer.model = "visionreward", "no/model"
+  with pytest.raises(errors.UserError, match="trust_remote_code=True"):
+    bridge.Bridge(config, tmp_path).run(_asks("good 1"))
+  assert count() == {}
+
+
+def test_settings_may_come_from_a_file_or_one_by_one(scripted, tmp_path):
+  config, _ = scripted
+  path = tmp_path / "mine.json"
+  path.write_text('{"num_frames": 9, "fps": 5, "call": {"x": [1]}}')
+  config.renderer.preset = str(path)
+  link = bridge.Bridge(config, tmp_path)
+  assert link.settings["call"] == {"x": [1]}
+  (result,) = link.run(_asks("good 1"))
+  assert result.video.settings["fps"] == result.video.fps == 5
+  config.renderer.preset = ""
+  config.renderer.settings.num_frames = 9
+  with pytest.raises(errors.UserError, match=r"renderer\.settings: fps not set"):
+    bridge.Bridge(config, tmp_path)
+  config.renderer.name = ""
+  with pytest.raises(errors.UserError, match=r"fps, pipeline, dtype.* not set"):
+    bridge.Bridge(config, tmp_path)
+  config.renderer.preset = str(tmp_path / "none.json")
+  with pytest.raises(errors.UserError, match=r"none\.json: not a JSON object"):
+    bridge.Bridge(config, tmp_path)
 
 
 def test_a_worker_ends_when_its_supervisor_is_killed(scripted, tmp_path):

@@ -96,7 +96,7 @@ def test_several_videos_of_a_prompt_count_by_their_mean():
 def test_named_rewards_take_the_place_of_answers():
   def scalar(index, **values):
     return records.Scored(
-      "q", "q", index, f"p{index}", "v", 0, sum(values.values()), 0, {}, (), values
+      "q", "q", index, f"p{index}", "v", 0, sum(values.values()), 0, values, (), values
     )
 
   rows = [scalar(0, motion=1.0, quality=0.0), scalar(1, motion=0.5, quality=2.0)]

@@ -50,13 +50,27 @@ def test_dominance_is_strict_and_one_way(one, data):
 
 
 def test_a_scorer_that_says_only_no_is_stopped_with_the_reason():
-  with pytest.raises(errors.UserError, match=r"R = 0.*-0\.21645.*transformers 4\.42"):
-    rewards.check_alive([[False] * 5] * 3, [0.0] * 3)
-  rewards.check_alive([[False] * 5, [False] * 4 + [True]], [0.0, 1.0])
+  line = r"R = 0.*-0\.21645.*transformers 4\.42.*remove /store/answers and run again"
+  with pytest.raises(errors.UserError, match=line):
+    rewards.check_alive([[False] * 5] * 3, [0.0] * 3, "/store/answers")
+  rewards.check_alive([[False] * 5, [False] * 4 + [True]], [0.0, 1.0], "")
 
 
 def test_one_reward_for_all_videos_is_stopped():
   answers = [[True, False]] * 8
   with pytest.raises(errors.UserError, match=r"same reward, 1\.5000"):
-    rewards.check_alive(answers, [1.5] * 8)
-  rewards.check_alive(answers, [1.5] * 7 + [1.0])
+    rewards.check_alive(answers, [1.5] * 8, "")
+  rewards.check_alive(answers, [1.5] * 7 + [1.0], "")
+
+
+def test_named_rewards_count_by_their_weights():
+  weights = rewards.dimensions(["visual quality 1", "TA -0.5"])
+  assert weights == {"visual quality": 1.0, "TA": -0.5}
+  scalars = {"TA": 2.0, "visual quality": 3.0, "MQ": 9.0}
+  assert rewards.weighted(scalars, weights) == {"visual quality": 3.0, "TA": -1.0}
+  assert rewards.weighted(scalars, {}) == scalars
+  with pytest.raises(errors.UserError, match="names MQ; the scorer gives TA"):
+    rewards.weighted({"TA": 1.0}, {"MQ": 1.0})
+  for wrong in (["VQ"], ["VQ one"], ["VQ 1", "VQ 2"], [" 1"]):
+    with pytest.raises(errors.UserError, match="wants distinct names"):
+      rewards.dimensions(wrong)

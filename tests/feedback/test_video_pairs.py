@@ -98,3 +98,31 @@ def test_nothing_to_render_is_said(scripted, tmp_path):
   _write_inputs(tmp_path, ["flawed"], set())
   with pytest.raises(errors.UserError, match=r"no candidate of .* passed"):
     video_pairs.run(config, tmp_path)
+
+
+def test_named_rewards_make_pairs_by_their_weights(scripted, tmp_path):
+  config, _ = scripted
+  config.scorer.name = "named"
+  config.rules.margin = 0.001
+  config.rules.one_per_query = False
+  _write_inputs(tmp_path, ["good 0", "good 1", "good 2"], {0, 1, 2})
+  folder = tmp_path / "video_pairs"
+  chosen = {}
+  for weight in (1, -1):
+    config.scorer.dimensions = (f"VQ {weight}", "MQ 2")
+    counts = video_pairs.run(config, tmp_path)
+    scored = list(records.read(folder / "scores.jsonl", records.Scored))
+    for row in scored:
+      assert row.scalars.keys() == {"VQ", "MQ", "TA"}
+      assert row.groups == {"VQ": weight * row.scalars["VQ"], "MQ": 1.0}
+      assert row.reward == pytest.approx(weight * row.scalars["VQ"] + 1.0)
+    best = max(scored, key=lambda row: row.reward)
+    pairs = list(records.read(folder / "pairs.jsonl", records.Pair))
+    assert len(pairs) == counts["pairs"] == 3
+    chosen[weight] = pairs[0].chosen
+    assert chosen[weight] == best.prompt
+    (folder / "manifest.json").unlink()
+  assert chosen[1] != chosen[-1]
+  config.scorer.dimensions = ("IQ 1",)
+  with pytest.raises(errors.UserError, match=r"names IQ; the scorer gives MQ, TA, VQ"):
+    video_pairs.run(config, tmp_path)

@@ -21,6 +21,8 @@ class _Scripted:
     self.made_by = made_by
     self._calls = pathlib.Path(os.environ["SCRIPTED_CALLS"])
     self._note("load")
+    if device := os.environ.get("CUDA_VISIBLE_DEVICES"):
+      self._note(f"device {device}")
     if spec["model"] == "broken":
       raise base.ModelError("broken: not a pipeline to load")
 

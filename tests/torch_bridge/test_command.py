@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from torch_bridge import contract
+from torch_bridge import contract, loop, rendering, shards
 from torch_bridge.renderers import base, command
 
 # Stands for a system outside diffusers: writes sample_0 ... sample_N from a file.
@@ -11,34 +11,46 @@ import pathlib, sys
 import numpy as np
 sys.path.insert(0, {package!r})
 from torch_bridge import video
-prompts, folder, seed = sys.argv[1:]
-for i, prompt in enumerate(pathlib.Path(prompts).read_text().splitlines()):
+prompts, folder, seeds = sys.argv[1:]
+lines = pathlib.Path(prompts).read_text().splitlines()
+seeds = pathlib.Path(seeds).read_text().split() if "/" in seeds else [seeds]
+assert len(seeds) == len(lines)
+with open("calls.txt", "a") as calls:
+  calls.write("%d\\n" % len(lines))
+for i, (prompt, seed) in enumerate(zip(lines, seeds)):
   if prompt == "fail":
     sys.exit("no such luck")
   if prompt == "big":
     sys.exit("CUDA out of memory")
   if prompt == "lost":
     continue
-  frames = np.random.default_rng(len(prompt)).integers(0, 255, (9, 32, 32, 3), np.uint8)
+  random = np.random.default_rng(int(seed))
+  frames = random.integers(0, 255, (9, 32, 32, 3), np.uint8)
   path = pathlib.Path(folder) / ("sample_%d.mp4" % i)
   video.write(path, frames // 2, 8, {{"codec": "libx264", "crf": 17}})
 """
 
 
 @pytest.fixture
-def renderer(tmp_path):
+def make(tmp_path):
+  """A renderer whose command has the hole, and what makes its requests."""
   package = __file__.rsplit("/tests/", 1)[0]
   (tmp_path / "render.py").write_text(PROGRAM.format(package=package))
-  settings = {
-    "command": [sys.executable, "render.py", "{prompts}", "{folder}", "{seed}"],
-    "num_frames": 9,
-  }
-  made = command.make({"model": str(tmp_path), "settings": settings})
-  return made, lambda text: contract.render_request(text, "m", settings, 0)
+
+  def make(hole):
+    settings = {
+      "command": [sys.executable, "render.py", "{prompts}", "{folder}", hole],
+      "num_frames": 9,
+      "encoding": {"codec": "libx264", "crf": 17},
+    }
+    made = command.make({"model": str(tmp_path), "settings": settings})
+    return made, lambda text: contract.render_request(text, "m", settings, 0)
+
+  return make
 
 
-def test_each_prompt_gets_its_own_video_in_order(renderer):
-  made, request = renderer
+def test_each_prompt_gets_its_own_video_in_order(make):
+  made, request = make("{seeds}")
   prompts = ["x" * length for length in range(1, 13)]
   together = made.render([request(prompt) for prompt in prompts], lambda: None)
   contents = [clip.frames for clip in together]
@@ -48,8 +60,23 @@ def test_each_prompt_gets_its_own_video_in_order(renderer):
     assert alone.frames == contents[index]
 
 
-def test_a_prompt_of_many_lines_is_one_line(renderer):
-  made, request = renderer
+@pytest.mark.parametrize(("hole", "calls"), [("{seed}", "111"), ("{seeds}", "3")])
+def test_a_command_with_one_seed_is_run_once_a_video(make, tmp_path, hole, calls):
+  made, request = make(hole)
+  queue = shards.Queue(tmp_path / "queue")
+  rows = [request(text) for text in ("a", "b", "c")]
+  queue.refill(rows, 3)
+  store = contract.Store(tmp_path / "store")
+  beat = shards.Heartbeat(queue, "w")
+  work = loop.Loop(queue, rendering.Rendering(store, made), beat, batch=3)
+  assert work.run(queue.take("w"))
+  assert (tmp_path / "calls.txt").read_text().split() == list(calls)
+  found = [store.find_video(row.id) for row in rows]
+  assert len({video.sha256 for video in found if video}) == 3
+
+
+def test_a_prompt_of_many_lines_is_one_line(make):
+  made, request = make("{seeds}")
   assert len(made.render([request("a\n\nb"), request("c")], lambda: None)) == 2
 
 
@@ -61,8 +88,8 @@ def test_a_prompt_of_many_lines_is_one_line(renderer):
     ("lost", RuntimeError, "made 1 videos of 2"),
   ],
 )
-def test_what_goes_wrong_is_said(renderer, prompt, error, reason):
-  made, request = renderer
+def test_what_goes_wrong_is_said(make, prompt, error, reason):
+  made, request = make("{seeds}")
   with pytest.raises(error, match=reason):
     made.render([request("fine"), request(prompt)], lambda: None)
 

@@ -3,6 +3,7 @@ import http.server
 import io
 import json
 import threading
+import time
 
 import av
 import numpy as np
@@ -14,16 +15,28 @@ from torch_bridge.scorers import http as http_scorer
 VIDEO = np.random.default_rng(0).integers(0, 255, (9, 32, 48, 3), dtype=np.uint8)
 
 
+CUT, DROP = "cut", "drop"  # half a reply; none
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    self._reply(self.server.models, {"data": []})
+
   def do_POST(self):
     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
     self.server.asked.append((body, self.headers.get("Authorization")))
-    status, reply = self.server.answer(body)
-    content = json.dumps(reply).encode()
-    self.send_response(status)
+    self._reply(*self.server.answer(body))
+
+  def _reply(self, status, reply, headers=()):
+    if status == DROP:
+      return
+    content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+    self.send_response(200 if status == CUT else status)
+    for name, value in headers:
+      self.send_header(name, value)
     self.send_header("Content-Length", str(len(content)))
     self.end_headers()
-    self.wfile.write(content)
+    self.wfile.write(content[: len(content) // 2] if status == CUT else content)
 
   def log_message(self, *args):
     pass
@@ -31,10 +44,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-  monkeypatch.setattr(http_scorer, "_WAITS", (0.01, 0.01))
+  monkeypatch.setattr(http_scorer, "_FIRST_S", 0.01)
   monkeypatch.setenv("TEST_KEY", "secret-key")
   made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-  made.asked = []
+  made.asked, made.models = [], 200
   thread = threading.Thread(target=made.serve_forever)
   thread.start()
   (tmp_path / "qa.txt").write_text("Is it [[prompt]]?\nIs it sharp?\n")
@@ -47,12 +60,18 @@ def server(monkeypatch, tmp_path):
       "base_url": f"http://127.0.0.1:{made.server_port}/v1",
       "key_env": "TEST_KEY",
       "frames": 3,
+      "parallel": 1,
+      "retries": 2,
     },
   }
   yield made
   made.shutdown()
   thread.join()
   made.server_close()
+
+
+def _score(server):
+  return http_scorer.make(server.spec).score(VIDEO, 8, "a cat", lambda: None)
 
 
 def _says(word):
@@ -68,7 +87,7 @@ def test_every_question_is_asked_with_the_frames_and_the_key(server):
     200,
     _says("Yes." if "cat" in _question(body) else "no"),
   )
-  verdict = http_scorer.make(server.spec).score(VIDEO, 8, "a cat", lambda: None)
+  verdict = _score(server)
   assert verdict.answers() == [True, False]
   assert {_question(body) for body, _ in server.asked} == {
     "Is it a cat?",
@@ -98,20 +117,93 @@ def test_probabilities_come_from_the_first_token_where_there_are_any():
 def test_a_reply_that_is_neither_is_never_guessed(server):
   server.answer = lambda body: (200, _says("Yes and no"))
   with pytest.raises(ValueError, match="neither yes nor no: 'Yes and no'"):
-    http_scorer.make(server.spec).score(VIDEO, 8, "a cat", lambda: None)
+    _score(server)
 
 
-def test_a_busy_server_is_asked_again(server):
-  replies = [(429, {}), (503, {}), (200, _says("yes")), (200, _says("yes"))]
+@pytest.mark.parametrize(
+  "fault",
+  [
+    (429, {}),
+    (429, {}, [("Retry-After", "0.02")]),
+    (408, {}),
+    (503, {}),
+    (CUT, _says("yes")),
+    (DROP, None),
+    (200, b"<html>"),
+    (200, {"choices": []}),
+    (200, {"error": "busy"}),
+  ],
+  ids=str,
+)
+def test_what_passes_costs_one_call(server, fault):
+  replies = [fault, (200, _says("yes")), (200, _says("yes"))]
   server.answer = lambda body: replies.pop(0)
-  server.spec["options"]["parallel"] = 1
-  verdict = http_scorer.make(server.spec).score(VIDEO, 8, "a cat", lambda: None)
-  assert verdict.answers() == [True, True]
-  assert len(server.asked) == 4
+  assert _score(server).answers() == [True, True]
+  assert len(server.asked) == 3
 
 
-def test_a_refused_key_is_said_without_the_key(server):
-  server.answer = lambda body: (401, {})
-  with pytest.raises(base.ModelError, match="refuses the key") as caught:
-    http_scorer.make(server.spec).score(VIDEO, 8, "a cat", lambda: None)
+def test_retry_after_is_waited_for(server):
+  replies = [(429, {}, [("Retry-After", "1")]), *[(200, _says("no"))] * 2]
+  server.answer = lambda body: replies.pop(0)
+  began = time.monotonic()
+  _score(server)
+  assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize(
+  ("answer", "says"),
+  [
+    ((401, {"error": "secret-key"}), r"refuses the key \(HTTP 401\).*key_env"),
+    ((403, {}), r"refuses the key \(HTTP 403\)"),
+    ((404, {"error": "no secret-key"}), r"does not know model 'judge'.*\(key\)"),
+    ((400, {"error": {"code": "model_not_found"}}), "model_not_found"),
+    ((429, {"error": {"code": "insufficient_quota"}}), "insufficient_quota"),
+    ((429, {}, [("Retry-After", "3600")]), "asks to wait 3600 s"),
+  ],
+  ids=str,
+)
+def test_what_no_retry_mends_ends_the_run_with_one_call(server, answer, says):
+  server.answer = lambda body: answer
+  with pytest.raises(base.ModelError, match=says) as caught:
+    _score(server)
+  assert len(server.asked) == 1
   assert "secret-key" not in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_request_that_is_refused_is_that_videos_failure(server):
+  server.answer = lambda body: (400, {"error": "image too large"})
+  with pytest.raises(RuntimeError, match=r"HTTP 400.*image too large") as caught:
+    _score(server)
+  assert not isinstance(caught.value, base.ModelError)
+
+
+def test_a_server_that_is_down_ends_the_run(server, monkeypatch):
+  monkeypatch.setattr(http_scorer, "_OUTAGE", 3)
+  server.answer = lambda body: (503, {})
+  scorer = http_scorer.make(server.spec)
+  for _ in range(2):
+    with pytest.raises(RuntimeError, match="no answer after 3 tries: HTTP 503"):
+      scorer.score(VIDEO, 8, "a cat", lambda: None)
+  with pytest.raises(base.ModelError, match="3 calls in a row"):
+    scorer.score(VIDEO, 8, "a cat", lambda: None)
+
+
+def test_key_address_and_model_are_looked_at_before_anything_starts(
+  server, monkeypatch
+):
+  http_scorer.check(server.spec)
+  server.models = 404  # a server that does not list its models
+  http_scorer.check(server.spec)
+  server.models = 401
+  with pytest.raises(base.ModelError, match="refuses the key"):
+    http_scorer.check(server.spec)
+  monkeypatch.delenv("TEST_KEY")
+  with pytest.raises(base.ModelError, match="TEST_KEY holds no key"):
+    http_scorer.check(server.spec)
+  nobody = {"base_url": "http://127.0.0.1:1/v1"}
+  with pytest.raises(base.ModelError, match=r"cannot be reached.*base_url"):
+    http_scorer.check(server.spec | {"options": nobody})
+  with pytest.raises(base.ModelError, match=r"needs --config\.scorer\.options"):
+    http_scorer.check({"model": "judge"})
+  assert not server.asked

@@ -17,7 +17,10 @@ class OutOfMemory(RuntimeError):
 
 
 class ModelError(RuntimeError):
-  """The model cannot be loaded; its text is one line for the user."""
+  """The model cannot be loaded, or serves no request at all (a refused key).
+
+  Its text is one line for the user. Raised at any time, it ends the run at once.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Clip:
 
 
 class Renderer(Protocol):
-  """Makes videos; loaded once a worker."""
+  """Makes videos; loaded once a worker.
+
+  One with an attribute `together` that is False is given one request at a time.
+  """
 
   made_by: dict[str, Any]  # name, versions, device: kept with every video
 

@@ -1,13 +1,13 @@
 """Videos by a command line: for systems outside diffusers, such as Open-Sora 1.2.
 
-`settings["command"]` is a list of arguments with holes: `{prompts}` is a file of
-prompts, one a line; `{folder}` is where the videos go; `{seed}` is the first video's;
-any other setting fills a hole of its name. The mp4 files are taken in the order of
-their numbers.
+`settings["command"]` is a list of arguments with holes: `{prompt}` is the prompt on one
+line, `{prompts}` a file of prompts, one a line; `{seed}` is the video's seed, `{seeds}`
+a file of seeds, one a line; `{folder}` is where the videos go; any other setting fills
+a hole of its name. The mp4 files are taken in the order of their numbers.
 
-Such a system loads its model once a batch, so a large batch pays. It also draws the
-noise of a batch from one seed, so a video depends on those before it in its batch; with
-a batch of one it does not.
+A command with the hole `{seeds}` is run once a batch. Any other has one seed, and would
+draw the noise of a whole batch from it, so that a video depended on those before it: it
+is run once a video, though it may load its model each time.
 """
 
 from __future__ import annotations
@@ -28,19 +28,14 @@ _HOLE = re.compile(r"\{(\w+)\}")
 
 
 class CommandRenderer:
-  """Runs the command once a batch."""
+  """Runs the command for each video, or for a batch where it takes many seeds."""
 
   def __init__(self, spec: dict[str, Any]):
-    settings = spec["settings"]
-    if not settings.get("command"):
-      raise base.ModelError("the command renderer needs a command in its settings")
+    check(spec)
     self._checkout = spec["model"]
-    if not pathlib.Path(self._checkout).is_dir():
-      raise base.ModelError(
-        f"{self._checkout}: name the folder in which the command is to run with"
-        " --config.renderer.model"
-      )
-    self.made_by = {"renderer": "command", "command": settings["command"]}
+    command = spec["settings"]["command"]
+    self.together = any("{seeds}" in part for part in command)
+    self.made_by = {"renderer": "command", "command": command}
 
   def render(
     self, requests: Sequence[contract.RenderRequest], beat: Callable[[], None]
@@ -57,12 +52,14 @@ class CommandRenderer:
     (root / "videos").mkdir()
     # One line a prompt, whatever is in it.
     lines = [" ".join(request.prompt.split()) for request in requests]
-    (root / "prompts.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    seeds = [str(base.noise_seed(request) % (1 << 31)) for request in requests]
     values = {
       **requests[0].settings,
-      "prompts": str(root / "prompts.txt"),
+      "prompt": lines[0],
+      "prompts": str(_listed(root / "prompts.txt", lines)),
+      "seed": seeds[0],
+      "seeds": str(_listed(root / "seeds.txt", seeds)),
       "folder": str(root / "videos"),
-      "seed": base.noise_seed(requests[0]) % (1 << 31),
     }
     _run(filled(requests[0].settings["command"], values), self._checkout, root, beat)
     found = sorted((root / "videos").rglob("*.mp4"), key=_numbers)
@@ -71,6 +68,11 @@ class CommandRenderer:
         f"the command made {len(found)} videos of {len(requests)}: {_tail(root)}"
       )
     return [base.Clip(path.read_bytes()) for path in found]
+
+
+def _listed(path: pathlib.Path, lines: Sequence[str]) -> pathlib.Path:
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  return path
 
 
 def filled(command: Sequence[str], values: dict[str, Any]) -> list[str]:
@@ -117,5 +119,19 @@ def _tail(root: pathlib.Path) -> str:
   return " ".join(lines[-2:])[-300:] or "it said nothing"
 
 
-def make(spec: dict[str, Any]) -> CommandRenderer:
-  return CommandRenderer(spec)
+def check(spec: dict[str, Any]) -> None:
+  """Looks at the settings before anything starts.
+
+  Raises:
+    ModelError: there is no command, or no folder to run it in.
+  """
+  if not spec["settings"].get("command"):
+    raise base.ModelError("the command renderer needs a command in its settings")
+  if not pathlib.Path(spec["model"]).is_dir():
+    raise base.ModelError(
+      f"{spec['model']}: name the folder in which the command is to run with"
+      " --config.renderer.model"
+    )
+
+
+make = CommandRenderer

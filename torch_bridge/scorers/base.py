@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch_bridge import questions
 
 if TYPE_CHECKING:
   import numpy as np
+
+
+# The questions that ship with the project.
+CHECKLIST = pathlib.Path(__file__).with_name("checklist.json")
+
+
+def asked(spec: dict[str, Any]) -> questions.Questions:
+  """The questions that a job names; the project's own where it names none.
+
+  Raises:
+    ValueError: a file is missing or malformed; names it.
+  """
+  return questions.load(
+    spec.get("questions") or str(CHECKLIST), spec.get("weights", "")
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,6 @@ import numpy as np
 from torch_bridge import questions
 from torch_bridge.scorers import base, measures
 
-QUESTIONS = pathlib.Path(__file__).parent / "checklist.json"
-
 
 class ChecklistScorer:
   """Yes where a measurement passes its threshold."""
@@ -74,4 +72,4 @@ def probability(rule: dict[str, Any], value: float) -> float:
 
 
 def make(spec: dict[str, Any]) -> ChecklistScorer:
-  return ChecklistScorer(questions.load(spec.get("questions") or str(QUESTIONS)))
+  return ChecklistScorer(base.asked(spec))

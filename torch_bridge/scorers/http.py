@@ -2,16 +2,22 @@
 
 Each question is asked with a few frames as JPEG images; standard library and av only,
 so that any interpreter can run it. The key comes from an environment variable.
+
+What passes (a busy server, a broken line, half a reply) is tried again, with backoff
+and jitter or for as long as Retry-After says. What no try mends (a refused key, an
+unknown model, a used-up quota, a server that is down) ends the run in one line.
 """
 
 from __future__ import annotations
 
 import base64
 import concurrent.futures
+import http.client
 import io
 import json
 import math
 import os
+import random
 import time
 import urllib.error
 import urllib.request
@@ -29,8 +35,21 @@ _SYSTEM = (
   "You judge one video, shown as frames in order. Answer the question with one word:"
   " yes or no."
 )
-# Waits between tries, in seconds; a busy server is not the video's fault.
-_WAITS = (1.0, 4.0, 15.0)
+_KEY = "OPENAI_API_KEY"
+_FIRST_S, _LONGEST_S = 0.5, 8.0  # of the backoff, in seconds
+_PATIENCE_S = 120.0  # the longest Retry-After that is waited for
+# Calls in a row, none answered between them, after which the server counts as down.
+_OUTAGE = 10
+_PASSING = (408, 409, 429)  # and 5xx
+# What servers answer with 400 or 429 where no request of the run can succeed.
+_HOPELESS = (
+  "insufficient_quota",
+  "model_not_found",
+  "unsupported_parameter",
+  "unsupported_value",
+)
+# What a line that breaks or a reply that is none raises.
+_BROKEN = (OSError, http.client.HTTPException, ValueError, KeyError, IndexError)
 
 
 class HttpScorer:
@@ -38,19 +57,54 @@ class HttpScorer:
 
   name = "http"
 
-  def __init__(self, spec: dict[str, Any], asked: questions.Questions):
+  def __init__(self, spec: dict[str, Any]):
+    """Reads the settings; the server is first asked with the first video.
+
+    Raises:
+      ModelError: no address or model is named, or the key is not there.
+    """
     options = spec.get("options", {})
-    self.asked = asked
-    self.revision = spec["model"]
-    self._model = spec["model"]
-    self._url = options["base_url"].rstrip("/") + "/chat/completions"
+    if not options.get("base_url") or not spec.get("model"):
+      raise renderers_base.ModelError(
+        "the http scorer needs --config.scorer.options.base_url and"
+        " --config.scorer.model"
+      )
+    self.asked = base.asked(spec)
+    self.revision = self._model = spec["model"]
+    self._base = options["base_url"].rstrip("/")
     self._frames = options.get("frames") or 7
     self._parallel = options.get("parallel") or 8
     self._timeout_s = options.get("timeout_s") or 120.0
-    key = os.environ.get(options.get("key_env") or "OPENAI_API_KEY", "")
-    self._headers = {"Content-Type": "application/json"}
-    if key:
-      self._headers["Authorization"] = f"Bearer {key}"
+    self._retries = options.get("retries") or 8
+    named = options.get("key_env")
+    self._key = os.environ.get(named or _KEY, "").strip()
+    if named and not self._key:
+      raise renderers_base.ModelError(
+        f"{self._base}: the environment variable {named} holds no key"
+      )
+    self._failures = 0
+    self._fatal: renderers_base.ModelError | None = None
+
+  def reach(self) -> None:
+    """Asks for the list of models, which costs nothing.
+
+    Raises:
+      ModelError: nobody answers at the address, or the key is refused.
+    """
+    try:
+      self._send("/models", None)
+    except urllib.error.HTTPError as error:
+      said = self._told(error)
+      if error.code in (401, 403):
+        raise self._refused(error.code, said) from error
+      # Not every server lists its models, or lets every key list them.
+    except urllib.error.URLError as error:
+      raise renderers_base.ModelError(
+        f"{self._base} cannot be reached ({error.reason}); check"
+        " --config.scorer.options.base_url"
+      ) from error
+    except _BROKEN:
+      pass
 
   def score(
     self,
@@ -63,14 +117,23 @@ class HttpScorer:
     images = [_jpeg_part(frames_THWC[place]) for place in dict.fromkeys(places)]
 
     def ask(question: str) -> float:
-      answer = self._ask(images, questions.fill(question, text))
-      beat()
-      return answer
+      if self._fatal:
+        raise self._fatal
+      try:
+        return self._ask(images, questions.fill(question, text), beat)
+      except renderers_base.ModelError as error:
+        self._fatal = error
+        raise
 
-    with concurrent.futures.ThreadPoolExecutor(self._parallel) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(self._parallel)
+    try:
       return base.Verdict(list(pool.map(ask, self.asked.texts)))
+    finally:
+      pool.shutdown(cancel_futures=True)
 
-  def _ask(self, images: list[dict[str, Any]], question: str) -> float:
+  def _ask(
+    self, images: list[dict[str, Any]], question: str, beat: Callable[[], None]
+  ) -> float:
     body = {
       "model": self._model,
       "temperature": 0,
@@ -85,30 +148,88 @@ class HttpScorer:
         },
       ],
     }
-    choice = self._post(body)["choices"][0]
-    return p_yes(choice)
+    return p_yes(self._choice(body, beat))
 
-  def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(
-      self._url, json.dumps(body).encode(), self._headers
-    )
-    for wait in (*_WAITS, None):
+  def _choice(self, body: dict[str, Any], beat: Callable[[], None]) -> dict[str, Any]:
+    """The first choice of a reply, asked for again while what fails may pass."""
+    failure = ""
+    for attempt in range(self._retries + 1):
+      wait_s = min(_FIRST_S * 2**attempt, _LONGEST_S) * random.uniform(0.75, 1)
       try:
-        with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
-          return json.load(reply)
+        choice = self._send("/chat/completions", body)["choices"][0]
+        _ = choice["message"]
       except urllib.error.HTTPError as error:
-        error.close()  # it holds the connection
-        if error.code in (401, 403):
-          raise renderers_base.ModelError(
-            f"{self._url} refuses the key (HTTP {error.code})"
-          ) from error
-        if wait is None or (error.code < 500 and error.code != 429):
-          raise RuntimeError(f"{self._url}: HTTP {error.code}") from error
-      except (urllib.error.URLError, TimeoutError) as error:
-        if wait is None:
-          raise RuntimeError(f"{self._url}: {error}") from error
-      time.sleep(wait)
-    raise AssertionError
+        said = self._told(error)
+        passes = error.code >= 500 or error.code in _PASSING
+        if not passes or any(word in said for word in _HOPELESS):
+          raise self._refused(error.code, said) from error
+        failure = f"HTTP {error.code}: {said}"
+        wait_s = self._asked_to_wait(error) or wait_s
+      except (*_BROKEN, TypeError) as error:
+        failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+      else:
+        self._failures = 0
+        return choice
+      beat()
+      if attempt < self._retries:
+        time.sleep(wait_s)
+    self._failures += 1
+    line = f"{self._base}: no answer after {self._retries + 1} tries: {failure}"
+    if self._failures >= _OUTAGE:
+      raise renderers_base.ModelError(
+        f"{line}, {_OUTAGE} calls in a row; every answer so far is kept, run the same"
+        " command to go on"
+      )
+    raise RuntimeError(line)
+
+  def _send(self, path: str, body: dict[str, Any] | None) -> Any:
+    headers = {"Content-Type": "application/json"}
+    if self._key:
+      headers["Authorization"] = f"Bearer {self._key}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(self._base + path, data, headers)
+    with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
+      return json.load(reply)
+
+  def _asked_to_wait(self, error: urllib.error.HTTPError) -> float:
+    """Seconds; 0 where the server does not say.
+
+    Raises:
+      ModelError: longer than anyone would wait.
+    """
+    said = error.headers.get("Retry-After", "")
+    wait_s = float(said) if said.replace(".", "", 1).isdigit() else 0.0
+    if wait_s > _PATIENCE_S:
+      raise renderers_base.ModelError(
+        f"{self._base} asks to wait {said} s; every answer so far is kept, run the same"
+        " command to go on"
+      ) from error
+    return wait_s
+
+  def _refused(self, code: int, said: str) -> Exception:
+    """What no retry mends: the run's fault, or (400 and the like) this request's."""
+    if code in (401, 403):
+      return renderers_base.ModelError(
+        f"{self._base} refuses the key (HTTP {code}); see"
+        " --config.scorer.options.key_env"
+      )
+    if code == 404:
+      return renderers_base.ModelError(
+        f"{self._base} does not know model {self._model!r} or that address (404:"
+        f" {said})"
+      )
+    line = f"{self._base}: HTTP {code}: {said}"
+    hopeless = any(word in said for word in _HOPELESS)
+    return (renderers_base.ModelError if hopeless else RuntimeError)(line)
+
+  def _told(self, error: urllib.error.HTTPError) -> str:
+    """The server's own words on one line, without the key that it may repeat."""
+    with error:  # it holds the connection
+      try:
+        line = " ".join(error.read(2000).decode(errors="replace").split())
+      except _BROKEN:
+        line = "?"
+    return (line.replace(self._key, "(key)") if self._key else line)[:300]
 
 
 def p_yes(choice: dict[str, Any]) -> float:
@@ -147,20 +268,13 @@ def _jpeg_part(frame_HWC: np.ndarray) -> dict[str, Any]:
   return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}}
 
 
-def make(spec: dict[str, Any]) -> HttpScorer:
-  """Checks the settings; the server is first asked with the first video.
+def check(spec: dict[str, Any]) -> None:
+  """Looks for the server before anything is rendered.
 
   Raises:
-    ModelError: no address or model is named.
+    ModelError: a setting is missing, nobody answers, or the key is refused.
   """
-  options = spec.get("options", {})
-  if not options.get("base_url") or not spec.get("model"):
-    raise renderers_base.ModelError(
-      "the http scorer needs --config.scorer.options.base_url and --config.scorer.model"
-    )
-  from torch_bridge.scorers import checklist
+  HttpScorer(spec).reach()
 
-  asked = questions.load(
-    spec.get("questions") or str(checklist.QUESTIONS), spec.get("weights", "")
-  )
-  return HttpScorer(spec, asked)
+
+make = HttpScorer

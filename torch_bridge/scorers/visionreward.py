@@ -116,25 +116,38 @@ def _left_padded(rows: Sequence[torch.Tensor], pad: int) -> torch.Tensor:
   )
 
 
+def check(spec: dict[str, Any]) -> None:
+  """Looks at the settings, before anything is rendered or loaded.
+
+  Raises:
+    ModelError: the model's code may not be run, or its questions are not named.
+  """
+  name, options = spec["model"], spec.get("options", {})
+  if not options.get("trust_remote_code"):
+    raise renderers_base.ModelError(
+      f"{name} runs code that comes with the model; read it, and allow it with"
+      " --config.scorer.options.trust_remote_code=True"
+    )
+  if not pathlib.Path(name).is_dir() and not spec.get("revision"):
+    raise renderers_base.ModelError(
+      f"{name}: pin the revision whose code you trust with --config.scorer.revision"
+    )
+  if not spec.get("questions"):
+    raise renderers_base.ModelError(
+      f"{name}: name its question file with --config.scorer.questions, and its weights"
+      " with --config.scorer.weights"
+    )
+
+
 def make(spec: dict[str, Any]) -> VisionRewardScorer:
   """Loads the model.
 
   Raises:
     ModelError: it cannot be loaded, or its code may not be run.
   """
+  check(spec)
   name, revision = spec["model"], spec.get("revision") or None
-  options = spec.get("options", {})
-  is_directory = pathlib.Path(name).is_dir()
-  if not options.get("trust_remote_code"):
-    raise renderers_base.ModelError(
-      f"{name} runs code that comes with the model; read it, and allow it with"
-      " --config.scorer.options.trust_remote_code=True"
-    )
-  if not is_directory and not revision:
-    raise renderers_base.ModelError(
-      f"{name}: pin the revision whose code you trust with --config.scorer.revision"
-    )
-  asked = questions.load(spec["questions"], spec.get("weights", ""))
+  asked = base.asked(spec)
   auto: Any = importlib.import_module("transformers")
   kind = {"trust_remote_code": True, "revision": revision or "main"}
   try:

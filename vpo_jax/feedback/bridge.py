@@ -85,6 +85,7 @@ class Bridge:
       )
     except ValueError as error:
       raise errors.UserError(f"scorer: {error}") from error
+    self.answers = str(self._store.root / "answers")
     self.restarts = 0
     self.rendered = 0
     self.scored = 0
@@ -242,7 +243,7 @@ class Bridge:
     jobs = {
       "render": {
         "renderer": {
-          "name": config.renderer.name or self.settings["renderer"],
+          "name": self.settings["renderer"],
           "model": self._model,
           "settings": self.settings,
           "options": config.renderer.options.to_dict()
@@ -283,9 +284,12 @@ class Bridge:
     executor = executors.make(config, accelerators)
     if isinstance(executor, executors.Ray):
       devices = ("",) * (config.workers or executor.devices())
+      on_gpu = executor.gpus > 0
     else:
       devices = _devices(config, accelerators)
-    return _Plan(crew.Plan(python, devices, config.hang_s, config.restarts), executor)
+      on_gpu = bool(devices[0])
+    plan = crew.Plan(python, devices, on_gpu, config.hang_s, config.restarts)
+    return _Plan(plan, executor)
 
   def _build_tiny(self) -> None:
     if not self._is_tiny or pathlib.Path(self._model).exists():
@@ -308,9 +312,18 @@ def _unique(requests: list[_Request]) -> list[_Request]:
 
 
 def _devices(config: ml_collections.ConfigDict, found: int) -> tuple[str, ...]:
-  """One worker a device; on a CPU one a core, up to four (a gigabyte each)."""
-  named = tuple(part for part in config.devices.split(",") if part)
-  devices = named or tuple(str(i) for i in range(found))
+  """One worker a device; on a CPU one a core, up to four (a gigabyte each).
+
+  Args:
+    found: how many devices the worker's interpreter sees. Where CUDA_VISIBLE_DEVICES is
+      set, they are the first of its list, and known by the names in it.
+  """
+  named = config.devices or (
+    os.environ.get("CUDA_VISIBLE_DEVICES", "") if found else ""
+  )
+  devices = tuple(part.strip() for part in named.split(",") if part.strip())
+  if not config.devices:
+    devices = devices[:found] or tuple(str(i) for i in range(found))
   if not devices:
     return ("",) * (config.workers or min(4, os.cpu_count() or 1))
   return devices[: config.workers] if config.workers else devices

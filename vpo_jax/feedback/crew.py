@@ -36,13 +36,16 @@ class Plan:
 
   Attributes:
     python: the interpreter that has the renderer's or scorer's packages.
-    devices: one worker each, as CUDA_VISIBLE_DEVICES wants it; "" is the CPU.
+    devices: one worker each, as CUDA_VISIBLE_DEVICES wants it; "" is the CPU, or a
+      device that the executor chooses.
+    on_gpu: the workers have a GPU each.
     hang_s: seconds without a heartbeat after which a worker is killed.
     restarts: deaths in a row, with nothing finished between them, that are borne.
   """
 
   python: str
   devices: tuple[str, ...]
+  on_gpu: bool
   hang_s: float
   restarts: int
 
@@ -256,7 +259,9 @@ class Supervisor:
     hours = (time.monotonic() - began) * len(self._plan.devices) / 3600
     settled = self.done + self.failed
     left = sum(len(ids) for ids in self._open.values())
-    note = f"{hours:.2f} worker hours, {hours / max(settled, 1) * left:.2f} to go"
+    unit = "GPU h" if self._plan.on_gpu else "worker h"
+    more = hours / max(settled, 1) * left
+    note = f"{hours:.2f} {unit} spent, {more:.2f} left"
     return f"{note}, {self.failed} failed" if self.failed else note
 
 

@@ -101,6 +101,9 @@ class Ray:
   """Workers as tasks of a Ray cluster with a file system that all its nodes share.
 
   Each has a device of its own; Ray sets CUDA_VISIBLE_DEVICES.
+
+  Attributes:
+    gpus: what one worker takes.
   """
 
   waits = True
@@ -127,6 +130,7 @@ class Ray:
       except (ConnectionError, ValueError) as error:
         line = " ".join(str(error).split())
         raise errors.UserError(f"bridge.address={address!r}: {line}") from error
+    self.gpus = gpus
     # A second try is the supervisor's business: it gives the shard back first.
     options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": 0}
     self._run: Any = self._ray.remote(**options)(_carried())
@@ -134,7 +138,7 @@ class Ray:
   def devices(self) -> int:
     """How many workers the cluster holds at once."""
     found = self._ray.cluster_resources()
-    return int(found.get("GPU", 0) or found.get("CPU", 1))
+    return max(1, int(found.get("GPU" if self.gpus else "CPU", 1)))
 
   def start(
     self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path

@@ -15,10 +15,25 @@ from vpo_jax import errors
 OWN_CHECKLIST = str(
   pathlib.Path(contract.__file__).parent / "scorers" / "checklist.json"
 )
+# What every renderer's settings must say, and what diffusers' must besides.
+_NEEDED = ("num_frames", "fps")
+_DIFFUSERS = (
+  "pipeline",
+  "dtype",
+  "height",
+  "width",
+  "num_inference_steps",
+  "guidance_scale",
+  "text_tokens",
+)
 
 
 def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
-  """All that changes the frames, and the model's name."""
+  """All that changes the frames, and the model's name.
+
+  Raises:
+    UserError: no such preset, or something that the renderer needs is not set.
+  """
   try:
     found = contract.preset(config.preset) if config.preset else {}
   except KeyError as error:
@@ -30,6 +45,12 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
   found.pop("model", None)
   if not model:
     raise errors.UserError("renderer.model: name a directory, a hub id or a preset")
+  found["renderer"] = config.name or found.get("renderer", "diffusers")
+  needed = _NEEDED + (_DIFFUSERS if found["renderer"] == "diffusers" else ())
+  if missing := [name for name in needed if name not in found]:
+    raise errors.UserError(
+      f"renderer.settings: {', '.join(missing)} not set; a preset sets all"
+    )
   return found, model
 
 
@@ -54,8 +75,10 @@ def model(name: str, revision: str) -> str:
 
 def scorer(config: ml_collections.ConfigDict, asked: questions.Questions) -> str:
   """The scorer's model and questions; not the weights, which change no answer."""
-  if config.model:
-    made_of = model(config.model, config.revision)
-  else:
+  if config.name == "checklist":
     made_of = contract.sha256(pathlib.Path(OWN_CHECKLIST).with_name("measures.py"))
-  return contract.content_id(config.name, made_of, asked.fingerprint)
+  else:
+    made_of = model(config.model, config.revision) if config.model else config.revision
+  # Of the options only this one changes what a model sees.
+  frames = config.options.get("frames", 0)
+  return contract.content_id(config.name, made_of, asked.fingerprint, frames)

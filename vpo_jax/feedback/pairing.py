@@ -60,12 +60,12 @@ def adjacent_pairs(rows: Sequence[records.Scored]) -> list[Two]:
 
 
 def dominates(winner: records.Scored, loser: records.Scored) -> bool:
-  """No worse on any question (or named reward), better on one (release)."""
+  """No worse on any question (or weighted named reward), better on one (release)."""
   if winner.yes:
     return rewards.dominates(winner.yes, loser.yes)
-  names = winner.scalars.keys()
+  names = winner.groups.keys()
   return rewards.dominates(
-    [winner.scalars[name] for name in names], [loser.scalars[name] for name in names]
+    [winner.groups[name] for name in names], [loser.groups[name] for name in names]
   )
 
 
@@ -90,6 +90,10 @@ def _mean(rows: Sequence[records.Scored]) -> records.Scored:
     rows[0],
     reward=mean(lambda row: row.reward),
     signed=mean(lambda row: row.signed),
+    groups={name: mean(lambda row, n=name: row.groups[n]) for name in rows[0].groups},
+    scalars={
+      name: mean(lambda row, n=name: row.scalars[n]) for name in rows[0].scalars
+    },
     yes=tuple(2 * sum(a) > len(rows) for a in zip(*(r.yes for r in rows), strict=True)),
   )
 

@@ -5,7 +5,7 @@ query, the one whose video has the higher reward is preferred, if by enough.
 """
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -28,6 +28,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       answers as one that is broken.
   """
   _check(config.rules)
+  rewards.dimensions(config.scorer.dimensions)
   role = config.scorer.text_role
   if role not in ("query", "prompt"):
     raise errors.UserError(
@@ -74,6 +75,7 @@ def _render_and_pair(
     for row, candidate in entries
     for seed in range(config.videos_per_prompt)
   ]
+  weights = rewards.dimensions(config.scorer.dimensions)
   link = bridge.Bridge(config, work.folder)
   results = link.run(asks)
   scored: list[records.Scored] = []
@@ -84,8 +86,10 @@ def _render_and_pair(
       reason = result.failure.reason if result.failure else "missing"
       aside.append(records.SetAside(result.video_id, ask.prompt, reason))
       continue
-    scored.append(_rate(row, candidate, ask.seed, result, link.questions))
-  rewards.check_alive([row.yes for row in scored], [row.reward for row in scored])
+    scored.append(_rate(row, candidate, ask.seed, result, link.questions, weights))
+  rewards.check_alive(
+    [row.yes for row in scored], [row.reward for row in scored], link.answers
+  )
   pairs = pairing.select(scored, config.rules)
   records.write(work.folder / "scores.jsonl", scored)
   records.write(work.folder / "set_aside.jsonl", aside)
@@ -107,11 +111,13 @@ def _rate(
   seed: int,
   result: bridge.Result,
   asked: bridge.Questions,
+  weights: Mapping[str, float],
 ) -> records.Scored:
   assert result.answers is not None
   yes, scalars = tuple(result.answers.yes), result.answers.scalars
-  if not yes:  # a scorer of named rewards, which asks no questions
-    reward, signed, groups = sum(scalars.values()), 0.0, dict(scalars)
+  if weights or not yes:  # a scorer of named rewards, which asks no questions
+    groups = rewards.weighted(scalars, weights)
+    reward, signed, yes = sum(groups.values()), 0.0, ()
   else:
     reward = rewards.reward_sum(yes, asked.weights)
     signed = rewards.reward_signed(yes, asked.weights)
