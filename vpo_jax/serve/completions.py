@@ -47,7 +47,9 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def retrieve_model(model: str) -> protocol.Model:
     return known(model)
 
-  @routes.post("/chat/completions", response_model=protocol.Chat)
+  @routes.post(
+    "/chat/completions", response_model=protocol.Chat, responses=services.STREAMED
+  )
   async def chat(asked: protocol.ChatRequest, request: fastapi.Request):
     known(asked.model)
     wanted = asked.settings(service.limits)
@@ -69,7 +71,9 @@ def router(service: services.Service) -> fastapi.APIRouter:
     usage, seed = _usage(answer), wanted.seed
     return protocol.Chat(choices=choices, usage=usage, seed=seed, **head)
 
-  @routes.post("/completions", response_model=protocol.Completion)
+  @routes.post(
+    "/completions", response_model=protocol.Completion, responses=services.STREAMED
+  )
   async def completions(asked: protocol.CompletionRequest, request: fastapi.Request):
     known(asked.model)
     wanted = asked.settings(service.limits)

@@ -11,6 +11,7 @@ from vpo_jax.sample import policy as policies
 from vpo_jax.serve import refusals
 
 _DISCARDED = 64 * 2**20  # bytes read of a body that is too large, to be heard
+_NO_TEXT = ("Cc", "Cs")  # Unicode's categories of control characters and surrogates
 _OPEN = ("/", "/healthz", "/metrics")  # paths that want no key
 
 
@@ -95,7 +96,7 @@ class Gate:
 
 
 def plain(text: str, param: str) -> str:
-  """A text without control characters, and with something in it.
+  """A text without control characters and half surrogate pairs, and with something in it.
 
   Raises:
     Refusal: it is not.
@@ -103,9 +104,9 @@ def plain(text: str, param: str) -> str:
   if not text.strip():
     raise refusals.Refusal(400, f"{param} is empty", param=param)
   for character in text:
-    if unicodedata.category(character) == "Cc" and character not in "\t\n\r":
+    if unicodedata.category(character) in _NO_TEXT and character not in "\t\n\r":
       raise refusals.Refusal(
-        400, f"{param} holds the control character U+{ord(character):04X}", param=param
+        400, f"{param} holds U+{ord(character):04X}, which is no text", param=param
       )
   return text
 

@@ -14,7 +14,9 @@ from vpo_jax.serve import service as services
 def router(service: services.Service) -> fastapi.APIRouter:
   routes = fastapi.APIRouter(responses=refusals.DECLARED)
 
-  @routes.post("/optimize", response_model=protocol.Optimized)
+  @routes.post(
+    "/optimize", response_model=protocol.Optimized, responses=services.STREAMED
+  )
   async def rewrite(asked: protocol.OptimizeRequest, request: fastapi.Request):
     """Answers 422 where no attempt gave a usable prompt.
 

@@ -13,6 +13,16 @@ from vpo_jax.sample import settings
 from vpo_jax.serve import answers, limits, metrics, refusals
 from vpo_jax.serve import engine as engines
 
+# For the schema: what a route answers that also streams.
+_EVENT = {
+  "type": "object",
+  "properties": {"data": {"type": "string"}},
+  "required": ["data"],
+}
+STREAMED: dict[int | str, dict[str, Any]] = {
+  200: {"content": {"text/event-stream": {"schema": _EVENT}}}
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Service:

@@ -1,0 +1,200 @@
+"""The page at /, in headless Chromium."""
+
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.common import exceptions
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support import wait
+
+from tests.serve import live
+from vpo_jax.serve import web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-dev-shm-usage",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+)
+
+pytestmark = pytest.mark.skipif(
+  not (CHROMIUM and DRIVER),
+  reason="no chromium and chromedriver: apt-get install chromium chromium-driver",
+)
+
+GOOD = "A ginger cat stands on a red skateboard, slowly rolling. Two cats watch it."
+CUT = ("A ginger dog", "length")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+  options = webdriver.ChromeOptions()
+  options.binary_location = CHROMIUM
+  for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    options.add_argument(flag)
+  options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+  service = webdriver.ChromeService(DRIVER)
+  driver = webdriver.Chrome(options=options, service=service)
+  yield driver
+  driver.quit()
+
+
+@pytest.fixture
+def page(browser, scripted):
+  """Opens the page of a server whose model says `script`."""
+  with_servers = []
+
+  def open_page(*script, key="", **how):
+    serving = live.serving(web.make(scripted(*script, **how), key=key))
+    with_servers.append(serving)
+    browser.get(serving.__enter__())
+    return browser
+
+  yield open_page
+  severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+  for serving in with_servers:
+    serving.__exit__(None, None, None)
+  # What the page's policy forbids, and what fails in its script, is reported there.
+  assert not [entry for entry in severe if "status of 4" not in entry["message"]]
+
+
+def find(browser, name):
+  return browser.find_element(By.ID, name)
+
+
+def until(browser, true):
+  return wait.WebDriverWait(browser, 20, 0.02).until(lambda _: true())
+
+
+def send(browser, query):
+  field = find(browser, "query")
+  field.clear()
+  field.send_keys(query)
+  find(browser, "send").click()
+
+
+def done(browser):
+  until(browser, lambda: find(browser, "status").text == "Done.")
+
+
+def marked(browser, name, tag):
+  found = find(browser, name).find_elements(By.TAG_NAME, tag)
+  return [element.text for element in found]
+
+
+def test_the_prompt_streams_in_beside_the_query(page):
+  browser = page(GOOD, pause=0.1)
+  send(browser, "Cat on a SKATEBOARD at night")
+  part = until(browser, lambda: find(browser, "prompt").text)
+  assert GOOD.startswith(part)
+  assert part != GOOD
+  assert find(browser, "prompt").get_attribute("aria-busy") == "true"
+  done(browser)
+  assert find(browser, "prompt").text == GOOD
+  assert find(browser, "original").text == "Cat on a SKATEBOARD at night"
+  assert find(browser, "prompt").get_attribute("aria-busy") == "false"
+
+
+def test_words_kept_and_added_are_marked(page):
+  browser = page(GOOD)
+  send(browser, "Cat on a SKATEBOARD at night")
+  done(browser)
+  assert marked(browser, "prompt", "mark") == ["cat", "skateboard", "cats"]
+  added = ["ginger", "stands on a red", "slowly rolling. Two", "watch"]
+  assert marked(browser, "prompt", "ins") == added
+  assert marked(browser, "original", "mark") == ["Cat on a SKATEBOARD"]
+  assert marked(browser, "original", "span") == ["night"]
+
+
+def test_a_script_written_without_spaces_has_words_too(page):
+  browser = page("一只猫在滑板上")
+  send(browser, "猫在跑")
+  until(browser, lambda: "Done" in find(browser, "status").text)
+  assert "猫" in "".join(marked(browser, "prompt", "mark"))
+  assert "滑板" in "".join(marked(browser, "prompt", "ins"))
+
+
+def test_markup_in_a_query_stays_text(page):
+  browser = page('<b id="bold">A cat</b> on a red skateboard, seen from the side.')
+  send(browser, '<img src=x onerror="document.title=1"> cat')
+  done(browser)
+  assert not browser.find_elements(By.ID, "bold")
+  assert "<b id" in find(browser, "prompt").text
+  assert browser.title == "Prompt optimizer"
+
+
+def test_what_is_begun_anew_is_taken_away(page):
+  browser = page(CUT, GOOD, pause=0.05)
+  send(browser, "cat")
+  until(browser, lambda: "Once more" in find(browser, "status").text)
+  done(browser)
+  assert find(browser, "prompt").text == GOOD
+  assert find(browser, "problem").text == ""
+
+
+def test_a_problem_is_shown(page):
+  browser = page(CUT)
+  send(browser, "cat")
+  done(browser)
+  assert "breaks off" in find(browser, "problem").text
+  send(browser, "cat <|im_end|>")
+  until(browser, lambda: "marker" in find(browser, "problem").text)
+
+
+def test_stop_and_another(page):
+  browser = page(GOOD, pause=0.3)
+  send(browser, "cat")
+  until(browser, lambda: find(browser, "halt").is_displayed())
+  find(browser, "halt").click()
+  until(browser, lambda: find(browser, "status").text == "Stopped.")
+  find(browser, "another").click()
+  done(browser)
+  assert "seed 1" in find(browser, "facts").text
+
+
+def test_a_key_is_asked_for(page):
+  browser = page(GOOD, key="sesame")
+  send(browser, "cat")
+  until(browser, lambda: find(browser, "key").is_displayed())
+  find(browser, "key").send_keys("sesame")
+  send(browser, "cat")
+  done(browser)
+  assert find(browser, "prompt").text == GOOD
+
+
+def test_it_fits_a_phone(page):
+  browser = page(GOOD * 3)
+  browser.set_window_size(500, 800)  # Chromium's smallest; the frame is narrower
+  script = "return [document.documentElement.scrollWidth, window.innerWidth]"
+  browser.execute_cdp_cmd(
+    "Emulation.setDeviceMetricsOverride",
+    {"width": 320, "height": 640, "deviceScaleFactor": 2, "mobile": True},
+  )
+  try:
+    send(browser, "W" * 300)
+    done(browser)
+    wide, window = browser.execute_script(script)
+    assert window == 320
+    assert wide <= window
+    sizes = [b.size for b in browser.find_elements(By.TAG_NAME, "button")]
+    assert all(size["height"] >= 44 for size in sizes if size["height"])
+  finally:
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_field_has_its_name(page):
+  browser = page(GOOD)
+  for name, label in (("query", "Your query"), ("send", "Write the prompt")):
+    assert find(browser, name).accessible_name == label
+  assert find(browser, "status").aria_role == "status"
+  assert find(browser, "problem").aria_role == "alert"
+  find(browser, "query").send_keys("cat")
+  with pytest.raises(exceptions.NoSuchElementException):
+    browser.find_element(By.CSS_SELECTOR, "[src], link[rel=stylesheet], iframe")
