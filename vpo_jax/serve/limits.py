@@ -96,7 +96,7 @@ class Gate:
 
 
 def plain(text: str, param: str) -> str:
-  """A text without control characters and half surrogate pairs, and with something in it.
+  """A text that says something, without control characters and half surrogate pairs.
 
   Raises:
     Refusal: it is not.
