@@ -7,6 +7,10 @@ import numpy as np
 
 from vpo_jax import errors
 
+# Less than these is nothing in float32 sums of a vocabulary.
+COLDEST = 1e-3
+NARROWEST = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -14,8 +18,8 @@ class Settings:
 
   Attributes:
     num_candidates: K, candidates of a query.
-    temperature: 0 takes the most probable token at each step.
-    top_p: the nucleus; 1 keeps all tokens.
+    temperature: 0 takes the most probable token at each step; else from `COLDEST` on.
+    top_p: the nucleus, from `NARROWEST` on; 1 keeps all tokens.
     top_k: 0 keeps all tokens.
     max_new_tokens: a candidate that has not ended by then is cut off.
     seed: with the prompt and the candidate's index, all that its noise depends on.
@@ -33,8 +37,9 @@ class Settings:
   def __post_init__(self):
     limits = {
       "num_candidates": self.num_candidates >= 1,
-      "temperature": 0 <= self.temperature < float("inf"),
-      "top_p": 0 < self.top_p <= 1,
+      "temperature": self.temperature == 0
+      or COLDEST <= self.temperature < float("inf"),
+      "top_p": NARROWEST <= self.top_p <= 1,
       "top_k": self.top_k >= 0,
       "max_new_tokens": self.max_new_tokens >= 1,
     }
