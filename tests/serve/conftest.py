@@ -16,7 +16,7 @@ LIMITS = limits.Limits(body=100_000, prompt_tokens=500, new_tokens=700, candidat
 @pytest.fixture(scope="session")
 def shared(policy):
   """A service with 4 slots and room for 4 more candidates."""
-  running = engine.Engine(policy, slots=4, queue_size=4)
+  running = engine.Engine(policy, slots=4, queue_size=4, warm=False)
   counted = metrics.Metrics(running)
   yield service.Service(policy, running, LIMITS, counted, guard_language="")
   running.close()

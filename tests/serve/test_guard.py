@@ -40,3 +40,42 @@ def test_good_prompts_pass():
   assert [guard.problem(answer(text)) for text in [GOOD, "A cat.", *shown]] == [
     None
   ] * (2 + len(shown))
+
+
+@pytest.mark.parametrize(
+  ("text", "language"),
+  [
+    ("Eine getigerte Katze steht auf einem roten Skateboard und rollt", "German"),
+    (
+      "Un gato naranja está de pie sobre una patineta roja y rueda despacio por una"
+      " calle soleada, mientras la cámara lo sigue desde un lado.",
+      "Spanish",
+    ),
+    ("一只橘猫站在红色滑板上，沿着阳光明媚的街道缓缓滑行，镜头从侧面跟随。", "Chinese"),
+    ("Рыжая кошка стоит на красном скейтборде и медленно катится по улице", "Russian"),
+    (
+      "赤いスケートボードに乗った猫が、日当たりの良い通りをゆっくりと進む。",
+      "Japanese",
+    ),
+    ("قطة برتقالية تقف على لوح تزلج أحمر وتتحرك ببطء في شارع مشمس", "Arabic"),
+  ],
+)
+def test_a_prompt_in_another_language_is_found(text, language):
+  assert f"is in {language}, not in 'en'" in guard.problem(answer(text))
+  assert guard.problem(answer(text), "") is None
+  assert guard.problem(answer(GOOD), "de") == "is in English, not in 'de'"
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "A neon sign says 你好世界 over a rainy street in Shibuya; people pass below it.",
+    "Señor García dances salsa in Guadalajara while a mariachi band plays behind him.",
+    "A samurai (侍) bows before Mount Fuji as cherry blossoms fall around him.",
+    "Katze.",
+    "Tokyo, Osaka, Kyoto.",
+    "\x00\x01 a cat",
+  ],
+)
+def test_names_and_quotations_leave_doubt(text):
+  assert guard.problem(answer(text)) is None

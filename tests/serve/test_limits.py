@@ -221,9 +221,8 @@ class Breaking:
 
 def test_a_broken_sampler_is_told_to_all(policy, monkeypatch):
   monkeypatch.setattr(engine.schedule, "Scheduler", Breaking)
-  monkeypatch.setattr(engine, "_warm", lambda *_: None)
   monkeypatch.setattr(threading, "excepthook", lambda _: None)
-  broken = engine.Engine(policy, slots=2, queue_size=2)
+  broken = engine.Engine(policy, slots=2, queue_size=2, warm=False)
   counted = metrics.Metrics(broken)
   from tests.serve import conftest
 

@@ -61,18 +61,19 @@ class Engine:
   """
 
   def __init__(
-    self, policy: policies.Policy, *, slots: int, queue_size: int, steps: int = STEPS
+    self, policy: policies.Policy, *, slots: int, queue_size: int, warm: bool = True
   ):
-    """Compiles the usual shapes, and starts the thread.
+    """Starts the thread.
 
     Args:
       slots: candidates decoded side by side.
       queue_size: candidates that may wait beyond these.
+      warm: compile the usual shapes now, so that the first clients do not wait for it.
     """
     self.slots, self.active, self.waiting = slots, 0, 0
     self.problem: str | None = None
     self._scheduler = schedule.Scheduler(
-      policy, slots=slots, steps=steps, eager=True, shortest=schedule.FIRST_POOL
+      policy, slots=slots, steps=STEPS, eager=True, shortest=schedule.FIRST_POOL
     )
     self._room = slots + queue_size
     self._open = 0  # candidates let in that have not ended
@@ -81,7 +82,8 @@ class Engine:
     self._lock = threading.Lock()  # of _room, _open, _closing, problem
     self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     self._tickets: set[Ticket] = set()  # the thread's own
-    _warm(policy, self._scheduler)
+    if warm:
+      _warm(policy, self._scheduler)
     self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
     self._thread.start()
 
@@ -182,7 +184,6 @@ class Engine:
 
 
 def _warm(policy: policies.Policy, scheduler: schedule.Scheduler) -> None:
-  """Has the usual shapes compiled, so that the first clients do not wait for it."""
   one = settings.Settings(max_new_tokens=1)
   for query in ("a cat", "a cat on a skateboard, " * 5):  # most are of these lengths
     for prompts in (1, 2):

@@ -11,6 +11,7 @@ from vpo_jax import records
 # asks for it. "" lets every language pass.
 LANGUAGE = "en"
 _FOREIGN = 90  # percent of a text, by CLD2, where that is sure of itself
+_ENOUGH = 50  # bytes of words; of a few names it is sure as well, and wrong
 
 # Markers of chat templates and of this project's own templates.
 _MARKERS = re.compile(
@@ -49,11 +50,11 @@ def foreign(text: str, language: str) -> str | None:
   A few words, names, and quotations in another language leave doubt, and pass.
   """
   try:
-    sure, _, found = pycld2.detect(text)
+    sure, size, found = pycld2.detect(text)
   except pycld2.error:  # characters that it does not take
     return None
   name, code, percent, _ = found[0]
-  if sure and code not in (language, "un") and percent >= _FOREIGN:
+  if sure and size >= _ENOUGH and code not in (language, "un") and percent >= _FOREIGN:
     return name.capitalize()
   return None
 
