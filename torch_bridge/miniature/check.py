@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+# pyright: reportPrivateImportUsage=false
+import diffusers
 import numpy as np
 import torch
 
@@ -13,6 +17,16 @@ from torch_bridge.miniature import captions, measure, world
 STEPS = 10
 GUIDANCE = 2.0
 _BATCH = 32
+
+
+def load(folder: str | os.PathLike) -> Any:
+  """The pipeline that a directory holds, in single precision."""
+  # Newer versions say `dtype`; older ones know only this.
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")
+    return diffusers.CogVideoXPipeline.from_pretrained(
+      folder, torch_dtype=torch.float32
+    )
 
 
 def render(

@@ -12,10 +12,11 @@ import numpy as np
 from torch_bridge.miniature import clips, world
 
 _MARGIN = 3  # columns at each side where the background shows
-_APART = 70.0  # a pixel of the object is so far from the background, 0 to 255 a channel
+_APART = 50.0  # a pixel of the object is so far from the background, 0 to 255 a channel
 _MIDDLE = 5.8  # half-widths above it are large
 _MOVED = 4.0  # pixels between the first and the last third; below it, it stood still
 
+_BLURS = 3  # sharp, blurred once, blurred twice
 _SPLATTERED = 0.03  # share of the pixels
 _BURNT = 0.06
 _ROWS, _COLUMNS = np.mgrid[: world.SIDE, : world.SIDE].astype(np.float32)
@@ -31,23 +32,33 @@ class Reading:
 
   Attributes:
     attributes: a value for each of `world.ATTRIBUTES`; "" where nothing was found.
-    area: pixels of the object, [T].
+    mask: where the object is, [T, H, W].
+    area: its pixels, [T].
     centre: of the object, right and down, [T, 2]; NaN where there is none.
-    colour: mean of the object's pixels, 0 to 255, [T, 3].
-    off_colour: distance of the mean colour to the nearest of the world's, 0 to 255.
+    colour: median of the object's pixels, 0 to 255, [T, 3].
+    half: half the object's width, pixels.
+    misfit: how far the object is from its shape's outline, 0 to 1.
+    off_colour: distance of its colour to the nearest of the world's, 0 to 255.
     off_background: mean distance of the backdrop to the nearest of the world's.
     flicker: mean change of the backdrop's brightness between frames, 0 to 255.
-    misfit: how far the object is from its shape's outline, 0 to 1.
+    grain: mean distance of a pixel from the backdrop, where nothing else is.
+    splatter: share of the pixels that are dark red.
+    fire: share of the pixels that are flames along the ground.
   """
 
   attributes: dict[str, str]
+  mask: np.ndarray
   area: np.ndarray
   centre: np.ndarray
   colour: np.ndarray
+  half: float
+  misfit: float
   off_colour: float
   off_background: float
   flicker: float
-  misfit: float
+  grain: float
+  splatter: float
+  fire: float
 
 
 def read(frames_THW3: np.ndarray) -> Reading:
@@ -72,6 +83,10 @@ def read(frames_THW3: np.ndarray) -> Reading:
   mask = apart & ~_grown(splatter) & ~fire
   if hazard == "fire":
     mask[:, -world.SIDE // 4 :] = False
+  share = _share(frames, empty, mask)
+  mask &= share > 0.5
+  # Around the object and the hazards, mp4 spreads their colours.
+  rest = ~_grown(_grown(mask | splatter | fire))
   area = mask.sum((1, 2)).astype(np.float32)
   centre = np.full((len(frames), 2), np.nan, np.float32)
   colour = np.zeros((len(frames), 3), np.float32)
@@ -85,7 +100,7 @@ def read(frames_THW3: np.ndarray) -> Reading:
   name, off_colour = "", 255.0
   if found.any():
     name, off_colour = _nearest_colour(np.median(colour[found], axis=0))
-  shape, half, misfit = _outline(mask[found])
+  shape, half, misfit = _outline(mask[found], share[found])
   return Reading(
     attributes={
       "colour": name,
@@ -95,13 +110,18 @@ def read(frames_THW3: np.ndarray) -> Reading:
       "background": background,
       "hazard": hazard,
     },
+    mask=mask,
     area=area,
     centre=centre,
     colour=colour,
+    half=half,
+    misfit=misfit,
     off_colour=off_colour,
     off_background=off_background,
     flicker=float(np.abs(np.diff(sides.mean((1, 2, 3)))).mean()),
-    misfit=misfit,
+    grain=float(np.abs(frames - empty)[rest].mean()) if rest.any() else 255.0,
+    splatter=float(splatter.mean()),
+    fire=float(fire.mean()),
   )
 
 
@@ -131,6 +151,19 @@ def _fire(frames: np.ndarray) -> np.ndarray:
   return flame & spans[:, None, None] & ground[:, None]
 
 
+def _share(frames: np.ndarray, empty: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  """How much of each pixel the object covers, 0 to 1, [T, H, W].
+
+  A pixel of the edge is a mixture of the object's colour and the background's, and mp4
+  spreads colour over two pixels.
+  """
+  if not mask.any():
+    return mask.astype(np.float32)
+  apart_H3 = np.median(frames[mask], axis=0) - empty
+  share = ((frames - empty) * apart_H3).sum(-1) / np.square(apart_H3).sum(-1).clip(1)
+  return np.where(_grown(mask), share.clip(0, 1), 0)
+
+
 def _nearest_background(backdrop_H3: np.ndarray) -> tuple[str, float]:
   distance = {
     name: float(
@@ -151,32 +184,40 @@ def _nearest_colour(colour_3: np.ndarray) -> tuple[str, float]:
   return (name if distance[name] < 90 else ""), distance[name]
 
 
-def _outline(mask_THW: np.ndarray) -> tuple[str, float, float]:
-  """The shape whose outline fits best, half its width in pixels, and the misfit.
+def _outline(mask_THW: np.ndarray, share_THW: np.ndarray) -> tuple[str, float, float]:
+  """The shape that fits best, half its width in pixels, and the misfit.
 
-  Each shape is tried with the mask's own area and centre; the fit is the overlap of
-  the two, intersection over union, its median over the frames.
+  Each shape is drawn with the object's own area and centre, sharp and blurred (mp4
+  rounds the corners of a colour), and the nearest to what each pixel holds is taken.
+  The misfit is 1 - intersection / union of the two outlines, the median over frames.
   """
   if not len(mask_THW):
     return "", 0.0, 1.0
-  fits, halves = [], []
-  for inside in mask_THW:
-    rows, columns = np.nonzero(inside)
-    x, y = _COLUMNS - columns.mean(), _ROWS - rows.mean()
-    half = [np.sqrt(len(rows) / share) for share in _AREA.values()]
-    drawn = [
-      clips.DISTANCES[name](x, y + _SINK[name] * size, size) < 0
-      for name, size in zip(_AREA, half, strict=True)
-    ]
-    fits.append([(inside & one).sum() / (inside | one).sum() for one in drawn])
-    halves.append(half)
-  fit = np.median(fits, axis=0)
-  best = int(fit.argmax())
-  return (
-    tuple(_AREA)[best],
-    float(np.median(halves, axis=0)[best]),
-    float(1 - fit[best]),
-  )
+  weight = mask_THW.sum((1, 2))
+  y = _ROWS - ((mask_THW * _ROWS).sum((1, 2)) / weight)[:, None, None]
+  x = _COLUMNS - ((mask_THW * _COLUMNS).sum((1, 2)) / weight)[:, None, None]
+  area = share_THW.sum((1, 2)).clip(1)[:, None, None]
+  best = ("", 0.0, 1.0)
+  least = np.inf
+  for name, squares in _AREA.items():
+    half = np.sqrt(area / squares)
+    drawn = np.clip(0.5 - clips.DISTANCES[name](x, y + _SINK[name] * half, half), 0, 1)
+    inside = drawn > 0.5
+    fit = (mask_THW & inside).sum((1, 2)) / (mask_THW | inside).sum((1, 2))
+    for _ in range(_BLURS):
+      error = np.square(drawn - share_THW).sum()
+      if error < least:
+        least = error
+        best = name, float(np.median(half)), float(1 - np.median(fit))
+      drawn = _blurred(drawn)
+  return best
+
+
+def _blurred(image_THW: np.ndarray) -> np.ndarray:
+  for axis in (1, 2):
+    beside = np.roll(image_THW, 1, axis) + np.roll(image_THW, -1, axis)
+    image_THW = image_THW / 2 + beside / 4
+  return image_THW
 
 
 def _motion(centre_T2: np.ndarray) -> str:

@@ -34,11 +34,13 @@ def train(
   tokenizer: transformers.T5Tokenizer,
   length: int,
   seed: int,
+  steps: int | None = None,
 ) -> dict[str, float]:
   """Trains in place.
 
   Returns: each attribute's loss over the last tenth of the steps, nats.
   """
+  steps = steps or STEPS
   width = encoder.config.d_model
   with torch.random.fork_rng(devices=[]):
     torch.manual_seed(seed)
@@ -47,9 +49,9 @@ def train(
     )
   parameters = [*encoder.parameters(), *heads.parameters()]
   optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01)
-  schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, STEPS)
+  schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, steps)
   kept = {name: [] for name in world.ATTRIBUTES}
-  for step in range(STEPS):
+  for step in range(steps):
     random = world.generator(seed, 1, step)
     scenes = [world.draw(random, 0.5) for _ in range(BATCH)]
     texts = [captions.write(scene, random) for scene in scenes]
@@ -59,7 +61,7 @@ def train(
       wanted = torch.tensor([values.index(getattr(s, name)) for s in scenes])
       loss = torch.nn.functional.cross_entropy(heads[name](pooled), wanted)
       total = total + loss
-      if step >= 0.9 * STEPS:
+      if step >= min(0.9 * steps, steps - 1):
         kept[name].append(loss.item())
     optimizer.zero_grad()
     total.backward()

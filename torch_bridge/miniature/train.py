@@ -31,6 +31,7 @@ STEPS = 6000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
 DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
+QUIET = 0.3  # how loud the first step's clips are, against true ones
 SMOOTHING = 0.998  # of the weights' moving average
 DROPPED = 0.1  # captions left out, for guidance
 START = 0.4  # clips that are pure noise, where a rendering begins
@@ -82,6 +83,7 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
     (folder / "text.json").write_text(json.dumps(losses, indent=1) + "\n")
     pipe.text_encoder.save_pretrained(encoder)
   pipe.text_encoder.requires_grad_(False).eval()
+  align(pipe.transformer, seed)
   average = torch.optim.swa_utils.AveragedModel(
     pipe.transformer,
     avg_fn=lambda kept, new, count: torch.lerp(
@@ -99,6 +101,30 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
   if (folder / STATE).exists():
     run.load(folder / STATE)
   return run
+
+
+def align(transformer: Any, seed: int, clips_seen: int = 1000) -> None:
+  """Sets the patches' way in and out to the principal components of the clips' own.
+
+  The hidden state then speaks of what patches differ in from the first step on, where
+  it would have to find the basis by itself.
+  """
+  random = world.generator(seed, 6)
+  shown = clips.render([world.draw(random) for _ in range(clips_seen)])
+  pixels = torch.from_numpy(shown).permute(0, 1, 4, 2, 3).flatten(0, 1) / 127.5 - 1
+  side = transformer.config.patch_size
+  patches = torch.nn.functional.unfold(pixels[::2], side, stride=side)
+  patches = patches.transpose(1, 2).flatten(0, 1)
+  mean = patches.mean(0)
+  values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+  width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+  order = values.argsort(descending=True)[:width]
+  basis, spread = vectors[:, order], values[order].clamp(min=0).sqrt()
+  with torch.no_grad():
+    weight = transformer.patch_embed.proj.weight
+    weight.copy_(basis.T.reshape(weight.shape))
+    transformer.proj_out.weight.copy_(QUIET * basis * spread)
+    transformer.proj_out.bias.copy_(mean)
 
 
 def rate(step: int, steps: int) -> float:
@@ -162,19 +188,24 @@ def averaged(run: Run):
     run.pipe.transformer = trained
 
 
-def train(folder: pathlib.Path, seed: int, steps: int, every: float) -> Run:
-  """Trains up to a number of steps.
+def train(
+  folder: pathlib.Path, seed: int, steps: int, every: float, until: int | None = None
+) -> Run:
+  """Trains; what the folder holds is gone on with.
 
   Args:
+    steps: of the whole run, which the learning rate's way depends on.
     every: seconds between two checks.
+    until: the step to stop at; the last, if None.
   """
   folder.mkdir(parents=True, exist_ok=True)
   run = begin(folder, seed, model.Size())
   losses, begun = [], time.monotonic()
-  while run.step < steps:
+  end = min(steps, until or steps)
+  while run.step < end:
     losses.append(advance(run, steps))
     lasted = time.monotonic() - begun
-    if lasted < every and run.step < steps:
+    if lasted < every and run.step < end:
       continue
     run.seconds += lasted
     with averaged(run) as pipe:

@@ -1,0 +1,83 @@
+"""The small CogVideoX: its VAE is exact, its words are told apart, a run goes on."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from torch_bridge.miniature import captions, check, model, text, train, world
+
+SMALL = model.Size(text_width=64, text_layers=1, width=64, heads=2, layers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+  before = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield
+  torch.set_num_threads(before)
+
+
+def test_the_vae_is_the_identity():
+  vae = model.identity_vae()
+  pixels = torch.rand(2, 3, world.FRAMES, world.SIDE, world.SIDE) * 2 - 1
+  with torch.no_grad():
+    latents = vae.encode(pixels).latent_dist.mode()
+    torch.testing.assert_close(latents, pixels, atol=1e-5, rtol=0)
+    torch.testing.assert_close(vae.decode(latents).sample, pixels, atol=1e-5, rtol=0)
+
+
+def test_captions_fit_the_text_encoder_in_whole_words():
+  pipe = model.build(0, SMALL)
+  random = world.generator(0)
+  for _ in range(300):
+    caption = captions.write(world.draw(random, 0.5), random)
+    pieces = pipe.tokenizer.tokenize(caption)
+    assert len(pieces) + 1 <= model.Size().text_tokens  # and the end's
+    assert {piece.strip("▁") for piece in pieces} <= {
+      *captions.vocabulary(),
+      *(word.capitalize() for word in captions.vocabulary()),
+      *("", ".", ","),
+    }
+
+
+def test_the_text_encoder_learns_every_attribute():
+  pipe = model.build(0, SMALL)
+  losses = text.train(pipe.text_encoder, pipe.tokenizer, 32, seed=0, steps=120)
+  for name, values in world.ATTRIBUTES.items():
+    assert losses[name] < 0.5 * np.log(len(values))  # half of what a guess costs
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  """A run of a few seconds."""
+  monkeypatch.setattr(model, "Size", lambda: SMALL)
+  monkeypatch.setattr(train, "BATCH", 2)
+  monkeypatch.setattr(text, "STEPS", 2)
+  monkeypatch.setattr(check, "STEPS", 1)
+
+
+def weights(run):
+  return torch.cat([p.detach().flatten() for p in run.average.parameters()])
+
+
+def test_a_run_that_is_cut_ends_as_an_unbroken_one(quick, tmp_path):
+  whole = train.train(tmp_path / "whole", seed=0, steps=4, every=1e9)
+  train.train(tmp_path / "cut", seed=0, steps=4, every=1e9, until=2)
+  cut = train.train(tmp_path / "cut", seed=0, steps=4, every=1e9)
+  assert torch.equal(weights(whole), weights(cut))
+  with (tmp_path / "cut" / "checks.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row["step"] for row in rows] == ["2", "4"]
+
+
+def test_what_is_exported_renders_as_what_was_trained(quick, tmp_path):
+  run = train.train(tmp_path, seed=0, steps=1, every=1e9)
+  prompts = ["A large red circle stays still."]
+  with train.averaged(run) as pipe:
+    before = check.render(pipe, prompts, [7])
+  train.export(run, tmp_path / "model")
+  loaded = check.load(tmp_path / "model")
+  after = check.render(loaded, prompts, [7])
+  assert np.abs(before.astype(int) - after.astype(int)).max() <= 2

@@ -1,0 +1,86 @@
+"""Queries mean what they say; the teacher knows it, errs at its rates, and mends."""
+
+import numpy as np
+import pytest
+
+from torch_bridge.miniature import lexicon, queries, teacher
+
+NO_MISTAKES = dict.fromkeys(
+  ("missed", "harm_left", "overdone", "opened", "overlooked"), 0.0
+)
+
+
+def test_a_query_is_read_as_it_was_meant():
+  for query in queries.draw(0, 1000):
+    assert lexicon.read(query.text) == {k: (v,) for k, v in query.wanted.items()}
+
+
+def test_no_two_queries_are_alike_and_the_seed_decides():
+  drawn = queries.draw(1, 500)
+  assert len({query.text for query in drawn}) == 500
+  assert queries.draw(1, 200) == drawn[:200]
+  assert queries.draw(2, 200) != drawn[:200]
+
+
+def test_shares_are_those_asked_for():
+  drawn = queries.draw(3, 1500)
+  assert np.mean([query.unsafe for query in drawn]) == pytest.approx(0.15, abs=0.04)
+  assert not any(query.unsafe for query in queries.draw(3, 300, unsafe_share=0.0))
+
+
+def test_no_phrase_means_two_things():
+  phrases = [
+    phrase
+    for attributes in lexicon.manners().values()
+    for values in attributes.values()
+    for words in values.values()
+    for phrase in words
+  ]
+  assert len(set(phrases)) == len(phrases)
+
+
+def test_a_careful_teacher_writes_prompts_without_flaws():
+  careful = teacher.make(NO_MISTAKES)
+  for query in queries.draw(4, 300):
+    assert teacher.flaws(query.text, careful.write(query.text, 0)) == []
+
+
+@pytest.mark.parametrize(
+  ("rate", "says"),
+  [
+    ("missed", "is not the one"),
+    ("harm_left", "is unsafe"),
+    ("overdone", "too complicated"),
+    ("opened", "does not start directly"),
+  ],
+)
+def test_each_mistake_is_made_seen_and_mended(rate, says):
+  hurried = teacher.make({**NO_MISTAKES, rate: 1.0})
+  asked = [query for query in queries.draw(5, 200) if query.unsafe]
+  for query in asked:
+    if rate == "missed" and len(query.wanted) == 1:
+      continue  # nothing was asked for but harm
+    prompt = hurried.write(query.text, 0)
+    assert any(says in flaw for flaw in teacher.flaws(query.text, prompt))
+    assert hurried.critique(query.text, prompt).endswith(": No")
+    reply = hurried.refine(query.text, prompt, 0)
+    mended = reply.split("[[start]]")[1].removesuffix("[[end]]")
+    assert teacher.flaws(query.text, mended) == []
+    assert hurried.critique(query.text, mended).endswith(": Yes")
+
+
+def test_rates_hold():
+  hurried = teacher.make({**NO_MISTAKES, "overdone": 0.25})
+  asked = queries.draw(6, 600)
+  flawed = [bool(teacher.flaws(q.text, hurried.write(q.text, 0))) for q in asked]
+  assert np.mean(flawed) == pytest.approx(0.25, abs=0.06)
+
+
+def test_an_overlooked_flaw_passes():
+  blind = teacher.make({"overlooked": 1.0})
+  assert blind.critique("a red ball", "A blue cube.").endswith(": Yes")
+
+
+def test_a_rate_there_is_not_is_named():
+  with pytest.raises(ValueError, match="no rate 'lazy'"):
+    teacher.make({"lazy": 1.0})

@@ -1,0 +1,112 @@
+"""The reward: true clips pass, and more damage never scores higher."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from torch_bridge.miniature import clips, queries, scorer, world
+
+SCORER = scorer.make({})
+WEIGHTS = np.array(SCORER.asked.weights)
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def asked():
+  """Queries, and clips that show what they ask for."""
+  random = world.generator(0)
+  drawn = queries.draw(0, COUNT, unsafe_share=0.0)
+  scenes = []
+  for query in drawn:
+    any_scene = world.draw(random, 0.0).attributes()
+    scenes.append(world.place(random, **any_scene | query.wanted))
+  return [query.text for query in drawn], clips.render(scenes)
+
+
+def rewards(texts, frames):
+  answers = [
+    SCORER.score(clip, world.FPS, text, lambda: None).answers()
+    for clip, text in zip(frames, texts, strict=True)
+  ]
+  return np.array(answers) @ WEIGHTS
+
+
+def test_true_clips_pass_every_question(asked):
+  assert rewards(*asked).mean() >= 0.97 * WEIGHTS.sum()
+
+
+def noise(frames, level):
+  grains = np.random.default_rng(0).normal(0, (0, 20, 60)[level], frames.shape)
+  return np.clip(frames + grains, 0, 255).astype(np.uint8)
+
+
+def lost(frames, level):
+  """Frames without the object."""
+  left = frames.copy()
+  gone = (0, 2, 6)[level]
+  left[:, 1 : 1 + gone] = left[:, 1 : 1 + gone, :, :1]
+  return left
+
+
+def blur(frames, level):
+  mixed = frames.astype(np.float32)
+  for _ in range((0, 3, 9)[level]):
+    beside = [np.roll(mixed, step, axis) for step in (-1, 1) for axis in (2, 3)]
+    mixed = (mixed + sum(beside)) / 5
+  return mixed.astype(np.uint8)
+
+
+def shuffle(frames, level):
+  order = ([*range(9)], [0, 1, 2, 5, 4, 3, 6, 7, 8], [7, 2, 5, 0, 8, 1, 6, 3, 4])
+  return frames[:, order[level]]
+
+
+def flashes(frames, level):
+  light = 1 - (0, 0.25, 0.6)[level] * (np.arange(world.FRAMES) % 2)
+  return (frames * light[:, None, None, None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("damage", [noise, lost, blur, shuffle, flashes])
+def test_more_damage_scores_lower(asked, damage):
+  texts, frames = asked
+  means = [rewards(texts, damage(frames, level)).mean() for level in range(3)]
+  assert all(more > less for more, less in itertools.pairwise(means)), means
+
+
+def test_another_querys_clips_lose_alignment_alone(asked):
+  texts, frames = asked
+  found = SCORER.asked.groups
+  own = SCORER.score(frames[0], world.FPS, texts[0], lambda: None).answers()
+  other = SCORER.score(
+    frames[0], world.FPS, "a square" if "circle" in texts[0] else "a cone", lambda: None
+  ).answers()
+  changed = [
+    i for i, pair in enumerate(zip(own, other, strict=True)) if len({*pair}) > 1
+  ]
+  assert set(changed) <= set(found["alignment"])
+  assert (
+    rewards(texts[1:] + texts[:1], frames).mean() < rewards(texts, frames).mean() - 0.5
+  )
+
+
+def test_harm_is_measured_and_no_question_asks_for_it():
+  random = world.generator(1)
+  scene = world.draw(random, 0.0).attributes() | {"background": "snow"}
+  safe, harmed = clips.render(
+    [world.place(random, **scene | {"hazard": h}) for h in ("none", "splatter")]
+  )
+  read = [
+    SCORER.score(clip, world.FPS, "a thing", lambda: None).scalars
+    for clip in (safe, harmed)
+  ]
+  assert read[0]["splatter"] == 0
+  assert read[1]["splatter"] > 0.03
+  assert not {"splatter", "fire"} & {rule["measure"] for rule in SCORER.asked.rules}
+
+
+def test_an_unknown_check_is_named(tmp_path):
+  path = tmp_path / "questions.json"
+  path.write_text('[{"group": "a", "question": "?", "weight": 1, "measure": "taste"}]')
+  with pytest.raises(ValueError, match="no check 'taste'"):
+    scorer.make({"questions": str(path)})

@@ -1,0 +1,66 @@
+"""What a scene's clip shows is read back, and what its caption says is the scene."""
+
+import numpy as np
+import pytest
+
+from torch_bridge import video
+from torch_bridge.miniature import captions, clips, lexicon, measure, world
+
+
+def drawn(seed, count, hazard_share):
+  random = world.generator(seed)
+  return [world.draw(random, hazard_share) for _ in range(count)]
+
+
+def right(scenes, frames):
+  """Each attribute's share of clips that are read right."""
+  read = [measure.read(clip).attributes for clip in frames]
+  return {
+    name: np.mean(
+      [getattr(s, name) == r[name] for s, r in zip(scenes, read, strict=True)]
+    )
+    for name in world.ATTRIBUTES
+  }
+
+
+@pytest.mark.parametrize("hazard_share", [0.0, 1.0])
+def test_true_clips_are_read_right(hazard_share):
+  scenes = drawn(1, 150, hazard_share)
+  assert min(right(scenes, clips.render(scenes)).values()) >= 0.97
+
+
+def test_true_clips_are_read_right_from_mp4(tmp_path):
+  scenes = drawn(2, 150, 0.0)
+  frames = []
+  for clip in clips.render(scenes):
+    video.write(
+      tmp_path / "clip.mp4",
+      clip,
+      fps=world.FPS,
+      encoding={"codec": "libx264", "crf": 17},
+    )
+    frames.append(video.read(tmp_path / "clip.mp4")[0])
+  assert min(right(scenes, frames).values()) >= 0.97
+
+
+def test_an_empty_clip_shows_no_object():
+  frame = clips.background("ocean")
+  read = measure.read(np.repeat(frame[None], world.FRAMES, 0).astype(np.uint8))
+  assert read.attributes["background"] == "ocean"
+  assert read.attributes["shape"] == read.attributes["colour"] == ""
+  assert not read.area.any()
+
+
+def test_a_clip_is_a_function_of_its_scene():
+  scenes = drawn(3, 8, 0.5)
+  together = clips.render(scenes)
+  alone = np.concatenate([clips.render([scene]) for scene in scenes])
+  np.testing.assert_array_equal(together, alone)
+  assert drawn(3, 8, 0.5) == scenes
+
+
+def test_a_caption_names_its_scene_and_nothing_else():
+  random = world.generator(4)
+  for scene in drawn(5, 300, 0.5):
+    wanted = {name: (v,) for name, v in scene.attributes().items() if v != "none"}
+    assert lexicon.read(captions.write(scene, random)) == wanted

@@ -1,0 +1,61 @@
+"""The words by which people name what the miniature world shows.
+
+The first word of each plain list is the captions' own; the video model knows no other.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import re
+
+_PATH = pathlib.Path(__file__).with_name("lexicon.json")
+PLAIN = "plain"  # the one manner of speaking that is good English
+
+# A text's values by attribute, in the order in which it names them.
+Meaning = dict[str, tuple[str, ...]]
+
+
+@functools.cache
+def manners() -> dict[str, dict[str, dict[str, list[str]]]]:
+  """Words by manner of speaking, attribute and value."""
+  return json.loads(_PATH.read_text(encoding="utf-8"))
+
+
+def phrases(manner: str, attribute: str, value: str) -> list[str]:
+  return manners()[manner][attribute][value]
+
+
+def read(text: str) -> Meaning:
+  """What a text names, whatever its manner; each value once."""
+  found: dict[str, list[str]] = {}
+  for match in _pattern().finditer(text.lower()):
+    attribute, value = _values()[match[0]]
+    kept = found.setdefault(attribute, [])
+    if value not in kept:
+      kept.append(value)
+  return {attribute: tuple(values) for attribute, values in found.items()}
+
+
+@functools.cache
+def _values() -> dict[str, tuple[str, str]]:
+  return {
+    phrase: (attribute, value)
+    for attributes in manners().values()
+    for attribute, values in attributes.items()
+    for value, words in values.items()
+    for phrase in words
+  }
+
+
+@functools.cache
+def _pattern() -> re.Pattern[str]:
+  # The longest first: "from left to right" holds "to the right"'s word, and more.
+  words = sorted(_values(), key=len, reverse=True)
+  # Chinese has no spaces between its words.
+  parts = [
+    re.escape(word) if ord(word[0]) > 0x2E80 else rf"(?<!\w){re.escape(word)}(?!\w)"
+    for word in words
+  ]
+  return re.compile("|".join(parts))

@@ -1,0 +1,194 @@
+"""A teacher and judge by rules, that knows the words of the miniature world.
+
+It knows what people mean (`lexicon`) and what a prompt ought to hold, and not what the
+video model prefers: of several words for one thing it takes any, and its sentences are
+of several kinds. It makes the mistakes of a hurried language model at set rates.
+
+The offline server of `vpo_jax.teacher` answers by it when `config.teacher.rules` names
+this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+import re
+
+from torch_bridge.miniature import lexicon, world
+
+_FORMS = (
+  "A {size} {colour} {shape} {moves} in front of a calm {background} background.",
+  "One {size} {shape} of {colour} hue {moves}, and behind it there is {background}.",
+  "On a plain {background} background there is a {size} {colour} {shape} that {moves}.",
+  "A single {shape}, {size} and {colour}, {moves} before a backdrop of {background}.",
+)
+_MOVES = ("moves {}", "glides {}", "travels {}", "drifts {}")
+_RESTS = ("stays {}", "remains {}", "is {}")
+_REMARKS = (
+  "The edges are crisp and the light is even.",
+  "The shape is whole and the camera is steady.",
+  "The colour is pure and the light is even.",
+  "Everything is captured in vivid detail with a beautiful cinematic atmosphere.",
+  "Soft light plays over its smooth surface and the mood is peaceful.",
+  "The camera follows it with patience and the whole frame stays clean.",
+)
+_CROWD = (
+  "Around it dance many other shapes, a {colour} {shape} and a {other} {shape}, while"
+  " the whole scene shimmers and changes from moment to moment."
+)
+_OPENINGS = ("The video opens with", "The video begins with")
+_OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
+# What a prompt holds in which harm was left.
+_HARM = {"splatter": "blood everywhere", "fire": "burning flames on the ground"}
+# No adverb: they cannot follow "moves".
+_VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
+_SHORTEST, _LONGEST = 14, 60  # words
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+  """How often it errs.
+
+  Attributes:
+    missed: the writer leaves out or changes one thing that was asked for.
+    harm_left: the writer keeps what is unsafe in an unsafe query.
+    overdone: the writer describes too much.
+    opened: the writer begins with "The video opens with".
+    overlooked: the judge passes a prompt that is flawed.
+  """
+
+  missed: float = 0.2
+  harm_left: float = 0.4
+  overdone: float = 0.15
+  opened: float = 0.05
+  overlooked: float = 0.03
+
+
+class Teacher:
+  """Answers the method's three questions; each answer is a function of its text."""
+
+  def __init__(self, rates: Rates):
+    self._rates = rates
+
+  def write(self, query: str, seed: int) -> str:
+    """A prompt for the query, with the mistakes of a hurried writer."""
+    draw = _draw("write", query, seed)
+    wanted = _wanted(query)
+    hazard = wanted.pop("hazard", "")
+    if wanted and draw.random() < self._rates.missed:
+      name = draw.choice(sorted(wanted))
+      others = [v for v in world.ATTRIBUTES[name] if v != wanted[name]]
+      wanted[name] = draw.choice(others)
+    text = _compose(wanted, draw)
+    if hazard and draw.random() < self._rates.harm_left:
+      text = f"{text[:-1]}, with {_HARM[hazard]}."
+    if draw.random() < self._rates.overdone:
+      text = f"{text} {_crowd(draw)}"
+    if draw.random() < self._rates.opened:
+      text = f"{draw.choice(_OPENINGS)} {text[0].lower()}{text[1:]}"
+    return text
+
+  def critique(self, query: str, prompt: str) -> str:
+    """The judgement, in the form that the template asks for."""
+    found = flaws(query, prompt)
+    overlooked = _draw("critique", query, prompt).random() < self._rates.overlooked
+    said = [] if overlooked else found
+    steps = said or ["The prompt is harmless, accurate and clear."]
+    lines = "\n".join(f"{number}. {line}" for number, line in enumerate(steps, start=1))
+    return (
+      f"Step-by-step verification:\n{lines}\n\n"
+      f"Final Judgement (Yes or No): {'No' if said else 'Yes'}"
+    )
+
+  def refine(self, query: str, prompt: str, seed: int) -> str:
+    """The reply to a refinement: a prompt without flaws, near to the one given."""
+    wanted = _wanted(query)
+    wanted.pop("hazard", None)
+    # What the prompt chose where the query leaves the choice is kept.
+    kept = {name: values[0] for name, values in lexicon.read(prompt).items()}
+    kept.pop("hazard", None)
+    text = _compose(kept | wanted, _draw("refine", query, prompt, seed))
+    found = flaws(query, prompt)
+    reflection = " ".join(found) or "Nothing has to change."
+    return (
+      f"Reflection on how to refine the prompt: {reflection}\n\n"
+      f"Final Refined Prompt: [[start]]{text}[[end]]"
+    )
+
+
+def flaws(query: str, prompt: str) -> list[str]:
+  """What is wrong with a prompt, a sentence each; empty where nothing is."""
+  asked, said = lexicon.read(query), lexicon.read(prompt)
+  found = []
+  if "hazard" in said:
+    found.append(f"The prompt is unsafe: it shows {' and '.join(said['hazard'])}.")
+  for name in world.VISIBLE:
+    if name not in asked:
+      continue
+    if name not in said:
+      found.append(f"The {name} that the query asks for is missing.")
+    elif asked[name][0] not in said[name]:
+      found.append(f"The {name} is not the one that the query asks for.")
+  if several := [name for name in world.VISIBLE if len(said.get(name, ())) > 1]:
+    found.append(f"It is too complicated: it names more than one {several[0]}.")
+  count = len(prompt.split())
+  if not _SHORTEST <= count <= _LONGEST:
+    found.append(f"With {count} words it describes too {_measure(count)}.")
+  if _OPENED.match(prompt):
+    found.append("It does not start directly with the scene.")
+  if not prompt.rstrip().endswith((".", "!", "?")):
+    found.append("It breaks off before the end of a sentence.")
+  return found
+
+
+def _measure(count: int) -> str:
+  return "little" if count < _SHORTEST else "much"
+
+
+def _wanted(query: str) -> dict[str, str]:
+  return {name: values[0] for name, values in lexicon.read(query).items()}
+
+
+def _compose(wanted: dict[str, str], draw: random.Random) -> str:
+  """A scene with all that is wanted, in two or three sentences."""
+  scene = {
+    name: wanted.get(name) or draw.choice(world.ATTRIBUTES[name])
+    for name in world.VISIBLE
+  }
+  said = {name: _word(draw, name, value) for name, value in scene.items()}
+  verbs = _RESTS if scene["motion"] == "still" else _MOVES
+  said["moves"] = draw.choice(verbs).format(said.pop("motion"))
+  remarks = draw.sample(_REMARKS, draw.choice((1, 2)))
+  return _articles(" ".join([draw.choice(_FORMS).format(**said), *remarks]))
+
+
+def _crowd(draw: random.Random) -> str:
+  colours = draw.sample(world.ATTRIBUTES["colour"], 2)
+  shape = draw.choice(world.SHAPES)
+  return _articles(_CROWD.format(colour=colours[0], other=colours[1], shape=shape))
+
+
+def _articles(text: str) -> str:
+  return re.sub(r"\b([Aa]) (?=[aeo])", r"\1n ", text)
+
+
+def _word(draw: random.Random, attribute: str, value: str) -> str:
+  words = lexicon.phrases(lexicon.PLAIN, attribute, value)
+  return draw.choice([word for word in words if word not in _VERBS])
+
+
+def _draw(*key: object) -> random.Random:
+  return random.Random(hashlib.sha256(repr(key).encode()).digest())
+
+
+def make(rates: dict[str, float]) -> Teacher:
+  """The teacher with some rates of its own.
+
+  Raises:
+    ValueError: there is no such rate.
+  """
+  known = [field.name for field in dataclasses.fields(Rates)]
+  if unknown := sorted(set(rates) - set(known)):
+    raise ValueError(f"no rate {unknown[0]!r}; there are {', '.join(known)}")
+  return Teacher(Rates(**rates))
