@@ -1,6 +1,9 @@
 """Several real processes end where one ends, and leave together."""
 
 import json
+import re
+import signal
+import time
 
 import jax
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import weights
+from vpo_jax.train import checkpoint, preemption
 
 
 def metrics(workdir, kind, name="loss"):
@@ -37,7 +41,7 @@ def assert_ends_as(ours, theirs, kind):
   ("kind", "count", "mesh"),
   [
     ("sft", 2, {"data": 2}),
-    ("dpo", 2, {"fsdp": 2}),
+    pytest.param("dpo", 2, {"fsdp": 2}, marks=pytest.mark.slow),
     pytest.param("sft", 4, {"fsdp": 4}, marks=pytest.mark.slow),
     pytest.param("dpo", 4, {"data": 2, "tensor": 2}, marks=pytest.mark.slow),
   ],
@@ -67,3 +71,66 @@ def laid(run, count, shares):
   return [
     i for p in range(0, count, count // shares) for micro in run.rows(p) for i in micro
   ]
+
+
+def until(condition, run):
+  deadline = time.monotonic() + 150
+  while not condition() and time.monotonic() < deadline:
+    assert all(p.poll() is None for p in run.processes), run.said(0)
+    time.sleep(0.02)
+  assert condition()
+
+
+def slow_steps(config, steps=40):
+  """Many steps, so that there is a middle to be killed in."""
+  config.update(epochs=steps // 3 + 1, eval_every=1000, checkpoint_every=4)
+  return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed", "count"), [(1, 2), (0, 4)])
+def test_one_is_killed_the_others_leave_fewer_go_on(
+  tmp_path, launch, make_config, killed, count
+):
+  """What many saved is read by fewer, and ends where one process does."""
+  config = slow_steps(make_config("sft", mesh={"fsdp": -1}))
+  workdir = tmp_path / "work"
+  run = launch("train_sft.py", config, workdir, count, 1)
+  until((workdir / "train_sft" / "checkpoints" / "4").exists, run)
+  run.processes[killed].send_signal(signal.SIGKILL)
+  began = time.monotonic()
+  codes = run.wait(60)
+  assert time.monotonic() - began < 60
+  others = [index for index in range(count) if index != killed]
+  assert [codes[index] for index in others] == [1] * (count - 1)
+  for index in others:
+    last = run.said(index).strip().splitlines()[-1]
+    assert last.startswith(f"error: process {index}: another process of this run has")
+  assert not (workdir / "train_sft" / "model").exists()
+  rest = launch("train_sft.py", config, workdir, count // 2, 1)
+  assert rest.wait() == [0] * (count // 2), rest.said(0)
+  one = launch("train_sft.py", config, tmp_path / "one", 1, 1)
+  assert one.wait() == [0]
+  assert_ends_as(workdir, tmp_path / "one", "sft")
+
+
+def test_sigterm_to_one_is_seen_by_all_at_one_step(tmp_path, launch, make_config):
+  config = slow_steps(make_config("sft", mesh={"data": 2}), steps=400)
+  folder = tmp_path / "work" / "train_sft"
+  run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
+  until((folder / "checkpoints" / "4").exists, run)
+  run.processes[1].terminate()
+  assert run.wait() == [preemption.EXIT_CODE] * 2, run.said(0)
+  saved = int(re.findall(r"SIGTERM: saved step (\d+)", run.said(0))[0])
+  with checkpoint.open_in(folder, keep=2) as checkpoints:
+    assert checkpoints.latest() == saved
+
+
+def test_flags_that_do_not_fit_are_one_line(tmp_path, launch, make_config):
+  run = launch(
+    "train_sft.py", make_config("sft"), tmp_path, 1, 1, ["--num_processes=2"]
+  )
+  assert run.wait() == [1]
+  assert run.said(0).strip() == (
+    "error: --coordinator_address, --num_processes and --process_id go together"
+  )

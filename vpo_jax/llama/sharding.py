@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -36,13 +37,18 @@ def get_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})
 
 
-def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
+def make_mesh(
+  config: ml_collections.ConfigDict, devices: Sequence[Any] | None = None
+) -> Mesh:
   """Makes the mesh of `config`'s axis sizes.
+
+  Args:
+    devices: None is all that JAX knows, of all processes.
 
   Raises:
     UserError: more devices asked for than there are, or sizes that do not divide them.
   """
-  devices = jax.devices()
+  devices = jax.devices() if devices is None else devices
   sizes = {axis: int(config[axis]) for axis in AXES}
   if bad := [a for a, n in sizes.items() if n < 1 and n != -1]:
     raise errors.UserError(f"mesh.{bad[0]}={sizes[bad[0]]}: wants a size, or -1")
@@ -73,8 +79,11 @@ def groups(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def params(config: llama_config.LlamaConfig, mesh: Mesh) -> Any:
+def params(config: llama_config.LlamaConfig, mesh: Mesh, tree: Any = None) -> Any:
   """The sharding of every parameter, in the parameters' own structure.
+
+  Args:
+    tree: of `table.Weight`s; None is the model's own.
 
   Raises:
     UserError: a mesh axis does not divide the dimension it would split.
@@ -91,7 +100,7 @@ def params(config: llama_config.LlamaConfig, mesh: Mesh) -> Any:
         )
     return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in weight.axes)))
 
-  return jax.tree.map(one, table.table(config))
+  return jax.tree.map(one, tree or table.table(config))
 
 
 def whole(array: jax.Array) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""What is read from a compiled program is what it does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vpo_jax.plan import hlo
+
+
+def text(function, *arguments):
+  return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def f32(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def test_a_product_is_two_for_each_multiply():
+  cost = hlo.Reader(text(lambda x, w: x @ w, f32(64, 96), f32(96, 160))).cost()
+  assert cost.flops == 2 * 64 * 96 * 160
+  assert cost.bytes >= 4 * (64 * 96 + 96 * 160 + 64 * 160)
+
+
+def test_a_loop_counts_as_often_as_it_runs_and_reads_a_layer_at_a_time():
+  def layers(x, ws):
+    return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, ws)[0]
+
+  cost = hlo.Reader(text(layers, f32(16, 128), f32(20, 128, 128))).cost()
+  assert cost.flops == 20 * 2 * 16 * 128 * 128
+  weights = 20 * 4 * 128 * 128
+  # If all layers were read at each turn, the weights alone would be 20 times that.
+  assert weights < cost.bytes < 6 * weights
+
+
+def test_a_loop_that_is_told_its_turns_takes_them_from_the_caller():
+  def sums(x, count):
+    return jax.lax.fori_loop(0, count, lambda _, x: jnp.tanh(x @ x), x)
+
+  program = text(sums, f32(64, 64), jax.ShapeDtypeStruct((), jnp.int32))
+  assert hlo.Reader(program, loops=5).cost().flops == 5 * 2 * 64**3
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_what_devices_send_is_told_by_kind(devices):
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("d",))
+
+  def array(spec):
+    where = NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=where)
+
+  split, whole = PartitionSpec("d", None), NamedSharding(mesh, PartitionSpec())
+  gather = jax.jit(lambda x: x, out_shardings=whole).lower(array(split))
+  size = 4 * 512 * 512
+  sent = hlo.Reader(gather.compile().as_text()).cost().collectives
+  assert sent == {("all-gather", devices): size * (devices - 1) / devices}
+  rows, columns = array(PartitionSpec(None, "d")), array(PartitionSpec("d", None))
+  reduce = jax.jit(lambda x, w: x @ w, out_shardings=whole).lower(rows, columns)
+  cost = hlo.Reader(reduce.compile().as_text()).cost()
+  assert cost.collectives == {
+    ("all-reduce", devices): 2 * size * (devices - 1) / devices
+  }
+  assert cost.flops == 2 * 512**3 / devices
+
+
+# As libtpu writes them: a product, and one with a batch axis that is a window.
+TPU = """HloModule jit_f, is_scheduled=true, num_partitions=4
+
+%fused (p.0: bf16[128,64], p.1: bf16[64,32]) -> f32[128,32] {
+  %p.0 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+  %p.1 = bf16[64,32]{1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %c = f32[128,32]{1,0:T(8,128)} convolution(%p.0, %p.1), dim_labels=bf_io->bf
+}
+
+ENTRY %main (a: bf16[128,64], b: bf16[64,32], x: f32[6,16,8], y: f32[6,8,4]) -> f32[1] {
+  %a = bf16[128,64]{1,0} parameter(0)
+  %b = bf16[64,32]{1,0} parameter(1)
+  %x = f32[6,16,8]{2,1,0} parameter(2)
+  %y = f32[6,8,4]{2,1,0} parameter(3)
+  %fusion = f32[128,32]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused
+  %d = f32[6,16,4]{2,1,0} convolution(%x, %y), window={size=6 stride=5 pad=0_0 \
+lhs_dilate=6}, dim_labels=0bf_0io->0bf
+  %r = f32[32,32]{1,0} reduce-scatter(%fusion), replica_groups=[2,2]<=[4], \
+dimensions={0}, to_apply=%add
+  ROOT %one = f32[1]{0} constant({1})
+}
+""".replace("\\\n", "")
+
+
+def test_a_tpus_convolutions_are_products():
+  cost = hlo.Reader(TPU).cost()
+  assert cost.flops == 2 * 128 * 64 * 32 + 6 * 2 * 16 * 8 * 4
+  assert cost.collectives == {("reduce-scatter", 2): 4 * 128 * 32 / 2}
+
+
+def test_shapes_take_the_bytes_of_their_bits():
+  assert hlo._bytes(("bf16", (3, 5))) == 30
+  assert hlo._bytes(("pred", (7,))) == 7
+  assert hlo._bytes(("s4", (3,))) == 2
+  assert hlo._bytes(("f8e4m3fn", (4,))) == 4
+
+
+def test_valid_places_of_a_window():
+  # A padded one: 5 inputs, window of 3, same size out: the edges see two.
+  assert hlo._valid(5, 5, size="3", pad="1_1") == 13
+  np.testing.assert_equal(hlo._valid(6, 6, size="6", stride="5", lhs_dilate="6"), 6)

@@ -1,0 +1,114 @@
+"""Compilations by worker processes, kept: asked again, the answer is there."""
+
+import dataclasses
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import errors
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import source
+from vpo_jax.plan import models, worker
+
+# What the compiled step depends on, besides the request.
+_PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
+_SOURCES = ("llama", "data", "sample", "train", "plan/program.py", "plan/models.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One step on one machine.
+
+  Attributes:
+    stage: sft, dpo or sample.
+    topology: a TPU's ("v5p:2x2x2"), or `worker.HOST`.
+    devices: how many.
+  """
+
+  stage: str
+  config: ml_collections.ConfigDict
+  model: llama_config.LlamaConfig
+  lengths: models.Lengths
+  topology: str
+  devices: int
+
+  def json(self) -> dict[str, Any]:
+    return {
+      "stage": self.stage,
+      "config": self.config.to_json(sort_keys=True),
+      "model": dataclasses.asdict(self.model),
+      "lengths": dataclasses.asdict(self.lengths),
+      "topology": self.topology,
+      "devices": self.devices,
+    }
+
+
+def folder() -> epath.Path:
+  return source.cache_folder() / "plans"
+
+
+def find(request: Request) -> dict[str, Any]:
+  """What `worker.answer` says of a request, kept in the user's cache folder.
+
+  The compiled program's text is kept beside it, as `<name>.hlo.gz`.
+
+  Raises:
+    UserError: the request makes no sense, or libtpu is not installed.
+  """
+  body = request.json()
+  name = hashlib.sha256(json.dumps([body, _versions()]).encode()).hexdigest()[:16]
+  kept = folder() / f"{name}.json"
+  if kept.exists():
+    return json.loads(kept.read_text())
+  if request.topology != worker.HOST and not _version("libtpu"):
+    raise errors.UserError(
+      "planning for a TPU wants its compiler, which needs no TPU:"
+      ' pip install -c constraints.txt -e ".[tpu]"'
+    )
+  folder().mkdir(parents=True, exist_ok=True)
+  ran = subprocess.run(
+    [sys.executable, "-m", "vpo_jax.plan.worker"],
+    input=json.dumps(body | {"text": str(folder() / f"{name}.hlo.gz")}),
+    env=worker.environment(request.topology, request.devices),
+    cwd=pathlib.Path(__file__).parents[2],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if ran.returncode:
+    raise RuntimeError(f"the compiling process failed:\n{ran.stderr[-4000:]}")
+  result = json.loads(ran.stdout.strip().splitlines()[-1])
+  if "error" in result:
+    raise errors.UserError(result["error"])
+  kept.write_text(json.dumps(result | {"request": body}))
+  return result
+
+
+def text(path: epath.PathLike) -> str:
+  """A kept program."""
+  return gzip.decompress(epath.Path(path).read_bytes()).decode()
+
+
+def _versions() -> list[str]:
+  digest = hashlib.sha256()
+  package = pathlib.Path(__file__).parents[1]
+  for part in _SOURCES:
+    path = package / part
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+      digest.update(file.read_bytes())
+  return [*map(_version, _PACKAGES), digest.hexdigest()]
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return ""

@@ -1,0 +1,125 @@
+"""From what a compiled step does to time, memory, efficiency and cost on a machine."""
+
+import dataclasses
+from typing import Any
+
+from vpo_jax.plan import chips
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """One step on one machine. Times are lower bounds: each resource at its full rate.
+
+  Attributes:
+    memory: bytes a device, by kind; `peak` is all that lives at once.
+    capacity: bytes a device has.
+    flops, bytes: a device's, one step.
+    sent: bytes that a device sends in one step, by kind of collective.
+    seconds: by resource: "compute", "memory", "interconnect"; empty where it does not
+      fit.
+    examples, model_flops: of the whole step, on all devices; the latter without padding
+      and recomputation.
+  """
+
+  machine: chips.Machine
+  about: dict[str, Any]
+  memory: dict[str, float]
+  capacity: float
+  flops: float
+  bytes: float
+  sent: dict[str, float]
+  seconds: dict[str, float]
+  examples: float
+  model_flops: float
+
+  @property
+  def fits(self) -> bool:
+    return self.memory["peak"] <= self.capacity and bool(self.seconds)
+
+  @property
+  def binds(self) -> str:
+    """The resource that takes longest."""
+    return max(self.seconds, key=lambda name: self.seconds[name])
+
+  @property
+  def step_seconds(self) -> float:
+    """Of a step whose transfers hide behind its arithmetic as far as they can."""
+    return self.seconds[self.binds]
+
+  @property
+  def serial_seconds(self) -> float:
+    """The same if nothing hides behind anything: the pessimist's figure."""
+    return sum(self.seconds.values())
+
+  @property
+  def examples_per_second(self) -> float:
+    return self.examples / self.step_seconds
+
+  @property
+  def mfu(self) -> float:
+    """Model FLOP/s as a share of the chips' peak."""
+    peak = self.machine.chip.flops * self.machine.devices
+    return self.model_flops / self.step_seconds / peak
+
+  def run(self, examples: float, dollars: float | None) -> dict[str, float]:
+    """Hours of a run over `examples`, and its cost at a chip's `dollars` an hour."""
+    hours = examples / self.examples_per_second / 3600
+    dollars = self.machine.chip.dollars if dollars is None else dollars
+    cost = (
+      {} if dollars is None else {"dollars": hours * dollars * self.machine.devices}
+    )
+    return {"examples": examples, "hours": hours} | cost
+
+  def json(self) -> dict[str, Any]:
+    made = {
+      "chip": dataclasses.asdict(self.machine.chip),
+      "devices": self.machine.devices,
+      "topology": list(self.machine.shape),
+      **self.about,
+      "memory": self.memory,
+      "capacity": self.capacity,
+      "fits": self.fits,
+      "flops": self.flops,
+      "bytes": self.bytes,
+      "sent": self.sent,
+      "seconds": self.seconds,
+    }
+    if self.seconds:
+      made |= {
+        "binds": self.binds,
+        "step_seconds": self.step_seconds,
+        "serial_seconds": self.serial_seconds,
+        "examples_per_second": self.examples_per_second,
+        "mfu": self.mfu,
+      }
+    return made
+
+
+def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
+  """Puts a machine's rates to what `worker.answer` counted."""
+  cost, memory = compiled["cost"], compiled["memory"]
+  seconds: dict[str, float] = {}
+  sent: dict[str, float] = {}
+  if cost:
+    chip = machine.chip
+    times = []
+    for entry in cost["collectives"]:
+      sent[entry["kind"]] = sent.get(entry["kind"], 0.0) + entry["bytes"]
+      times.append(entry["bytes"] / machine.sends(entry["devices"]))
+    seconds = {
+      "compute": cost["flops"] / chip.flops,
+      "memory": cost["bytes"] / chip.bandwidth,
+      "interconnect": sum(times),
+    }
+  return Prediction(
+    machine=machine,
+    about=compiled["about"],
+    memory={k: v for k, v in memory.items() if k != "capacity"},
+    capacity=memory.get("capacity", machine.chip.memory),
+    flops=cost["flops"] if cost else 0.0,
+    bytes=cost["bytes"] if cost else 0.0,
+    sent=sent,
+    seconds=seconds,
+    examples=compiled["about"]["examples"],
+    model_flops=compiled["work"]["flops"],
+  )

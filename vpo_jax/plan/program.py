@@ -1,0 +1,220 @@
+"""The project's own step, lowered for a mesh: shapes and shardings, no weights."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vpo_jax.data import forest, order, packing
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import product, sharding, table
+from vpo_jax.plan import models
+from vpo_jax.sample import cache, decode
+from vpo_jax.train import loop, objective, optimizer, work
+from vpo_jax.train import policy as policies
+from vpo_jax.train import step as train_step
+
+STEPS = 8  # steps that are packed; the shape that most of them take is compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A lowered step.
+
+  Attributes:
+    lowered: ready to be compiled.
+    loops: runs of its loop over what it is given (micro-batches, decode steps).
+    bytes: per device, of what it is given, by kind.
+    work: useful tokens and arithmetic of the whole step, on all devices.
+    about: sizes, for people.
+  """
+
+  lowered: Any
+  loops: int
+  bytes: dict[str, int]
+  work: work.Work
+  about: dict[str, Any]
+
+
+def lower(
+  stage: str,
+  config: ml_collections.ConfigDict,
+  model: llama_config.LlamaConfig,
+  lengths: models.Lengths,
+  devices: Sequence[Any],
+) -> Program:
+  """Lowers a stage's step for `devices`; `stage` is sft, dpo or sample.
+
+  Raises:
+    UserError: a config value or mesh that does not fit the model or the devices.
+  """
+  mesh = sharding.make_mesh(config.mesh, devices)
+  placement = sharding.place(model, mesh)
+  if stage == "sample":
+    return _sample(config, model, lengths, placement)
+  return _train(stage, config, model, lengths, placement)
+
+
+def _train(stage, config, model, lengths, placement) -> Program:
+  loop.check(config)
+  policy = policies.Policy(model, config.precision, config.remat)
+  loss = objective.sft if stage == "sft" else objective.from_config(config)
+  tx = optimizer.make(config.optimizer, 1000)
+  count = STEPS * config.batch_size
+  examples = models.rows(lengths, 1 if stage == "sft" else 2, count)
+  batches = order.batches(count, config.batch_size, 1, config.seed, shuffle=False)
+  plan = packing.plan(
+    examples,
+    batches,
+    groups=sharding.groups(placement.mesh),
+    budget=config.micro_tokens,
+    flops_per_token=model.flops_per_token,
+  )
+  shape, micros = plan.shapes[0], plan.steps[0]
+
+  params = _params(model, placement, jnp.float32)
+  moments = jax.tree.map(
+    _sharded,
+    jax.eval_shape(tx.init, params),
+    train_step.state_shardings(params, tx, placement),
+  )
+  step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=placement.replicated)
+  height = max(len(m) for m in plan.steps)
+  batch = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (height, sharding.groups(placement.mesh), *leaf.shape[1:]),
+      leaf.dtype,
+      sharding=NamedSharding(placement.mesh, PartitionSpec(None, *sharding.BATCH)),
+    ),
+    forest.build(examples, shape, micros[0], groups=[0]),
+  )
+  count_of = jax.ShapeDtypeStruct((), jnp.int32, sharding=placement.replicated)
+  state = train_step.State(step, params, moments)
+  run = train_step.make_step(policy, loss, tx, placement)
+  return Program(
+    lowered=run.lower(state, None, batch, count_of, shape),  # pyright: ignore[reportFunctionMemberAccess]
+    loops=len(micros),
+    bytes={
+      "weights": _bytes(params),
+      "optimizer": _bytes(moments),
+      "batch": _bytes(batch),
+    },
+    work=work.of_step(examples, shape.stem, micros, model),
+    about={
+      "examples": config.batch_size,
+      "micro_batches": len(micros),
+      "rows": shape.rows,
+      "row_tokens": shape.row,
+      "padding": plan.padding,
+      "mesh": dict(placement.mesh.shape),
+    },
+  )
+
+
+def _sample(config, model, lengths, placement) -> Program:
+  """One block of decode steps with all slots taken, half way through their answers."""
+  mesh, dtype, slots = placement.mesh, config.precision, config.slots
+  length = 256  # of a slot: schedule.FIRST_POOL, which holds the paper's prompts
+  steps = 8  # of a block: schedule.Scheduler
+  params = _unstacked(_params(model, placement, jnp.dtype(dtype)), model, mesh)
+
+  def kept(shape: tuple[int, ...], spec: PartitionSpec) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+  def layers(batch: tuple[int, ...], length: int, spec: PartitionSpec) -> cache.Cache:
+    heads, size = (*batch, model.kv_heads), model.head_dim
+    layer = {
+      "k": kept((*heads, size, length), spec),
+      "v": kept((*heads, length, size), spec),
+    }
+    return (layer,) * model.layers
+
+  own = layers((slots,), length, cache.SLOTS)
+  stem = layers((), lengths.stem, cache.STEM)
+  where = placement.batch
+
+  def slot(dtype: Any, shape: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((slots, *shape), dtype, sharding=where)
+
+  state = decode.Slots(
+    token=slot(np.int32),
+    place=slot(np.int32),
+    drawn=slot(np.int32),
+    left=slot(np.int32),
+    on_stem=slot(bool),
+    stops=slot(bool),
+    key=slot(np.uint32, (2,)),
+    temperature=slot(np.float32),
+    top_p=slot(np.float32),
+    top_k=slot(np.int32),
+  )
+  lowered = decode.block.lower(
+    params,
+    stem,
+    own,
+    state,
+    steps=steps,
+    stop=(0,),
+    config=model,
+    mesh=mesh,
+    dtype=dtype,
+  )
+  drawn = slots * steps
+  keys = lengths.stem + lengths.query + lengths.response / 2
+  flops = model.flops_per_token(keys) + 2 * model.d_model * model.vocab
+  return Program(
+    lowered=lowered,
+    loops=steps,
+    bytes={
+      "weights": _bytes(params),
+      "cache": _bytes((own, stem)),
+      "batch": _bytes(state),
+    },
+    work=work.Work(drawn, drawn, drawn * flops),
+    about={
+      "examples": drawn / (lengths.response * config.num_candidates),
+      "slots": slots,
+      "steps": steps,
+      "mesh": dict(mesh.shape),
+    },
+  )
+
+
+def _params(model: llama_config.LlamaConfig, placement: Any, dtype: Any) -> Any:
+  return jax.tree.map(
+    lambda weight, where: jax.ShapeDtypeStruct(weight.shape, dtype, sharding=where),
+    table.table(model),
+    placement.params,
+  )
+
+
+def _unstacked(params: Any, model: llama_config.LlamaConfig, mesh: Any) -> Any:
+  """Layers as sampling keeps them; see `sample.policy`."""
+
+  def one(leaf: jax.ShapeDtypeStruct) -> Any:
+    spec = (*leaf.sharding.spec, *[None] * len(leaf.shape))[1 : len(leaf.shape)]
+    turned = len(leaf.shape) == 3
+    shape = leaf.shape[1:][:: -1 if turned else 1]
+    where = NamedSharding(mesh, PartitionSpec(*spec[:: -1 if turned else 1]))
+    made = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=where)
+    return product.Rows(made) if turned else made  # pyright: ignore[reportArgumentType]
+
+  layer = {name: one(leaf) for name, leaf in params["layers"].items()}
+  return params | {"layers": (layer,) * model.layers}
+
+
+def _sharded(shape: Any, where: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)
+
+
+def _bytes(tree: Any) -> int:
+  """Of one device's part."""
+  return sum(
+    int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )

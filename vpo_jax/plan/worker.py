@@ -1,0 +1,136 @@
+"""Compiles one step in a process of its own: a request on stdin, an answer on stdout.
+
+A process has one number of host devices and one TPU library for its whole life, and
+what the TPU library logs belongs in nobody's way. JSON in, JSON out; see `answer`.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import re
+import sys
+import time
+from typing import Any
+
+import ml_collections
+
+HOST = "host"  # the platform whose devices stand in for a GPU's
+
+_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def environment(topology: str, devices: int) -> dict[str, str]:
+  """What a worker's process is started with.
+
+  Args:
+    topology: a TPU's ("v5p:2x2x2"), or `HOST`.
+    devices: how many there are, for `HOST`.
+  """
+  made = dict(os.environ) | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+  if topology == HOST:
+    flags = made.get("XLA_FLAGS", "")
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", flags)
+    made["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
+  return made
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+  """Lowers and compiles.
+
+  Args:
+    request: `stage`, `config` (JSON text), `model` (a name), `lengths`, `topology`.
+
+  Returns: `memory` (bytes a device, by kind), `cost` of one step, `work`, `about`,
+    `compile_seconds`, `text` (where the program is kept), `loops`; where the TPU's
+    compiler refuses, `memory` holds its verdict and `cost` is None. `error` where the
+    user's request makes no sense.
+  """
+  import jax
+
+  from vpo_jax import errors
+  from vpo_jax.llama import config as llama_config
+  from vpo_jax.plan import models, program
+
+  devices = jax.devices()
+  if request["topology"] != HOST:
+    from jax.experimental import topologies
+
+    try:
+      devices = topologies.get_topology_desc(
+        platform="tpu", topology_name=request["topology"]
+      ).devices
+    except Exception as error:  # a C++ status of any kind
+      return {"error": f"topology {request['topology']}: {_first(error)}"}
+  rope = request["model"].pop("rope_scaling")
+  model = llama_config.LlamaConfig(
+    **request["model"], rope_scaling=llama_config.RopeScaling(**rope) if rope else None
+  )
+  try:
+    made = program.lower(
+      request["stage"],
+      ml_collections.ConfigDict(json.loads(request["config"])),
+      model,
+      models.Lengths(**request["lengths"]),
+      devices,
+    )
+  except errors.UserError as error:
+    return {"error": str(error)}
+  result: dict[str, Any] = {
+    "about": made.about,
+    "work": vars(made.work),
+    "memory": dict(made.bytes),
+    "cost": None,
+  }
+  began = time.perf_counter()
+  try:
+    compiled = made.lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    found = _OUT_OF_MEMORY.search(str(error))
+    if not found:
+      raise
+    used, of = (float(found[i]) * 2 ** _UNITS[found[i + 1]] for i in (1, 3))
+    result["memory"] |= {"peak": used, "capacity": of}
+    return result
+  result["compile_seconds"] = time.perf_counter() - began
+  result["memory"] |= memory(compiled)
+  text = compiled.as_text()
+  if "text" in request:
+    pathlib.Path(request["text"]).write_bytes(gzip.compress(text.encode()))
+    result["text"], result["loops"] = request["text"], made.loops
+  result["cost"] = cost(text, made.loops)
+  return result
+
+
+def memory(compiled: Any) -> dict[str, int]:
+  """Bytes of one device while the step runs: `temporaries` and `peak`."""
+  m = compiled.memory_analysis()
+  given = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+  return {
+    "temporaries": m.temp_size_in_bytes,
+    "peak": given + m.temp_size_in_bytes + m.generated_code_size_in_bytes,
+  }
+
+
+def cost(text: str, loops: int) -> dict[str, Any]:
+  """One device's step: products, bytes, and bytes sent by kind and group."""
+  from vpo_jax.plan import hlo
+
+  found = hlo.Reader(text, loops).cost()
+  return {
+    "flops": found.flops,
+    "bytes": found.bytes,
+    "collectives": [
+      {"kind": kind, "devices": size, "bytes": moved}
+      for (kind, size), moved in sorted(found.collectives.items())
+    ],
+  }
+
+
+def _first(error: BaseException) -> str:
+  return str(error).strip().splitlines()[0][:300]
+
+
+if __name__ == "__main__":
+  print(json.dumps(answer(json.load(sys.stdin))))
