@@ -75,7 +75,9 @@ def test_a_mesh_gives_what_one_device_gives(
 
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_micro_batches_do_not_change_the_result(tmp_path, make_config, unbroken, kind):
-  STAGES[kind].run(make_config(kind, micro_tokens=64, shapes=3, remat="cheap"), tmp_path)
+  STAGES[kind].run(
+    make_config(kind, micro_tokens=64, shapes=3, remat="cheap"), tmp_path
+  )
   one = unbroken(kind, make_config)
   ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
   np.testing.assert_allclose(list(ours.values()), list(theirs.values()), atol=1e-5)

@@ -189,7 +189,7 @@ class _Ours:
         model.policy,
         model.placement,
       )
-    self._state, values = self._step_fn(self._state, *self._feed(index))
+    self._state, values = self._step_fn(self._state, None, *self._feed(index))
     loss = float(values["loss"])
     assert np.isfinite(loss), f"loss {loss}"
 

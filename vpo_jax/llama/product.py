@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,27 @@ class Rows:
   w: Float[Array, "o i"]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+  """A matrix with LoRA's two thin ones beside it: w + scale * a @ b."""
+
+  w: Float[Array, "i o"]
+  a: Float[Array, "i r"]
+  b: Float[Array, "r o"]
+  scale: float = dataclasses.field(metadata={"static": True})
+
+
 def product(
-  x: Float[Array, "*batch i"], w: Float[Array, "i o"] | Rows, dtype: jnp.dtype
+  x: Float[Array, "*batch i"], w: Float[Array, "i o"] | Rows | Adapted, dtype: jnp.dtype
 ) -> Float[Array, "*batch o"]:
   """x @ w with operands in `dtype` and a float32 result, forward and backward."""
-  return _rows(x, w.w, dtype) if isinstance(w, Rows) else _columns(x, w, dtype)
+  if isinstance(w, Rows):
+    return _rows(x, w.w, dtype)
+  if isinstance(w, Adapted):
+    low: Any = _columns(_columns(x, w.a, dtype), w.b, dtype)
+    return _columns(x, w.w, dtype) + w.scale * low
+  return _columns(x, w, dtype)
 
 
 def _rows(x, w, dtype):

@@ -73,7 +73,7 @@ def save(
   folder = epath.Path(folder)
   shards: list[dict[str, np.ndarray]] = [{}]
   size = total = 0
-  for name, tensor in _hf_tensors(params, config, dtype):
+  for name, tensor in hf_tensors(params, table.table(config), dtype):
     if not processes.first():
       continue
     if size + tensor.nbytes > shard_bytes and shards[-1]:
@@ -89,12 +89,17 @@ def save(
     if len(shards) > 1:
       name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     with files.publish(folder / name, "wb") as file:
-      file.write(safetensors.flax.save(shard, metadata={"format": "pt"}))  # pyright: ignore[reportArgumentType]
+      file.write(encode(shard))
     index |= dict.fromkeys(shard, name)
   if len(shards) > 1:
     files.write_json(
       folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index}
     )
+
+
+def encode(tensors: dict[str, np.ndarray]) -> bytes:
+  """A safetensors file, as transformers and peft read it."""
+  return safetensors.flax.save(tensors, metadata={"format": "pt"})  # pyright: ignore[reportArgumentType]
 
 
 def fingerprint(params: table.Params) -> str:
@@ -178,10 +183,14 @@ def _slice(weight, path, name, index):
   return tensor.T if weight.transposed else tensor
 
 
-def _hf_tensors(
-  params: table.Params, config: llama_config.LlamaConfig, dtype: str
+def hf_tensors(
+  params: table.Params, tree: Any, dtype: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-  weights = jax.tree.leaves(table.table(config))
+  """Names and host arrays of a Hugging Face directory, as `tree` declares them.
+
+  From any mesh; where it spans processes, all call this together.
+  """
+  weights = jax.tree.leaves(tree)
   for weight, leaf in zip(weights, jax.tree.leaves(params), strict=True):
     value = leaf.astype(dtype)
     for layer, name in enumerate(_hf_names(weight)):

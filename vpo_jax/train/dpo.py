@@ -6,7 +6,6 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import stage
-from vpo_jax.llama import directory
 from vpo_jax.train import loop, objective, reference, setup
 
 NAME = "train_dpo"
@@ -52,7 +51,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     return loop.Split(examples, reference_XE)
 
   train, heldout = split(train_path), split(heldout_path)
-  params, metrics, plan = loop.fit(
+  trained, metrics, plan = loop.fit(
     "train DPO",
     work.folder,
     config,
@@ -63,9 +62,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     train,
     heldout,
   )
-  directory.save_model(
-    work.folder / "model", params, model.policy.config, model.base, config.save_dtype
-  )
+  setup.save_model(work.folder, model, config, params, trained)
   return work.finish(
     {
       "pairs": len(train.examples),

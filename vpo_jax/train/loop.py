@@ -14,6 +14,7 @@ from etils import epath
 from vpo_jax import console, errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order, packing
+from vpo_jax.llama import lora as loras
 from vpo_jax.llama import model, sharding
 from vpo_jax.llama.table import Params
 from vpo_jax.train import checkpoint, log, optimizer, preemption, work
@@ -48,6 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
       "keep_checkpoints": 2,  # the last ones, and the one with the best eval/loss
       "optimizer": optimizer.get_config(),
       "mesh": sharding.get_config(),
+      "lora": loras.get_config(),
     }
   )
 
@@ -70,6 +72,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   if config.remat not in remats:
     raise errors.UserError(f"remat={config.remat!r}: one of {', '.join(remats)}")
   optimizer.schedule(config.optimizer, 1)
+  loras.from_config(config.lora)
 
 
 def fit(
@@ -83,7 +86,10 @@ def fit(
   train: Split,
   heldout: Split,
 ) -> tuple[Params, log.Log, packing.Plan]:
-  """Trains from `params`, or from the folder's last checkpoint.
+  """Trains `params`, or what the folder's last checkpoint has made of them.
+
+  Returns the trained parameters: the model's, or with LoRA its adapters (`params` then
+  stay as they are).
 
   The order of the data is a function of the seed and the step, so a killed run goes on
   to the same end. Evaluations with the best loss so far are saved besides the others.
@@ -98,7 +104,15 @@ def fit(
   plan = make_plan(config, policy, placement, train, batches, config.shapes)
   tx = optimizer.make(config.optimizer, len(batches))
   rate = optimizer.schedule(config.optimizer, len(batches))
-  step_fn = train_step.make_step(policy, objective, tx, placement)
+  lora = loras.from_config(config.lora)
+  trained, frozen = params, None
+  if lora:
+    shardings = sharding.params(
+      policy.config, placement.mesh, lora.declare(policy.config)
+    )
+    placement = sharding.Placement(placement.mesh, shardings)
+    trained, frozen = lora.init(config.seed, policy.config, shardings), params
+  step_fn = train_step.make_step(policy, objective, tx, placement, lora)
   evaluate = _Evaluation(config, policy, objective, placement, heldout)
   feed = Feed(train, plan, placement)
 
@@ -106,18 +120,18 @@ def fit(
     checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
     preemption.noticed() as preempted,
   ):
-    state = train_step.init(params, tx, placement)
-    del params  # the step donates them
+    state = train_step.init(trained, tx, placement)
+    del params, trained  # the step donates what it trains
     start = checkpoints.latest() or 0
     if start:
       state = checkpoints.restore(start, state)
     metrics = log.Log(folder, start or -1)  # without a checkpoint, no row counts
     if not start:
-      metrics.add(0, evaluate(state.params))
+      metrics.add(0, evaluate(loras.join(lora, frozen, state.params)))
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
-        state, values = step_fn(state, *feed(step))
+        state, values = step_fn(state, frozen, *feed(step))
         # Read the step before this one, while this one runs.
         advance(report.dispatched(step, values), report.note)
         done = step + 1
@@ -127,7 +141,8 @@ def fit(
         if evaluates or saves:
           advance(report.flush(), report.note)
           if evaluates:
-            saves = _evaluate(metrics, done, evaluate(state.params)) or saves
+            values = evaluate(loras.join(lora, frozen, state.params))
+            saves = _evaluate(metrics, done, values) or saves
           if saves:
             metrics.publish()
             checkpoints.save(done, state, metrics.at(done, "eval/loss"))

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+import jax
 import ml_collections
 from etils import epath
 
@@ -10,7 +11,8 @@ from vpo_jax import console, processes, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import sharding, source, weights
+from vpo_jax.llama import directory, sharding, source, weights
+from vpo_jax.llama import lora as loras
 from vpo_jax.llama.table import Params
 from vpo_jax.train import policy as policies
 
@@ -39,6 +41,29 @@ def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
     policy=policies.Policy(llama, config.precision, config.remat),
     placement=sharding.place(llama, mesh),
   )
+
+
+def save_model(
+  folder: epath.Path,
+  setup: Setup,
+  config: ml_collections.ConfigDict,
+  params: Params,
+  trained: Params,
+) -> None:
+  """Writes `folder/model`, and with LoRA the adapters alone as `folder/adapter`.
+
+  Args:
+    params: what training began with; with LoRA, still there.
+    trained: as `loop.fit` returned it.
+  """
+  llama = setup.policy.config
+  lora = loras.from_config(config.lora)
+  if lora:
+    name = str(setup.base)
+    lora.save(folder / "adapter", trained, llama, name, config.save_dtype)
+    merge = jax.jit(lora.merge, out_shardings=setup.placement.params)
+    trained = merge(params, trained)
+  directory.save_model(folder / "model", trained, llama, setup.base, config.save_dtype)
 
 
 def read_examples(

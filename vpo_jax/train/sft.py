@@ -6,7 +6,6 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import stage
-from vpo_jax.llama import directory
 from vpo_jax.train import loop, objective, setup
 
 NAME = "train_sft"
@@ -37,20 +36,19 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
 
   train = setup.read_examples(train_path, model, "sft", config, work.folder)
   heldout = setup.read_examples(heldout_path, model, "sft", config, work.folder)
-  params, metrics, plan = loop.fit(
+  params = model.load()
+  trained, metrics, plan = loop.fit(
     "train SFT",
     work.folder,
     config,
     model.policy,
     objective.sft,
-    model.load(),
+    params,
     model.placement,
     loop.Split(train),
     loop.Split(heldout),
   )
-  directory.save_model(
-    work.folder / "model", params, model.policy.config, model.base, config.save_dtype
-  )
+  setup.save_model(work.folder, model, config, params, trained)
   return work.finish(
     {
       "examples": len(train),

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from vpo_jax.data import forest
+from vpo_jax.llama import lora as loras
 from vpo_jax.llama import sharding
 from vpo_jax.llama.table import Params
 from vpo_jax.train import objective as objectives
@@ -28,7 +29,9 @@ class State:
 
 Metrics = dict[str, jax.Array]
 Count = jax.typing.ArrayLike  # how many of the micro-batches are the batch
-Step = Callable[[State, forest.Forest, Count, forest.Shape], tuple[State, Metrics]]
+Step = Callable[
+  [State, Params | None, forest.Forest, Count, forest.Shape], tuple[State, Metrics]
+]
 Evaluate = Callable[[Params, forest.Forest, forest.Shape], Metrics]
 
 
@@ -67,9 +70,12 @@ def make_step(
   objective: objectives.Objective,
   optimizer: optax.GradientTransformation,
   placement: sharding.Placement,
+  lora: loras.Lora | None = None,
 ) -> Step:
-  """Compiles nothing yet; returns `step(state, micros, count, shape)`.
+  """Compiles nothing yet; returns `step(state, frozen, micros, count, shape)`.
 
+  `state.params` are what is trained, laid out as `placement` says: all weights, and
+  `frozen` is None; or with `lora` its adapters, and `frozen` the model's weights.
   `micros` is a `Forest` with a leading axis; its first `count` micro-batches are the
   batch. Their gradients are summed and divided by the batch's weight, so that how a
   batch was cut does not change the update. `state` is donated; each `shape` is
@@ -77,9 +83,14 @@ def make_step(
   """
 
   def step(
-    state: State, micros: forest.Forest, count: jax.Array, shape: forest.Shape
+    state: State,
+    frozen: Params | None,
+    micros: forest.Forest,
+    count: jax.Array,
+    shape: forest.Shape,
   ) -> tuple[State, Metrics]:
-    def loss(params: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
+    def loss(trained: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
+      params = loras.join(lora, frozen, trained)
       return _sums(policy, objective, shape, params, batch)
 
     def add(index: jax.Array, carry: Any) -> Any:
@@ -102,7 +113,7 @@ def make_step(
     params: Any = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state), metrics
 
-  return jax.jit(step, donate_argnums=0, static_argnums=3)
+  return jax.jit(step, donate_argnums=0, static_argnums=4)
 
 
 def make_evaluate(policy: policies.Policy, objective: objectives.Objective) -> Evaluate:
