@@ -12,6 +12,9 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   # "" is OpenAI; "offline" starts the rule-based stand-in (vpo_jax/teacher/offline).
   config.base_url = ""
+  config.offline = offline = ml_collections.ConfigDict()
+  offline.rules = ""  # a module whose make(options) answers in place of the stand-in's
+  offline.options = ml_collections.ConfigDict()
   config.api_key_env = "OPENAI_API_KEY"  # "" for a server that wants no key
   config.model = "gpt-4o"  # paper, section 3.2; offline: always offline-rules
   config.temperature = 0.7  # release; the paper does not say

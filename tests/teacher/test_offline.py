@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from vpo_jax import templates
+from vpo_jax import errors, templates
 from vpo_jax.teacher import offline
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher.offline import judge, query, write
@@ -169,3 +169,35 @@ def test_it_is_a_server_that_says_what_it_is():
   # Refused, or answered by whoever has the port now.
   with pytest.raises((OSError, http.client.HTTPException)):
     post(base_url, body)
+
+
+class Parrot:
+  """Rules that answer with what they were asked."""
+
+  def write(self, query, seed):
+    return f"{query} {seed}"
+
+  def critique(self, query, prompt):
+    return f"{query} | {prompt}"
+
+  def refine(self, query, prompt, seed):
+    return f"{query} | {prompt} {seed}"
+
+
+def test_other_rules_answer_the_same_three_questions():
+  answers = offline.Answers(TEXTS, Parrot())
+  asked = templates.fill(TEXTS.few_shot, demonstrations="", query="a {red} fox")
+  assert answers.reply([{"content": asked}], 3) == "[[start]]a {red} fox 3[[end]]"
+  judged = {"content": templates.fill(TEXTS.critique, query="a fox", prompt=GOOD)}
+  assert answers.reply([judged], 0) == f"a fox | {GOOD}"
+  turns = [judged, {"content": "No"}, {"content": TEXTS.refine}]
+  assert answers.reply(turns, 5) == f"a fox | {GOOD} 5"
+
+
+@pytest.mark.parametrize(
+  ("module", "options"),
+  [("no.such.rules", {}), ("torch_bridge.miniature.teacher", {"lazy": 1.0})],
+)
+def test_rules_that_cannot_be_had_are_one_line(module, options):
+  with pytest.raises(errors.UserError, match=r"config\.teacher\.offline\.rules='"):
+    offline.rules(module, options)

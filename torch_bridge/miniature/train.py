@@ -84,12 +84,7 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
     pipe.text_encoder.save_pretrained(encoder)
   pipe.text_encoder.requires_grad_(False).eval()
   align(pipe.transformer, seed)
-  average = torch.optim.swa_utils.AveragedModel(
-    pipe.transformer,
-    avg_fn=lambda kept, new, count: torch.lerp(
-      new, kept, torch.clamp((1 + count) / (10 + count), max=SMOOTHING)
-    ),
-  )
+  average = torch.optim.swa_utils.AveragedModel(pipe.transformer, avg_fn=_smoothed)
   optimizer = torch.optim.AdamW(
     pipe.transformer.parameters(),
     lr=PEAK_LR,
@@ -101,6 +96,12 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
   if (folder / STATE).exists():
     run.load(folder / STATE)
   return run
+
+
+def _smoothed(kept: torch.Tensor, new: torch.Tensor, count: Any) -> torch.Tensor:
+  # The first steps' weights are soon forgotten.
+  share = min(SMOOTHING, (1 + int(count)) / (10 + int(count)))
+  return torch.lerp(new, kept, share)
 
 
 def align(transformer: Any, seed: int, clips_seen: int = 1000) -> None:

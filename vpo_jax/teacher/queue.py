@@ -73,11 +73,15 @@ def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
   A stage that has finished needs no teacher, and is not checked.
 
   Raises:
-    UserError: there is no key, nobody answers, or the key is refused.
+    UserError: there is no key, nobody answers, or the key is refused; the offline
+      server has no such rules.
   """
   manifest = epath.Path(folder) / stage.MANIFEST
   finished = manifest.exists() and "counts" in files.read_json(manifest)
-  if finished or config.base_url == offline.BASE_URL:
+  if finished:
+    return
+  if config.base_url == offline.BASE_URL:
+    offline.rules(config.offline.rules, config.offline.options)
     return
 
   async def reach() -> None:
@@ -187,5 +191,6 @@ def _server(config: ml_collections.ConfigDict, texts: texts_lib.Texts) -> Iterat
   if config.base_url != offline.BASE_URL:
     yield config.base_url
   else:
-    with offline.serve(texts) as base_url:
+    by = offline.rules(config.offline.rules, config.offline.options)
+    with offline.serve(texts, by) as base_url:
       yield base_url

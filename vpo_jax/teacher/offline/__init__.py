@@ -9,34 +9,83 @@ finds. It exists so that the whole loop runs without a key or a network. Its pro
 plain English of about 60 words, and its judgement sees words, not meaning.
 
 It reads a request by the very templates that the stage fills, a user's own included. A
-request that fits none of them is refused with status 400.
+request that fits none of them is refused with status 400. Other rules than these can
+answer (`config.teacher.offline.rules`): a module with `make(options) -> Rules`.
 """
 
 import contextlib
 import http.server
+import importlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from vpo_jax import templates
+from vpo_jax import errors, templates
 from vpo_jax.teacher import texts as texts_lib
-from vpo_jax.teacher.offline import judge, query, write
+from vpo_jax.teacher.offline import judge, write
+from vpo_jax.teacher.offline import query as query_lib
 
 BASE_URL = "offline"  # config.teacher.base_url that starts this server
 MODEL = "offline-rules"
 
 
+class Rules(Protocol):
+  """What answers the three questions; each answer is a function of its arguments."""
+
+  def write(self, query: str, seed: int) -> str:
+    """A prompt for a query, as few-shot generation gives it."""
+    ...
+
+  def critique(self, query: str, prompt: str) -> str:
+    """A critique that ends with the final judgement."""
+    ...
+
+  def refine(self, query: str, prompt: str, seed: int) -> str:
+    """A reflection and the refined prompt in its markers."""
+    ...
+
+
+class _Own:
+  """The rules of this package."""
+
+  def write(self, query: str, seed: int) -> str:
+    return write.hurried(query_lib.read(query), seed)
+
+  def critique(self, query: str, prompt: str) -> str:
+    return judge.critique(query_lib.read(query), prompt)
+
+  def refine(self, query: str, prompt: str, seed: int) -> str:
+    return judge.refine(query_lib.read(query), prompt, seed)
+
+
+def rules(module: str, options: Mapping[str, Any]) -> Rules:
+  """The rules of a module; ours, which have no options, where it is "".
+
+  Raises:
+    UserError: there is no such module, or it does not take the options.
+  """
+  if not module:
+    return _Own()
+  try:
+    return importlib.import_module(module).make(dict(options))
+  except (ImportError, AttributeError, ValueError) as error:
+    raise errors.UserError(
+      f"config.teacher.offline.rules={module!r}: {error}"
+    ) from error
+
+
 @contextlib.contextmanager
-def serve(texts: texts_lib.Texts) -> Iterator[str]:
+def serve(texts: texts_lib.Texts, by: Rules | None = None) -> Iterator[str]:
   """Runs the server while the block runs; yields its base_url.
 
   Args:
     texts: the templates that requests will be made with.
+    by: the rules that answer; ours, if None.
   """
   server = _Server(("127.0.0.1", 0), _Handler)
-  server.answers = Answers(texts)
+  server.answers = Answers(texts, by)
   thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
   thread.start()
   try:
@@ -50,7 +99,8 @@ def serve(texts: texts_lib.Texts) -> Iterator[str]:
 class Answers:
   """Answers by rules to messages made with the given templates."""
 
-  def __init__(self, texts: texts_lib.Texts):
+  def __init__(self, texts: texts_lib.Texts, by: Rules | None = None):
+    self._by = by or _Own()
     self._few_shot = _pattern(texts.few_shot) if texts.few_shot else None
     self._critique = _pattern(texts.critique)
     self._refine = texts.refine
@@ -60,18 +110,16 @@ class Answers:
     contents = [message["content"] for message in messages]
     if len(contents) == 3 and contents[2] == self._refine:
       found = self._critique.fullmatch(contents[0])
-      return judge.refine(*_read(found), seed) if found else None
+      if found is None:
+        return None
+      return self._by.refine(found["query"], found["prompt"], seed)
     if len(contents) != 1:
       return None
     if found := self._critique.fullmatch(contents[0]):
-      return judge.critique(*_read(found))
+      return self._by.critique(found["query"], found["prompt"])
     if self._few_shot and (found := self._few_shot.fullmatch(contents[0])):
-      return f"[[start]]{write.hurried(query.read(found['query']), seed)}[[end]]"
+      return f"[[start]]{self._by.write(found['query'], seed)}[[end]]"
     return None
-
-
-def _read(found: re.Match[str]) -> tuple[query.Query, str]:
-  return query.read(found["query"]), found["prompt"]
 
 
 def _pattern(template: str) -> re.Pattern[str]:
