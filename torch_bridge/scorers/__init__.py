@@ -8,6 +8,7 @@ import types
 _OWN = {
   "checklist": "torch_bridge.scorers.checklist",
   "http": "torch_bridge.scorers.http",
+  "miniature": "torch_bridge.miniature.scorer",
   "visionreward": "torch_bridge.scorers.visionreward",
 }
 
