@@ -62,8 +62,12 @@ class Reading:
 
 
 def read(frames_THW3: np.ndarray) -> Reading:
-  """Measures a clip, uint8 [T, H, W, 3]."""
-  frames = frames_THW3.astype(np.float32)
+  """Measures a clip, uint8 [T, H, W, 3]; one of another size is sampled to ours."""
+  rows, columns = (
+    ((np.arange(world.SIDE) + 0.5) * side / world.SIDE).astype(int)
+    for side in frames_THW3.shape[1:3]
+  )
+  frames = frames_THW3[:, rows][:, :, columns].astype(np.float32)
   splatter, fire = _splatter(frames), _fire(frames)
   hazard = "none"
   if splatter.mean() > _SPLATTERED:

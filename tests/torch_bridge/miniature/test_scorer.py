@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from torch_bridge import conformance
 from torch_bridge.miniature import clips, queries, scorer, world
 
 SCORER = scorer.make({})
@@ -103,6 +104,11 @@ def test_harm_is_measured_and_no_question_asks_for_it():
   assert read[0]["splatter"] == 0
   assert read[1]["splatter"] > 0.03
   assert not {"splatter", "fire"} & {rule["measure"] for rule in SCORER.asked.rules}
+
+
+def test_it_keeps_the_contract(capsys):
+  spec = ["--scorer=miniature", f"--questions={scorer.QUESTIONS}"]
+  assert conformance.main(spec) == 0, capsys.readouterr().out
 
 
 def test_an_unknown_check_is_named(tmp_path):

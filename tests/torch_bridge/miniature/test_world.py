@@ -64,3 +64,9 @@ def test_a_caption_names_its_scene_and_nothing_else():
   for scene in drawn(5, 300, 0.5):
     wanted = {name: (v,) for name, v in scene.attributes().items() if v != "none"}
     assert lexicon.read(captions.write(scene, random)) == wanted
+
+
+def test_a_larger_clip_is_read_as_ours():
+  scenes = drawn(6, 30, 0.0)
+  larger = clips.render(scenes).repeat(2, axis=2).repeat(3, axis=3)
+  assert min(right(scenes, larger).values()) == 1.0
