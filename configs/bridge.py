@@ -35,14 +35,13 @@ def add(config: ml_collections.ConfigDict) -> None:
   settings.guidance_scale = 0.0
   settings.text_tokens = 0  # the text encoder's limit
   settings.dtype = ""
+  settings.tiling = False  # of the VAE: less memory
   settings.scheduler = ""  # a scheduler class of diffusers; "" is the model's own
   settings.negative_prompt = ""
   renderer.codec = "libx264"
   renderer.crf = 17  # ours: no loss to be seen
-  # What does not change a frame: device, offload ("model", "sequential"), tiling.
-  renderer.options = ml_collections.ConfigDict(
-    {"device": "", "offload": "none", "tiling": False}
-  )
+  # What does not change a frame; offload is "none", "model" or "sequential".
+  renderer.options = ml_collections.ConfigDict({"device": "", "offload": "none"})
 
   config.scorer = scorer = ml_collections.ConfigDict()
   scorer.name = "checklist"  # checklist, visionreward, http, or a module of yours

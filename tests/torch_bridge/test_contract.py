@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -94,3 +97,20 @@ def test_every_preset_says_all_that_a_renderer_needs():
       assert preset[key], (name, key)
   with pytest.raises(KeyError, match="cogvideox-5b"):
     contract.preset("cogvideo")
+
+
+def test_the_contract_needs_the_standard_library_alone(tmp_path):
+  """So that any interpreter can speak it: none of our packages, none of anyone's."""
+  folder = pathlib.Path(contract.__file__).parent
+  code = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {str(folder.parent)!r})
+from torch_bridge import contract, questions, shards
+roots = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(*sorted(roots - set(sys.stdlib_module_names)))
+"""
+  # Isolated, and without site-packages.
+  command = [sys.executable, "-I", "-S", "-c", code]
+  ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+  assert (ended.stdout.split(), ended.stderr) == (["torch_bridge"], "")

@@ -1,11 +1,17 @@
+import json
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from torch_bridge import contract
+from torch_bridge import contract, shards
 from torch_bridge.renderers import base, diffusers, tiny
 
 SETTINGS = contract.preset("tiny")
+ENCODING = {"codec": "libx264", "crf": 17}
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +88,87 @@ def test_a_directory_that_is_no_pipeline_is_one_line(tmp_path):
   with pytest.raises(base.ModelError, match="not a pipeline to load") as caught:
     diffusers.make({"model": str(tmp_path), "settings": SETTINGS})
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you ..."),
+    torch.AcceleratorError("CUDA error: out of memory", 2),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    MemoryError("Unable to allocate 1.00 TiB for an array"),
+  ],
+  ids=lambda error: str(error)[:24],
+)
+def test_memory_that_runs_out_in_the_pipeline_asks_for_a_smaller_batch(
+  renderer, monkeypatch, error
+):
+  """Raised where a model raises it: in the midst of a call of the real pipeline."""
+  transformer = renderer._pipe.transformer
+  forward = transformer.forward
+
+  def short(hidden_states, **inputs):
+    if len(hidden_states) > 2:  # guidance doubles a batch of one
+      raise error
+    return forward(hidden_states, **inputs)
+
+  monkeypatch.setattr(transformer, "forward", short)
+  with pytest.raises(base.OutOfMemory):
+    renderer.render([_request("a cat"), _request("a dog")], lambda: None)
+  assert len(_frames(renderer, _request("a cat"))) == 1
+
+
+def test_another_error_in_the_pipeline_is_no_lack_of_memory(renderer, monkeypatch):
+  def broken(*_, **__):
+    raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+  monkeypatch.setattr(renderer._pipe.transformer, "forward", broken)
+  with pytest.raises(RuntimeError, match="shapes cannot") as caught:
+    renderer.render([_request("a cat")], lambda: None)
+  assert not isinstance(caught.value, base.OutOfMemory)
+
+
+def test_offload_changes_no_frame_and_tiling_reaches_the_vae(directory, renderer):
+  request = _request("a cat")
+  options = {"offload": "model", "device": "cpu"}
+  spec = {"model": directory, "settings": SETTINGS | {"tiling": True}}
+  offloaded = diffusers.make(spec | {"settings": SETTINGS, "options": options})
+  np.testing.assert_array_equal(
+    _frames(offloaded, request)[0], _frames(renderer, request)[0]
+  )
+  assert diffusers.make(spec)._pipe.vae.use_tiling
+  assert not renderer._pipe.vae.use_tiling
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
+def test_a_worker_short_of_memory_halves_its_batch_and_sets_the_one_aside(
+  directory, tmp_path, monkeypatch
+):
+  """The allocator itself fails, in a process of little memory."""
+  monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent))
+  monkeypatch.setenv("LIMITED_MB", "450")
+  monkeypatch.setenv("OMP_NUM_THREADS", "1")
+  settings = SETTINGS | {"num_inference_steps": 1, "encoding": ENCODING}
+  # Eight of the first take some 900 MB, one 250; the noise of the other alone 3,600.
+  fits = settings | {"height": 192, "width": 192}
+  large = settings | {"height": 20_000, "width": 20_000}
+  rows = [contract.render_request(str(i), "tiny", fits, 0) for i in range(8)]
+  rows.append(contract.render_request("large", "tiny", large, 0))
+  queue = shards.Queue(tmp_path)
+  queue.refill(rows, len(rows))
+  spec = {"name": "limited", "model": directory, "settings": settings, "options": {}}
+  job = {"version": contract.VERSION, "task": "render", "renderer": spec, "batch": 8}
+  path = tmp_path / "job.json"
+  path.write_text(json.dumps(job | {"store": str(tmp_path / "store")}))
+  command = [sys.executable, "-m", "torch_bridge.worker", f"--job={path}"]
+  ended = subprocess.run(command, capture_output=True, text=True)
+  assert ended.returncode == 0, ended.stderr
+  assert "out of memory: batches of 4 from now on" in ended.stdout
+  store = contract.Store(tmp_path / "store")
+  assert [bool(store.find_video(row.id)) for row in rows] == [True] * 8 + [False]
+  failure = queue.failure(rows[-1].id)
+  assert failure.reason.startswith("out of memory, alone in its batch: ")
+  assert "allocate memory" in failure.reason

@@ -25,6 +25,9 @@ _CALL = (
 )
 
 
+_OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
+
+
 class DiffusersRenderer:
   """CogVideoX, Wan, LTX, HunyuanVideo, Mochi and any pipeline called as they are."""
 
@@ -34,7 +37,7 @@ class DiffusersRenderer:
     Args:
       model: directory or hub id.
       settings: the request's: `pipeline`, `dtype`, `scheduler`, `scheduler_args`, ...
-      options: what does not change a frame: `device`, `offload`, `tiling`, `revision`.
+      options: what does not change a frame: `device`, `offload`, `revision`.
 
     Raises:
       ModelError: the directory or the settings do not make a pipeline.
@@ -47,6 +50,8 @@ class DiffusersRenderer:
     try:
       self._pipe = _load(model, settings, options)
       _place(self._pipe, self._device, options)
+      if settings.get("tiling"):  # it blends the borders of the tiles
+        self._pipe.vae.enable_tiling()
     except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
       line = " ".join(str(error).split())
       raise base.ModelError(f"{model}: not a pipeline to load: {line}") from error
@@ -84,7 +89,7 @@ class DiffusersRenderer:
         callback_on_step_end=step_done,
         **arguments,
       )
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
       if _is_out_of_memory(error):
         _free()
         raise base.OutOfMemory(" ".join(str(error).split())[:300]) from error
@@ -134,10 +139,6 @@ def _place(pipe: Any, device: str, options: dict[str, Any]) -> None:
     pipe.enable_sequential_cpu_offload(device=device)
   else:
     pipe.to(device)
-  if options.get("tiling"):
-    pipe.vae.enable_tiling()
-    if hasattr(pipe.vae, "enable_slicing"):
-      pipe.vae.enable_slicing()
 
 
 def _device() -> str:
@@ -150,9 +151,13 @@ def _device_name(device: str) -> str:
   return device
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-  # The CPU's allocator raises a plain RuntimeError.
-  return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def _is_out_of_memory(error: Exception) -> bool:
+  # Only CUDA's allocator has an error of its own. The CPU's, cuBLAS, cuDNN and CUDA
+  # itself raise a RuntimeError that says so; numpy a MemoryError.
+  if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    return True
+  said = str(error).lower()
+  return any(words in said for words in _OUT_OF_MEMORY)
 
 
 def _free() -> None:
