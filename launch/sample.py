@@ -4,7 +4,8 @@ r"""Samples K candidates for every query of the DPO half (paper, section 3.3).
 
 Reads curate/dpo.jsonl and train_sft/model; writes candidates.jsonl and set_aside.jsonl
 to <workdir>/sample. Killed and run again, it makes only what is missing. Several
-processes may share a workdir: give them --share=0/4, --share=1/4 and so on.
+processes may share a workdir: processes of one run (SLURM, a TPU pod, Kubernetes, or
+--coordinator_address) do; others are given --share=0/4, --share=1/4 and so on.
 """
 
 from absl import flags
@@ -20,10 +21,10 @@ def sample(config, workdir: str) -> None:
   index, _, count = _SHARE.value.partition("/")
   if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
     raise errors.UserError(f"--share={_SHARE.value}: wants i/n with i < n, as 0/4")
-  source.keep_compiled()
+  source.keep_compiled(workdir)
   counts = stage.run(config, workdir, (int(index), int(count)))
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
 
 if __name__ == "__main__":
-  app.run_stage(sample, "sample.py")
+  app.run_stage(sample, "sample.py", together=True)

@@ -8,7 +8,14 @@ log-probabilities, checkpoints, metrics and the Hugging Face directory `model` t
 """
 
 from vpo_jax import app
+from vpo_jax.llama import source
 from vpo_jax.train import dpo
 
+
+def train(config, workdir: str) -> None:
+  source.keep_compiled(workdir)
+  dpo.run(config, workdir)
+
+
 if __name__ == "__main__":
-  app.run_stage(dpo.run, "dpo.py", together=True)
+  app.run_stage(train, "dpo.py", together=True)

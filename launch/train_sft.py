@@ -8,7 +8,14 @@ Hugging Face directory `model` to <workdir>/train_sft. Killed and run again, it 
 """
 
 from vpo_jax import app
+from vpo_jax.llama import source
 from vpo_jax.train import sft
 
+
+def train(config, workdir: str) -> None:
+  source.keep_compiled(workdir)
+  sft.run(config, workdir)
+
+
 if __name__ == "__main__":
-  app.run_stage(sft.run, "sft.py", together=True)
+  app.run_stage(train, "sft.py", together=True)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from typing import IO, Any
@@ -16,6 +17,7 @@ from typing import IO, Any
 from etils import epath
 
 ASIDE = ".aside-"
+AGE = 60  # seconds; what was written to since may be another process's at work
 
 
 @contextlib.contextmanager
@@ -54,11 +56,11 @@ def read_json(path: epath.PathLike) -> Any:
 
 
 def sweep(folder: epath.PathLike) -> None:
-  """Removes what killed processes left aside in `folder`."""
+  """Removes what killed processes left aside in `folder` more than `AGE` ago."""
   folder = epath.Path(folder)
   if folder.exists():
     for path in folder.iterdir():
-      if path.name.startswith(ASIDE):
+      if path.name.startswith(ASIDE) and time.time() - path.stat().mtime > AGE:
         path.rmtree() if path.is_dir() else path.unlink(missing_ok=True)
 
 

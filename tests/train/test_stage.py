@@ -150,9 +150,9 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "import os, signal\n"
     "from vpo_jax.train import loop\n"
     "dispatched = loop._Report.dispatched\n"
-    "def then_sigterm(self, step, values):\n"
+    "def then_sigterm(self, step, values, waited):\n"
     "  if step == 4: os.kill(os.getpid(), signal.SIGTERM)\n"
-    "  return dispatched(self, step, values)\n"
+    "  return dispatched(self, step, values, waited)\n"
     "loop._Report.dispatched = then_sigterm\n",
   )
   assert process.wait(timeout=120) == preemption.EXIT_CODE

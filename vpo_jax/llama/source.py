@@ -52,9 +52,16 @@ def cache_folder() -> epath.Path:
   return epath.Path(os.environ.get("VPO_JAX_CACHE", f"{root}/vpo_jax")).expanduser()
 
 
-def keep_compiled() -> None:
-  """Keeps compiled programs in the user's cache folder, for the next process."""
-  jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+def keep_compiled(workdir: epath.PathLike = "") -> None:
+  """Keeps compiled programs for the next process, unless JAX was told where.
+
+  Args:
+    workdir: they go to its folder `compiled`, which all machines of a run share; ""
+      takes the user's cache folder.
+  """
+  if jax.config.jax_compilation_cache_dir is None:
+    folder = epath.Path(workdir or cache_folder()) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vpo_jax.data import forest, order, packing
 from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import lora as loras
 from vpo_jax.llama import product, sharding, table
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
@@ -77,7 +78,13 @@ def _train(stage, config, model, lengths, placement) -> Program:
   )
   shape, micros = plan.shapes[0], plan.steps[0]
 
-  params = _params(model, placement, jnp.float32)
+  params, frozen = _params(table.table(model), placement.params, jnp.float32), None
+  lora = loras.from_config(config.lora)
+  if lora:
+    adapters = lora.declare(model)
+    shardings = sharding.params(model, placement.mesh, adapters)
+    placement = sharding.Placement(placement.mesh, shardings)
+    params, frozen = _params(adapters, shardings, jnp.float32), params
   moments = jax.tree.map(
     _sharded,
     jax.eval_shape(tx.init, params),
@@ -95,12 +102,12 @@ def _train(stage, config, model, lengths, placement) -> Program:
   )
   count_of = jax.ShapeDtypeStruct((), jnp.int32, sharding=placement.replicated)
   state = train_step.State(step, params, moments)
-  run = train_step.make_step(policy, loss, tx, placement)
+  run = train_step.make_step(policy, loss, tx, placement, lora)
   return Program(
     lowered=run.lower(state, None, batch, count_of, shape),  # pyright: ignore[reportFunctionMemberAccess]
     loops=len(micros),
     bytes={
-      "weights": _bytes(params),
+      "weights": _bytes((params, frozen)),
       "optimizer": _bytes(moments),
       "batch": _bytes(batch),
     },
@@ -121,7 +128,8 @@ def _sample(config, model, lengths, placement) -> Program:
   mesh, dtype, slots = placement.mesh, config.precision, config.slots
   length = 256  # of a slot: schedule.FIRST_POOL, which holds the paper's prompts
   steps = 8  # of a block: schedule.Scheduler
-  params = _unstacked(_params(model, placement, jnp.dtype(dtype)), model, mesh)
+  params = _params(table.table(model), placement.params, jnp.dtype(dtype))
+  params = _unstacked(params, model, mesh)
 
   def kept(shape: tuple[int, ...], spec: PartitionSpec) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
@@ -185,11 +193,11 @@ def _sample(config, model, lengths, placement) -> Program:
   )
 
 
-def _params(model: llama_config.LlamaConfig, placement: Any, dtype: Any) -> Any:
+def _params(declared: Any, shardings: Any, dtype: Any) -> Any:
   return jax.tree.map(
     lambda weight, where: jax.ShapeDtypeStruct(weight.shape, dtype, sharding=where),
-    table.table(model),
-    placement.params,
+    declared,
+    shardings,
   )
 
 

@@ -4,10 +4,11 @@ import dataclasses
 import time
 from typing import Any
 
+import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, records, stage
+from vpo_jax import console, processes, records, stage
 from vpo_jax import queries as queries_lib
 from vpo_jax.llama import sharding
 from vpo_jax.sample import generate, settings
@@ -27,7 +28,9 @@ def run(
   Args:
     config: configs/sample.py.
     share: (i, n): make every n-th query from the i-th on, where n processes share the
-      work in one workdir. The one that ends last puts the parts together.
+      work in one workdir. The one that ends last puts the parts together. The
+      processes of one run (`processes.join`) divide the share among them; each samples
+      on its own devices.
 
   Returns: counts; of this share only, while others are missing.
 
@@ -46,6 +49,9 @@ def run(
     return work.counts
   queries, unread = queries_lib.load(queries_path)
   parts = work.folder / _PARTS
+  mixed = share[1] > 1
+  index, count = processes.index, processes.count
+  share = (share[0] * count + index, share[1] * count)
   done = {row.query_id for row in _made(parts)} | {row.id for row in _aside(parts)}
   mine = [q for q in queries[share[0] :: share[1]] if q.id not in done]
   rate = 0.0
@@ -54,11 +60,16 @@ def run(
       model,
       precision=config.precision,
       instruction=config.instruction,
-      mesh=sharding.make_mesh(config.mesh),
+      mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
     )
     total = len(queries[share[0] :: share[1]])
     rate = _sample(config, policy, wanted, mine, parts, total)
-  return _finish(work, queries, unread, parts, rate)
+  processes.meet("sampled")
+  counts = _finish(work, queries, unread, parts, rate)
+  # Another share may be reading them this moment.
+  if processes.first() and "missing" not in counts and not mixed and parts.exists():
+    parts.rmtree()
+  return counts
 
 
 def _settings(config: ml_collections.ConfigDict) -> settings.Settings:
@@ -159,15 +170,13 @@ def _finish(
   if missing:
     console.say(f"sample: {missing} queries are other processes'")
     return counts | {"missing": missing}
-  records.write(work.folder / "candidates.jsonl", rows)
-  records.write(
-    work.folder / "set_aside.jsonl",
-    unread + [aside[q.id] for q in queries if q.id in aside],
-  )
-  work.finish(counts)
-  if parts.exists():
-    parts.rmtree()
-  return counts
+  if processes.first():
+    records.write(work.folder / "candidates.jsonl", rows)
+    records.write(
+      work.folder / "set_aside.jsonl",
+      unread + [aside[q.id] for q in queries if q.id in aside],
+    )
+  return work.finish(counts)
 
 
 def _count(

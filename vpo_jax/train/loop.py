@@ -131,9 +131,12 @@ def fit(
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
-        state, values = step_fn(state, frozen, *feed(step))
+        began = time.perf_counter()
+        batch = feed(step)  # laid out while the step before runs
+        waited = time.perf_counter() - began
+        state, values = step_fn(state, frozen, *batch)
         # Read the step before this one, while this one runs.
-        advance(report.dispatched(step, values), report.note)
+        advance(report.dispatched(step, values, waited), report.note)
         done = step + 1
         last, leaving = done == len(batches), preempted(done)
         evaluates = last or done % config.eval_every == 0
@@ -243,7 +246,7 @@ class _Report:
   def __init__(self, metrics, train, plan, policy, batches, rate):
     self._metrics, self._train, self._plan = metrics, train, plan
     self._policy, self._batches, self._rate = policy, batches, rate
-    self._waiting: tuple[int, Any] | None = None
+    self._waiting: tuple[int, Any, float] | None = None
     self.start_clock()
     self.note = ""
 
@@ -251,16 +254,20 @@ class _Report:
     """Evaluations and saves are no part of a step's time."""
     self._clock = time.perf_counter()
 
-  def dispatched(self, step: int, values: Any) -> int:
-    """Takes a step's metrics, reads the former's; returns how many were read."""
+  def dispatched(self, step: int, values: Any, waited: float) -> int:
+    """Takes a step's metrics, reads the former's; returns how many were read.
+
+    Args:
+      waited: seconds that laying out its batch took.
+    """
     read = self.flush()
-    self._waiting = (step, values)
+    self._waiting = (step, values, waited)
     return read
 
   def flush(self) -> int:
     if self._waiting is None:
       return 0
-    (step, values), self._waiting = self._waiting, None
+    (step, values, waited), self._waiting = self._waiting, None
     row = {name: float(value) for name, value in values.items()}
     batch = [self._train.examples[index] for index in self._batches[step]]
     if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
@@ -273,6 +280,7 @@ class _Report:
     seconds, self._clock = now - self._clock, now
     row["learning_rate"] = float(self._rate(step))
     row["examples_per_second"] = len(batch) / seconds
+    row["data_wait"] = waited / seconds  # a share; 0 in truth where a step hides it
     stem, micros = self._plan.shapes[step].stem, self._plan.steps[step]
     done = work.of_step(self._train.examples, stem, micros, self._policy.config)
     row |= done.rates(seconds)
