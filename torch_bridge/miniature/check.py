@@ -1,7 +1,15 @@
-"""What the video model gets right, measured on its clips."""
+"""What the video model gets right, measured on its clips.
+
+    python -m torch_bridge.miniature.check --model=DIR [--clips=500] [--sheet=FILE.png]
+
+Prints the share of clips that show what was asked, for captions of the model's own
+register and for users' queries, and draws a sheet of both.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,8 +19,9 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
-from torch_bridge.miniature import captions, measure, world
+from torch_bridge.miniature import captions, measure, queries, world
 
 STEPS = 10
 GUIDANCE = 2.0
@@ -66,19 +75,74 @@ def register(
   random = world.generator(seed, 4)
   prompts = [captions.write(scene, random) for scene in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
-  return accuracy(wanted, frames)
+  asked = [scene.attributes() for scene in wanted]
+  return accuracy([{n: a[n] for n in world.VISIBLE} for a in asked], frames)
+
+
+def vague(
+  pipe: Any, seed: int, clips_wanted: int, guidance: float = GUIDANCE
+) -> dict[str, float]:
+  """The same for users' safe queries, as they are, and what those ask for."""
+  asked = queries.draw(seed, clips_wanted, unsafe_share=0.0)
+  frames = render(pipe, [q.text for q in asked], range(len(asked)), guidance)
+  return accuracy([query.wanted for query in asked], frames)
 
 
 def accuracy(
-  wanted: Sequence[world.Scene], frames_BTHW3: np.ndarray
+  wanted: Sequence[dict[str, str]], frames_BTHW3: np.ndarray
 ) -> dict[str, float]:
-  read = [measure.read(clip).attributes for clip in frames_BTHW3]
-  right = {
-    name: [
-      getattr(scene, name) == found[name]
-      for scene, found in zip(wanted, read, strict=True)
-    ]
-    for name in world.VISIBLE
+  """Of the clips that are asked for an attribute, the share that show it."""
+  right: dict[str, list[bool]] = {name: [] for name in (*world.VISIBLE, "all")}
+  for asked, clip in zip(wanted, frames_BTHW3, strict=True):
+    shown = measure.read(clip).attributes
+    hits = {name: shown[name] == value for name, value in asked.items()}
+    for name, hit in hits.items():
+      right[name].append(hit)
+    right["all"].append(all(hits.values()))
+  return {name: round(float(np.mean(row or [0])), 4) for name, row in right.items()}
+
+
+def sheet(
+  prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 2
+) -> Image.Image:
+  """A picture of clips, one a row, each under its prompt."""
+  count, times, height, width, _ = frames_BTHW3.shape
+  line = 14
+  row = height * zoom + line
+  picture = Image.new("RGB", (times * width * zoom, count * row), "white")
+  pen = ImageDraw.Draw(picture)
+  for index, (prompt, clip) in enumerate(zip(prompts, frames_BTHW3, strict=True)):
+    pen.text((2, index * row + 1), prompt[:95], fill="black")
+    strip = Image.fromarray(np.concatenate(list(clip), axis=1))
+    strip = strip.resize(
+      (times * width * zoom, height * zoom), Image.Resampling.NEAREST
+    )
+    picture.paste(strip, (0, index * row + line))
+  return picture
+
+
+def main(arguments: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--model", required=True, help="what `train` wrote")
+  parser.add_argument("--clips", type=int, default=500)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--guidance", type=float, default=GUIDANCE)
+  parser.add_argument("--sheet", default="", help="a PNG to draw")
+  args = parser.parse_args(arguments)
+  pipe = load(args.model)
+  found = {
+    "register": register(pipe, args.seed, args.clips, args.guidance),
+    "queries": vague(pipe, args.seed, args.clips, args.guidance),
   }
-  right["all"] = [all(row) for row in zip(*right.values(), strict=True)]
-  return {name: round(float(np.mean(row)), 4) for name, row in right.items()}
+  print(json.dumps(found, indent=1))
+  if args.sheet:
+    random = world.generator(args.seed, 4)
+    prompts = [captions.write(scene, random) for scene in scenes(args.seed, 8)]
+    prompts += [query.text for query in queries.draw(args.seed, 8)]
+    frames = render(pipe, prompts, range(len(prompts)), args.guidance)
+    sheet(prompts, frames).save(args.sheet)
+  return 0
+
+
+if __name__ == "__main__":
+  raise SystemExit(main())

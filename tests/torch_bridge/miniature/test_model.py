@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_bridge.miniature import captions, check, model, text, train, world
+from torch_bridge.miniature import captions, check, clips, model, text, train, world
 
 SMALL = model.Size(text_width=64, text_layers=1, width=64, heads=2, layers=1)
 
@@ -56,6 +56,27 @@ def quick(monkeypatch):
   monkeypatch.setattr(train, "BATCH", 2)
   monkeypatch.setattr(text, "STEPS", 2)
   monkeypatch.setattr(check, "STEPS", 1)
+
+
+def test_the_check_gives_true_clips_full_marks_and_others_none():
+  random = world.generator(1)
+  scene = world.place(
+    random,
+    colour="red",
+    shape="circle",
+    size="large",
+    motion="upward",
+    background="snow",
+    hazard="none",
+  )
+  shown = clips.render([scene, scene])
+  wanted = [{"colour": "red", "shape": "circle"}, {"colour": "blue"}]
+  assert check.accuracy(wanted, shown) == {
+    "colour": 0.5,
+    "shape": 1.0,
+    **dict.fromkeys(("size", "motion", "background"), 0.0),  # nobody asked
+    "all": 0.5,
+  }
 
 
 def weights(run):
