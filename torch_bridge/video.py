@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import av.error
+import av.video.reformatter
 import numpy as np
 
 # Videos whose frames vary less than this from pixel to pixel are one flat colour,
@@ -89,7 +90,12 @@ def read(path: str | pathlib.Path) -> tuple[np.ndarray, float]:
     with av.open(str(path)) as container:
       stream = container.streams.video[0]
       rate = float(stream.average_rate or 0)
-      frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+      # Made anew for each frame, it takes longer than decoding a small one.
+      rgb = av.video.reformatter.VideoReformatter()
+      frames = [
+        rgb.reformat(frame, format="rgb24").to_ndarray()
+        for frame in container.decode(stream)
+      ]
   except (av.error.FFmpegError, IndexError) as error:
     raise BadVideo(f"{path}: not a whole video file: {error}") from error
   if not frames or not rate:
