@@ -1,0 +1,78 @@
+"""Videos under the names by which VBench finds them: `{query}-{0..4}.mp4`.
+
+VBench looks a video up by the text of its own prompt, also where a rewritten prompt
+made it, in one folder a model. Everywhere else a video is named for its id. A name that
+comes from a text is made safe: no separators or control characters, no leading dots, no
+more than a file system takes.
+"""
+
+import collections
+import os
+import pathlib
+import re
+import shutil
+
+from etils import epath
+
+from torch_bridge import contract
+from vpo_jax import errors, records
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]+")
+_LONGEST = 200  # bytes of the text; file systems take 255 of a whole name
+
+
+def name(query: str, number: int) -> str:
+  """The file's name for one of a query's videos.
+
+  A text that is safe stays as it is, as VBench's own are; one that had to change also
+  gets a hash, so that two texts never share a name.
+  """
+  plain = _UNSAFE.sub("_", query).lstrip(".").encode(errors="replace")
+  safe = plain[:_LONGEST].decode(errors="ignore")
+  if safe != query or not safe:
+    safe = f"{safe.strip()}-{records.row_id(query)}"
+  return f"{safe}-{number}.mp4"
+
+
+def lay_out(
+  scores: epath.PathLike, store: epath.PathLike, out: epath.PathLike
+) -> dict[str, int]:
+  """Links the scored videos of each query's first candidate into `out`.
+
+  Args:
+    scores: scores.jsonl of the stage video_pairs, run with VBench's prompts as queries
+      and `videos_per_prompt=5`.
+    store: the bridge's store.
+    out: one folder a model; made when it is missing.
+
+  Returns: how many queries and videos.
+
+  Raises:
+    UserError: there are no videos, or the store lacks one.
+  """
+  first: dict[str, list[records.Scored]] = collections.defaultdict(list)
+  for row in records.read(scores, records.Scored):
+    kept = first[row.query]
+    if kept and row.index < kept[0].index:
+      kept.clear()
+    if not kept or row.index == kept[0].index:
+      kept.append(row)
+  if not first:
+    raise errors.UserError(f"{scores}: no video was scored")
+  finished, folder = contract.Store(pathlib.Path(store)), pathlib.Path(out)
+  folder.mkdir(parents=True, exist_ok=True)
+  for query, rows in first.items():
+    for row in rows:
+      video = finished.find_video(row.video_id)
+      if video is None:
+        raise errors.UserError(f"{store}: lacks video {row.video_id} or its whole file")
+      _link(finished.root / video.path, folder / name(query, row.seed))
+  return {"queries": len(first), "videos": sum(map(len, first.values()))}
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+  target.unlink(missing_ok=True)
+  try:
+    os.link(source, target)
+  except OSError:  # another file system
+    shutil.copyfile(source, target)
