@@ -137,7 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
   args = parser.parse_args(arguments)
   with args.out.open("w", encoding="utf-8") as file:
     for query in draw(args.seed, args.count):
-      row = {"text": query.text, "unsafe": query.unsafe}
+      category = "safety" if query.unsafe else "general"
+      row = {"text": query.text, "category": category}
       file.write(json.dumps(row, ensure_ascii=False) + "\n")
   return 0
 

@@ -1,0 +1,41 @@
+"""The miniature's queries and teacher, in the project's own stages."""
+
+from configs import build_sft as build_sft_config
+from configs import curate as curate_config
+from torch_bridge.miniature import lexicon, queries, teacher
+from vpo_jax import records
+from vpo_jax.curate import curate
+from vpo_jax.teacher import build_sft
+
+
+def test_queries_are_curated_and_answered(tmp_path):
+  queries.main([f"--out={tmp_path / 'queries.jsonl'}", "--count=250"])
+  config = curate_config.get_config()
+  config.update(input=str(tmp_path / "queries.jsonl"), card=False)
+  config.sizes.update(
+    sft_general=34,
+    sft_safety=6,
+    dpo_general=10,
+    dpo_safety=2,
+    test_general=10,
+    test_safety=2,
+  )
+  curate.run(config, tmp_path)
+  halves = [
+    {row.text for row in records.read(tmp_path / "curate" / name, records.Query)}
+    for name in ("sft.jsonl", "dpo.jsonl", "test.jsonl")
+  ]
+  assert [len(half) for half in halves] == [40, 12, 12]
+  assert len(set.union(*halves)) == 64
+
+  config = build_sft_config.get_config()
+  config.teacher.base_url = "offline"
+  config.teacher.offline.rules = "torch_bridge.miniature.teacher"
+  config.teacher.offline.options = {"missed": 0.5, "harm_left": 1.0, "overlooked": 0.0}
+  counts = build_sft.run(config, tmp_path)
+  assert counts["examples"] == 40
+  rows = list(records.read(tmp_path / "build_sft" / "sft.jsonl", records.SftExample))
+  flawed = [row for row in rows if teacher.flaws(row.query, row.generated)]
+  assert len(flawed) == counts["refined"] >= 10
+  assert all("hazard" in lexicon.read(r.query) for r in rows if r.category == "safety")
+  assert not any(teacher.flaws(row.query, row.prompt) for row in rows)
