@@ -9,9 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from configs import sample as sample_config
+from vpo_jax import records
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import weights
 from vpo_jax.train import checkpoint, preemption
+
+WORDS = ["slow", "red", "small", "bright", "old"]
 
 
 def metrics(workdir, kind, name="loss"):
@@ -134,3 +138,27 @@ def test_flags_that_do_not_fit_are_one_line(tmp_path, launch, make_config):
   assert run.said(0).strip() == (
     "error: --coordinator_address, --num_processes and --process_id go together"
   )
+
+
+def test_processes_share_the_sampling(tmp_path, launch, tiny_model):
+  """Each makes its part; together they are what one process makes."""
+  queries = [records.Query(str(n), f"a {word} boat") for n, word in enumerate(WORDS)]
+  records.write(tmp_path / "queries.jsonl", queries)
+  config = sample_config.get_config()
+  config.update(
+    queries=str(tmp_path / "queries.jsonl"),
+    model=str(tiny_model),
+    num_candidates=2,
+    max_new_tokens=8,
+    slots=4,
+  )
+  run = launch("sample.py", config, tmp_path / "many", 2, 1)
+  one = launch("sample.py", config, tmp_path / "one", 1, 1)
+  assert run.wait() == [0, 0], run.said(0)
+  assert one.wait() == [0], one.said(0)
+  many, alone = (
+    (tmp_path / name / "sample" / "candidates.jsonl").read_text()
+    for name in ("many", "one")
+  )
+  assert many == alone
+  assert not (tmp_path / "many" / "sample" / "parts").exists()

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# One stage on all hosts of a Cloud TPU slice, from your own machine:
+#
+#   TPU=vpo ZONE=us-east5-a BUCKET=gs://mine/vpo STAGE=train_dpo \
+#     launch/cluster/tpu_vm.sh --config.mesh.tensor=2
+#
+# The slice exists already (`gcloud compute tpus tpu-vm create`), its hosts can read the
+# repository and the bucket. JAX finds the hosts in the slice's metadata. A preempted
+# slice leaves a saved state; create it again and run the same command.
+set -euo pipefail
+: "${TPU:?the name of the slice}" "${ZONE:?its zone}" "${BUCKET:?the workdir, gs://...}"
+stage="${STAGE:-train_dpo}"
+repository="${REPOSITORY:?where hosts clone this project from}"
+
+printf -v arguments '%q ' "--workdir=$BUCKET" "$@"
+read -r -d '' command <<END || true
+set -eu
+[ -d vpo-jax ] || git clone --depth=1 '$repository' vpo-jax
+cd vpo-jax
+[ -d .venv ] || python3 -m venv .venv
+.venv/bin/pip install --quiet -c constraints.txt -e '.[tpu]' gcsfs
+.venv/bin/python launch/$stage.py $arguments
+END
+gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$command"

@@ -1,0 +1,60 @@
+"""Processes find each other, and one that is alone notices nothing."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = """
+from vpo_jax import console, processes
+processes.join()
+import jax
+processes.meet("here")
+console.say("spoken")
+print(processes.index, processes.count, jax.process_count(), jax.local_device_count())
+processes.leave()
+"""
+
+
+def start(**environment):
+  """A process in an environment of its own, with two host devices."""
+  kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI"))}
+  flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+  return subprocess.Popen(
+    [sys.executable, "-c", SCRIPT],
+    env=kept | flags | environment,
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_slurms_tasks_are_processes(tasks):
+  """One task alone keeps all devices of its node; JAX would take one."""
+  job = str(os.getpid())  # JAX makes the port of it
+  started = [
+    start(
+      SLURM_JOB_ID=job,
+      SLURM_STEP_NODELIST="localhost",
+      SLURM_NTASKS=str(tasks),
+      SLURM_PROCID=str(index),
+      SLURM_LOCALID=str(index),
+    )
+    for index in range(tasks)
+  ]
+  for index, process in enumerate(started):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == f"{index} {tasks} {tasks} 2"
+    assert ("spoken" in err) == (index == 0)
+
+
+def test_without_a_cluster_it_is_alone():
+  process = start()
+  out, err = process.communicate(timeout=120)
+  assert (out.strip(), err.strip()) == ("0 1 1 2", "spoken")
