@@ -28,22 +28,26 @@ def test_equals_log_softmax_and_its_gradient():
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_only_one_chunk_of_logits_is_alive():
-  """Temporaries of the backward pass do not grow with the number of chunks."""
-  vocab, d_model, chunk = 5000, 8, 16
+def backward_bytes(positions, chunk, vocab=128256, d_model=8):
+  """Temporaries of the compiled backward pass, for Llama-3's vocabulary."""
+  x = jax.ShapeDtypeStruct((1, positions, d_model), jnp.float32)
+  w = jax.ShapeDtypeStruct((vocab, d_model), jnp.float32)
+  targets = jax.ShapeDtypeStruct((1, positions), jnp.int32)
 
-  def memory(chunks):
-    x = jax.ShapeDtypeStruct((1, chunks * chunk, d_model), jnp.float32)
-    w = jax.ShapeDtypeStruct((vocab, d_model), jnp.float32)
-    targets = jax.ShapeDtypeStruct((1, chunks * chunk), jnp.int32)
+  def loss(x, w, targets):
+    return jnp.sum(head.logps(x, w, targets, chunk, "float32"))
 
-    def loss(x, w, targets):
-      return jnp.sum(head.logps(x, w, targets, chunk, "float32"))
+  compiled = jax.jit(jax.grad(loss, (0, 1))).lower(x, w, targets).compile()
+  analysis = compiled.memory_analysis()
+  assert analysis is not None
+  return analysis.temp_size_in_bytes
 
-    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(x, w, targets).compile()
-    analysis = compiled.memory_analysis()
-    assert analysis is not None
-    return analysis.temp_size_in_bytes
 
-  one_chunk_of_logits = chunk * vocab * 4
-  assert memory(16) - memory(2) < one_chunk_of_logits
+def test_memory_does_not_grow_with_the_rows():
+  """Rows of 2,048 tokens: one chunk of logits lives, whatever the number of rows."""
+  row, chunk, vocab = 2048, 512, 128256
+  logits = 4 * vocab
+  one, eight = (backward_bytes(rows * row, chunk) for rows in (1, 8))
+  assert eight - one < row * logits / 100
+  assert one < 3.5 * chunk * logits
+  assert backward_bytes(row, row) > row * logits, "in one chunk, all logits live"

@@ -88,19 +88,18 @@ def program(
     **dataclasses.asdict(setting),
     "options": options,
   }
-  with tempfile.TemporaryFile("w+") as log:
-    process = subprocess.Popen(
-      [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(wanted)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=log,
-      text=True,
-    )
+  command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(wanted)]
+  pipe = subprocess.PIPE
+  with (
+    tempfile.TemporaryFile("w+") as log,
+    subprocess.Popen(
+      command, stdin=pipe, stdout=pipe, stderr=log, text=True
+    ) as process,
+  ):
     try:
       yield Program(process, batch, log)
     finally:
       process.kill()
-      process.wait()
 
 
 def main(wanted: dict[str, Any]) -> None:
