@@ -33,6 +33,7 @@ class Program:
     bytes: per device, of what it is given, by kind.
     work: useful tokens and arithmetic of the whole step, on all devices.
     about: sizes, for people.
+    shape: of a micro-batch; None for sampling.
   """
 
   lowered: Any
@@ -40,6 +41,7 @@ class Program:
   bytes: dict[str, int]
   work: work.Work
   about: dict[str, Any]
+  shape: forest.Shape | None = None
 
 
 def lower(
@@ -120,6 +122,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
       "padding": plan.padding,
       "mesh": dict(placement.mesh.shape),
     },
+    shape=shape,
   )
 
 
