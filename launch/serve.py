@@ -22,6 +22,9 @@ _PORT = flags.DEFINE_integer("port", 8000, "0 takes a free one.")
 _KEY = flags.DEFINE_string(
   "api_key_env", "", "Environment variable with the key that clients must send."
 )
+_ALIASES = flags.DEFINE_list(
+  "aliases", [], "Other names of model vpo, for tools that cannot be told one."
+)
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
 _INSTRUCTION = flags.DEFINE_string("instruction", "", "A template of your own.")
 _LANGUAGE = flags.DEFINE_string(
@@ -62,6 +65,7 @@ def main() -> None:
     queue_size=_QUEUE.value,
     limits=limits.Limits(_BODY.value, _PROMPT.value, _TOKENS.value, _CANDIDATES.value),
     guard_language=_LANGUAGE.value,
+    aliases=tuple(_ALIASES.value),
     key=key,
   )
 

@@ -45,10 +45,12 @@ def main() -> int:
     began = time.monotonic()
     answers, failures = crowd(url, texts, args, args.seconds)
     took = time.monotonic() - began
+    say(f"{len(answers)} answers in {took:.1f} s")
     once_more = [
       (row, ask(connect(url), row["text"], row["seed"], args))
       for row in answers[:: max(1, len(answers) // args.alone)]
     ]
+    say(f"{len(once_more)} once more, alone")
   finally:
     process.send_signal(signal.SIGTERM)
     status = process.wait(120)
@@ -80,6 +82,10 @@ def main() -> int:
   return int(bool(failures or differ or differ_alone or status))
 
 
+def say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
+
+
 def start(args) -> tuple[subprocess.Popen, str]:
   process = subprocess.Popen(
     [
@@ -91,7 +97,7 @@ def start(args) -> tuple[subprocess.Popen, str]:
     env=os.environ | {"COLUMNS": "200"},
   )  # fmt: skip
   for line in process.stderr:
-    print(line, end="", file=sys.stderr)
+    say(line.rstrip())
     if found := re.search(r"http://\S+", line):
       threading.Thread(target=process.stderr.read, daemon=True).start()
       return process, found[0]
@@ -139,7 +145,7 @@ def crowd(url, texts, args, seconds) -> tuple[list[dict], int]:
         answers.append(ask(line, texts[seed % len(texts)], seed, args))
       except Exception as error:
         failures.append(error)
-        print(f"failed: {error!r}", file=sys.stderr)
+        say(f"failed: {error!r}")
 
   threads = [threading.Thread(target=client) for _ in range(args.clients)]
   for thread in threads:
@@ -167,6 +173,7 @@ def offline(answers: list[dict], args) -> tuple[list[str], float]:
     while scheduler.step():
       pass
     took = time.monotonic() - began
+    say(f"{len(rows)} offline in {took:.1f} s")
   tokens = sum(len(job.tokens) for job in jobs)
   return [generate.candidate(policy, job).prompt for job in jobs], tokens / took
 

@@ -7,8 +7,10 @@ import time
 
 import openai
 import pytest
+from starlette import testclient
 
 from vpo_jax.sample import generate, settings
+from vpo_jax.serve import web
 
 WANTED = settings.Settings(max_new_tokens=12, seed=5)
 
@@ -49,6 +51,19 @@ def test_vpo_takes_what_the_user_says_last_as_a_query(client, policy):
   assert made.usage.prompt_tokens == len(prompt.tokens)
   assert made.usage.completion_tokens == 24
   assert {choice.finish_reason for choice in made.choices} == {"length"}
+
+
+def test_an_alias_is_the_optimizer(scripted):
+  service = dataclasses.replace(scripted("A cat."), aliases=("gpt-4o",))
+  client = testclient.TestClient(web.make(service))
+  for path, asked in (
+    ("/v1/chat/completions", {"messages": user("a cat")}),
+    ("/v1/completions", {"prompt": "a cat"}),
+  ):
+    made = client.post(path, json={"model": "gpt-4o"} | asked).json()
+    assert made["model"] == "gpt-4o"
+  asked = [prompt for prompt, _ in service.engine.asked]
+  assert asked == [service.policy.prompt("a cat")] * 2
 
 
 def test_vpo_chat_is_the_model_as_it_is(client, policy):

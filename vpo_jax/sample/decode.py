@@ -72,9 +72,14 @@ def block(
   A slot rests when it drew a stop token, when none is left to draw, or when its own
   cache is full; the block ends early when all rest.
 
+  Args:
+    own: of B slots or more; those behind the first B are left alone.
+
   Returns: the cache, and the tokens; `NO_TOKEN` where a slot was at rest.
   """
-  B, _, T, _ = own[0]["v"].shape
+  B, T = slots.token.shape[0], own[0]["v"].shape[2]
+  every = own
+  own = jax.tree.map(lambda x: x[:B], every)
   start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
   stop_ids = jnp.asarray(stop, jnp.int32)
 
@@ -118,6 +123,8 @@ def block(
   tokens = jnp.full((B, steps), NO_TOKEN, jnp.int32)
   state = (jnp.int32(0), own, slots, tokens)
   _, own, _, tokens = jax.lax.while_loop(going, step, state)
+  if every[0]["v"].shape[0] > B:
+    own = jax.tree.map(lambda x, first: x.at[:B].set(first), every, own)
   return own, tokens
 
 

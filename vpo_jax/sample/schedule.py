@@ -17,6 +17,7 @@ from vpo_jax.sample import policy as policies
 FIRST_POOL = 256  # positions of a slot; few of the paper's prompts are longer
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
+FEW = (1, 4)  # slots of a block, with `eager`, where no more are in use
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,8 +78,9 @@ class Scheduler:
     Args:
       slots: candidates decoded side by side; a multiple of the mesh's groups.
       steps: of a block; what is new is let in between blocks.
-      eager: let every pool run at each turn, for requests that people wait for;
-        otherwise the long ones wait until they fill their pool.
+      eager: for requests that people wait for: every pool runs at each turn, where
+        otherwise the long ones wait until they fill their pool; and few slots are
+        computed where few are in use.
       shortest: positions of the shortest slots, a power of two: `FIRST_POOL` has all
         but long prompts and answers share one pool.
     """
@@ -170,14 +172,25 @@ class Scheduler:
     groups = sharding.groups(self._policy.mesh)
     few = self._slots * FIRST_POOL // length
     slots = min(self._slots, max(few, 8))
-    return _Pool(self._policy, length, -(-slots // groups) * groups, self._steps)
+    slots = -(-slots // groups) * groups
+    few = [few for few in FEW if few < slots and few % groups == 0 and self._eager]
+    return _Pool(self._policy, length, (*few, slots), self._steps)
 
 
 class _Pool:
   """Slots of one length, and the units that wait for them."""
 
-  def __init__(self, policy: policies.Policy, length: int, slots: int, steps: int):
+  def __init__(
+    self, policy: policies.Policy, length: int, sizes: tuple[int, ...], steps: int
+  ):
+    """Makes an empty pool.
+
+    Args:
+      sizes: how many slots a block may compute, ascending; the last is all.
+    """
+    slots = sizes[-1]
     self.slots = slots
+    self._sizes = sizes
     self.queue: collections.deque[_Unit] = collections.deque()
     self._ready: collections.deque[_Unit] = collections.deque()
     self._policy = policy
@@ -213,7 +226,7 @@ class _Pool:
       policy.params,
       policy.stem,
       self._own,
-      self._on_device(),
+      self._on_device(self._size()),
       steps=self._steps,
       stop=policy.stop,
       config=policy.config,
@@ -302,9 +315,14 @@ class _Pool:
     s.top_p[slot] = wanted.top_p
     s.top_k[slot] = wanted.top_k
 
-  def _on_device(self) -> decode.Slots:
+  def _size(self) -> int:
+    """How many slots this block computes: those in use, which are the first ones."""
+    last = max(slot for slot, job in enumerate(self._jobs) if job is not None)
+    return next(size for size in self._sizes if size > last)
+
+  def _on_device(self, size: int) -> decode.Slots:
     where = NamedSharding(self._policy.mesh, sharding.BATCH)
-    return jax.tree.map(lambda x: jax.device_put(x.copy(), where), self._state)
+    return jax.tree.map(lambda x: jax.device_put(x[:size].copy(), where), self._state)
 
 
 def _at_rest(slots: int) -> decode.Slots:

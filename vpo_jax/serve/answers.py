@@ -13,7 +13,7 @@ from vpo_jax import records
 from vpo_jax.sample import policy as policies
 from vpo_jax.sample import settings
 from vpo_jax.serve import engine as engines
-from vpo_jax.serve import metrics, streaming
+from vpo_jax.serve import metrics, refusals, streaming
 
 T = TypeVar("T")
 
@@ -27,8 +27,11 @@ class Piece:
   finish_reason: str | None
 
 
-class Gone(Exception):
-  """The client hung up."""
+class Gone(refusals.Refusal):
+  """The client hung up; nobody reads this."""
+
+  def __init__(self):
+    super().__init__(499, "the client hung up")  # nginx's status
 
 
 class Answer:

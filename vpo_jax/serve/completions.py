@@ -29,9 +29,8 @@ _Choice = Callable[[int, str | None, str | None], dict[str, Any]]
 
 def router(service: services.Service) -> fastapi.APIRouter:
   routes = fastapi.APIRouter(prefix="/v1", responses=refusals.DECLARED)
-  models = {
-    name: protocol.Model(id=name, created=service.began) for name in (OPTIMIZER, CHAT)
-  }
+  names = (OPTIMIZER, *service.aliases, CHAT)
+  models = {name: protocol.Model(id=name, created=service.began) for name in names}
 
   def known(name: str) -> protocol.Model:
     if name not in models:
@@ -100,7 +99,7 @@ async def _chat_prompt(
   service: services.Service, asked: protocol.ChatRequest
 ) -> policies.Prompt:
   policy = service.policy
-  if asked.model == OPTIMIZER:
+  if asked.model != CHAT:
     said = [m.text() for m in asked.messages if m.role == "user"]
     if not said:
       message = f"{OPTIMIZER} wants a message of the user: the query"
@@ -125,7 +124,7 @@ async def _text_prompt(
   service: services.Service, asked: protocol.CompletionRequest
 ) -> policies.Prompt:
   policy = service.policy
-  if asked.model == OPTIMIZER:
+  if asked.model != CHAT:
     query = limits.unmarked(policy, asked.text(), "prompt")
     return await service.prompt(policy.prompt, query)
   text = limits.plain(asked.text(), "prompt")  # markers are the client's own

@@ -13,6 +13,7 @@ from vpo_jax.serve import engine as engines
 from vpo_jax.serve import limits as limits_lib
 from vpo_jax.serve import metrics, service, web
 
+_LONGEST_END = 600  # seconds for what is begun, after SIGTERM: a client may not read
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -53,6 +54,7 @@ def serve(
   queue_size: int,
   limits: limits_lib.Limits,
   guard_language: str,
+  aliases: tuple[str, ...] = (),
   key: str = "",
 ) -> None:
   """Serves until SIGTERM or SIGINT; then takes nothing new, and ends what is begun.
@@ -61,22 +63,25 @@ def serve(
     held: from `bind`.
     slots: candidates decoded side by side.
     queue_size: candidates that may wait for a slot.
+    guard_language, aliases: see `service.Service`.
     key: see `web.make`.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
   shared = service.Service(
-    policy, engine, limits, metrics.Metrics(engine), guard_language
+    policy, engine, limits, metrics.Metrics(engine), guard_language, aliases
   )
   config = uvicorn.Config(
     web.make(shared, key=key),
     log_level="warning",
     access_log=False,
     server_header=False,
+    timeout_graceful_shutdown=_LONGEST_END,
   )
-  # uvicorn raises the signal again when it is done; that is no reason to die of it.
+  server = uvicorn.Server(config)
+  # uvicorn raises the signal again when it is done: it must not be died of.
   for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: None)
-  asyncio.run(_run(uvicorn.Server(config), held, bool(key)))
+    signal.signal(number, server.handle_exit)
+  asyncio.run(_run(server, held, bool(key)))
   console.say("stopped: every request was answered")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from vpo_jax.sample import policy as policies
 from vpo_jax.sample import settings
 from vpo_jax.serve import answers, limits, metrics, refusals
 from vpo_jax.serve import engine as engines
+
+_LOG = logging.getLogger("uvicorn.error")
 
 # For the schema: what a route answers that also streams.
 _EVENT = {
@@ -30,6 +33,7 @@ class Service:
 
   Attributes:
     guard_language: what the guard wants prompts to be in; "" is any.
+    aliases: other names of the optimizer, for clients that cannot be told one.
   """
 
   policy: policies.Policy
@@ -37,6 +41,7 @@ class Service:
   limits: limits.Limits
   metrics: metrics.Metrics
   guard_language: str
+  aliases: tuple[str, ...] = ()
   began: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
   async def prompt(
@@ -73,7 +78,10 @@ def events(made: AsyncIterator[str]) -> responses.StreamingResponse:
       async for text in made:
         yield f"data: {text}\n\n"
     except Exception as error:
-      yield f"data: {refusals.of(error).body.model_dump_json()}\n\n"
+      refusal = refusals.of(error)
+      if refusal.status == 500:
+        _LOG.exception("while an answer was streamed")
+      yield f"data: {refusal.body.model_dump_json()}\n\n"
 
   headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
   return responses.StreamingResponse(
