@@ -118,6 +118,7 @@ def test_one_is_killed_the_others_leave_fewer_go_on(
   assert_ends_as(workdir, tmp_path / "one", "sft")
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_is_seen_by_all_at_one_step(tmp_path, launch, make_config):
   config = slow_steps(make_config("sft", mesh={"data": 2}), steps=400)
   folder = tmp_path / "work" / "train_sft"
@@ -140,6 +141,7 @@ def test_flags_that_do_not_fit_are_one_line(tmp_path, launch, make_config):
   )
 
 
+@pytest.mark.slow
 def test_processes_share_the_sampling(tmp_path, launch, tiny_model):
   """Each makes its part; together they are what one process makes."""
   queries = [records.Query(str(n), f"a {word} boat") for n, word in enumerate(WORDS)]

@@ -1,6 +1,9 @@
 """Plans: what is predicted from what was counted, and what is tried when it is much."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -148,3 +151,24 @@ def test_what_was_compiled_is_kept(tmp_path, monkeypatch):
   monkeypatch.setenv("VPO_JAX_CACHE", str(tmp_path))
   with pytest.raises(errors.UserError, match="3 does not divide 2 devices"):
     compiles.find(compiles.Request("sft", config, model, LENGTHS, "host", 2))
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--topology=v9:2x2"], "--topology=v9:2x2: one of v5e, v5p, v6e, h800"),
+    (["--config=configs/curate.py"], "plans are for sft, dpo and sample"),
+  ],
+)
+def test_a_wrong_flag_is_one_line(arguments, message):
+  ran = subprocess.run(
+    [sys.executable, "launch/plan.py", *arguments],
+    cwd=pathlib.Path(__file__).parents[2],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert ran.returncode == 1
+  assert ran.stderr.startswith("error: ")
+  assert message in ran.stderr
+  assert len(ran.stderr.strip().splitlines()) == 1

@@ -59,7 +59,7 @@ def keep_compiled(workdir: epath.PathLike = "") -> None:
     workdir: they go to its folder `compiled`, which all machines of a run share; ""
       takes the user's cache folder.
   """
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values["jax_compilation_cache_dir"] is None:
     folder = epath.Path(workdir or cache_folder()) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
