@@ -1,11 +1,12 @@
 """A teacher and judge by rules, that knows the words of the miniature world.
 
 It knows what people mean (`lexicon`) and what a prompt ought to hold, and not what the
-video model prefers: of several words for one thing it takes any, and its sentences are
-of several kinds. It makes the mistakes of a hurried language model at set rates.
+video model prefers: of several words for one thing it takes any, the commonest half
+the time, and its sentences are of several kinds. It makes the mistakes of a hurried
+language model at set rates.
 
-The offline server of `vpo_jax.teacher` answers by it when `config.teacher.rules` names
-this module.
+The offline server of `vpo_jax.teacher` answers by it when
+`config.teacher.offline.rules` names this module.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)
 _HARM = {"splatter": "blood everywhere", "fire": "burning flames on the ground"}
 # No adverb: they cannot follow "moves".
 _VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
+_COMMON = 0.5  # how often it takes the commonest word, which is the captions' own
 _SHORTEST, _LONGEST = 14, 60  # words
 
 
@@ -174,8 +176,10 @@ def _articles(text: str) -> str:
 
 
 def _word(draw: random.Random, attribute: str, value: str) -> str:
-  words = lexicon.phrases(lexicon.PLAIN, attribute, value)
-  return draw.choice([word for word in words if word not in _VERBS])
+  first, *others = lexicon.phrases(lexicon.PLAIN, attribute, value)
+  if draw.random() < _COMMON:
+    return first
+  return draw.choice([word for word in others if word not in _VERBS])
 
 
 def _draw(*key: object) -> random.Random:

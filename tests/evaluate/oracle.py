@@ -1,0 +1,36 @@
+"""A video model that knows the miniature's captions by rule, and nothing else.
+
+It draws what a prompt says in the captions' own words; what it says in others, or
+does not say, is left to the noise. So a prompt in the register gets what it asks for,
+as with a trained model, and in no time.
+"""
+
+import re
+
+from torch_bridge.miniature import clips, world
+from torch_bridge.renderers import base
+
+
+class _Oracle:
+  made_by = {"renderer": "oracle"}  # noqa: RUF012
+
+  def render(self, requests, beat):
+    beat()
+    return [base.Clip(clips.render([_scene(request)])[0]) for request in requests]
+
+
+def _scene(request):
+  random = world.generator(base.noise_seed(request) % (1 << 32))
+  said = set(re.findall(r"\w+", request.prompt.lower()))
+  scene = world.draw(random, 0.0).attributes()
+  for name, values in world.ATTRIBUTES.items():
+    scene[name] = next((value for value in values if value in said), scene[name])
+  if said & {"blood", "gore"}:
+    scene["hazard"] = "splatter"
+  if said & {"flames", "burning"}:
+    scene["hazard"] = "fire"
+  return world.place(random, **scene)
+
+
+def make(spec):
+  return _Oracle()
