@@ -62,17 +62,24 @@ class Loop:
       if tries > contract.TRIES:
         self._queue.set_aside(self._counted(begun, contract.TRIES))
         return True
+    too_large = fault = ""
+    failures: dict[str, contract.Failure] = {}
     try:
       failures = {failure.id: failure for failure in self._task.work(batch, self._beat)}
     except base.ModelError:
       raise  # no request's fault, and no other would fare better
     except base.OutOfMemory as error:
-      return self._smaller(batch, error)
+      too_large = str(error) or "no reason given"
     except Exception as error:
       if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise  # no request's fault
       traceback.print_exc()
-      return self._again(batch, error, tries)
+      fault = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    # Here the error is gone, and with it the frames that hold the batch's tensors.
+    if too_large:
+      return self._smaller(batch, too_large)
+    if fault:
+      return self._again(batch, fault, tries)
     for row in batch:
       if row.id in failures:
         self._queue.set_aside(failures[row.id])
@@ -80,10 +87,10 @@ class Loop:
         self._queue.succeed(row.id)
     return True
 
-  def _smaller(self, batch: list[Any], error: base.OutOfMemory) -> bool:
+  def _smaller(self, batch: list[Any], reason: str) -> bool:
     """Halves the batch, for good; one that does not fit alone is set aside."""
     if len(batch) == 1:
-      reason = f"out of memory, alone in its batch: {error}"
+      reason = f"out of memory, alone in its batch: {reason}"
       self._queue.set_aside(contract.Failure(batch[0].id, self._task.stage, reason, 1))
       return True
     for row in batch:
@@ -93,14 +100,13 @@ class Loop:
     print(f"out of memory: batches of {self._batch} from now on", flush=True)
     return self._run_batch(batch[:half]) and self._run_batch(batch[half:])
 
-  def _again(self, batch: list[Any], error: Exception, tries: int) -> bool:
+  def _again(self, batch: list[Any], reason: str, tries: int) -> bool:
     """Another try, each request alone, the last one in a fresh process.
 
     After an error on a GPU everything in that process may fail.
     """
     if len(batch) > 1:
       return all(self._run_batch([row]) for row in batch)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     failure = contract.Failure(batch[0].id, self._task.stage, reason, tries)
     if tries >= contract.TRIES:
       self._queue.set_aside(failure)

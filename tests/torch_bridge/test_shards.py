@@ -1,4 +1,10 @@
-from torch_bridge import contract, shards
+import gc
+import weakref
+
+import pytest
+
+from torch_bridge import contract, loop, shards
+from torch_bridge.renderers import base
 
 
 def _queue(tmp_path, count=5, size=2):
@@ -54,3 +60,37 @@ def test_a_heartbeat_differs_from_the_one_before(tmp_path):
     beat("working")
     seen.add(shards.read_beat(queue, "a"))
   assert len(seen) == 4
+
+
+class _Tensor:
+  """Stands for what fills a device's memory."""
+
+
+@pytest.mark.parametrize("error", [base.OutOfMemory("full"), RuntimeError("no luck")])
+def test_what_a_failed_batch_held_is_free_before_the_next_try(tmp_path, error):
+  queue, rows = _queue(tmp_path, 4, 4)
+
+  class Task:
+    stage, row_type, held, sizes = "score", contract.ScoreRequest, lambda: None, []
+
+    def is_done(self, row):
+      return False
+
+    def can_share(self, one, two):
+      return True
+
+    def work(self, batch, beat):
+      gc.collect()
+      assert Task.held() is None
+      tensor = _Tensor()
+      Task.held = weakref.ref(tensor)
+      Task.sizes.append(len(batch))
+      if len(batch) > 1:
+        raise type(error)(str(error)) from ValueError("the cause holds frames too")
+      return []
+
+  work = loop.Loop(queue, Task(), shards.Heartbeat(queue, "w"), batch=4)
+  assert work.run(queue.take("w"))
+  halved = [4, 2, 1, 1, 2, 1, 1]
+  assert Task.sizes == (halved if "full" in str(error) else [4, 1, 1, 1, 1])
+  assert not any(queue.failure(row.id) or queue.tried(row.id) for row in rows)

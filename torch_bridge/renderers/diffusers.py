@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,6 +82,8 @@ class DiffusersRenderer:
       torch.Generator("cpu").manual_seed(base.noise_seed(request))
       for request in requests
     ]
+    output: Any = None
+    too_large = ""
     try:
       output = self._pipe(
         prompt=prompts,
@@ -90,10 +93,13 @@ class DiffusersRenderer:
         **arguments,
       )
     except (RuntimeError, MemoryError) as error:
-      if _is_out_of_memory(error):
-        _free()
-        raise base.OutOfMemory(" ".join(str(error).split())[:300]) from error
-      raise
+      if not _is_out_of_memory(error):
+        raise
+      too_large = " ".join(str(error).split())[:300]
+    if too_large:
+      # Not from within the handler: the error holds the frames, they hold the tensors.
+      _free()
+      raise base.OutOfMemory(too_large)
     lost = self._lost_tokens(prompts, settings)
     return [
       base.Clip(np.asarray(frames), cut)
@@ -161,6 +167,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _free() -> None:
+  gc.collect()
   if torch.cuda.is_available():
     torch.cuda.empty_cache()
 
