@@ -13,10 +13,11 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, stage
+from vpo_jax import errors, records
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import critique, plan, queue, refine
+from vpo_jax.teacher import critique, refine, staged
 from vpo_jax.teacher import texts as texts_lib
+from vpo_jax.teacher import totals as totals_lib
 
 NAME = "text_pairs"
 
@@ -48,16 +49,19 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   if not items:
     raise errors.UserError(f"{source}: holds no candidates")
   chain = functools.partial(check, texts=texts, second=config.second_critique)
-  folder = epath.Path(workdir) / NAME
-  if config.teacher.dry_run:
-    return plan.plan(NAME, items, chain, config=config.teacher, folder=folder)
-  queue.check(config.teacher, folder)
-  work = stage.begin(NAME, queue.lasting(config), workdir, {"candidates": source})
-  if work.counts is not None:
-    return work.counts
-  outcomes, totals = queue.answer(
-    NAME, items, chain, config=config.teacher, folder=work.folder, texts=texts
-  )
+  finish = functools.partial(_finish, items=items, config=config)
+  inputs = {"candidates": source}
+  return staged.run(NAME, config, workdir, inputs, items, chain, texts, finish)
+
+
+def _finish(
+  folder: epath.Path,
+  outcomes: list[records.Judged | ask_lib.NoAnswer],
+  totals: totals_lib.Totals,
+  *,
+  items: list[_Item],
+  config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
   judged, aside = [], []
   for item, outcome in zip(items, outcomes, strict=True):
     if isinstance(outcome, ask_lib.NoAnswer):
@@ -65,20 +69,18 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     else:
       judged.append(outcome)
   pairs = select(judged, config.pairs, config.seed)
-  records.write(work.folder / "judged.jsonl", judged)
-  records.write(work.folder / "set_aside.jsonl", aside)
-  records.write(work.folder / "pairs.jsonl", pairs)
+  records.write(folder / "judged.jsonl", judged)
+  records.write(folder / "set_aside.jsonl", aside)
+  records.write(folder / "pairs.jsonl", pairs)
   flawed = [row for row in judged if not row.passed]
-  return work.finish(
-    {
-      "candidates": len(items),
-      "flawed": len(flawed),
-      "refined": sum(row.refined is not None for row in flawed),
-      "pairs": len(pairs),
-      "set_aside": len(aside),
-    }
-    | totals.counts()
-  )
+  return {
+    "candidates": len(items),
+    "flawed": len(flawed),
+    "refined": sum(row.refined is not None for row in flawed),
+    "pairs": len(pairs),
+    "set_aside": len(aside),
+    **totals.counts(),
+  }
 
 
 async def check(

@@ -11,11 +11,12 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files, records, stage, templates
+from vpo_jax import errors, files, records, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import card, critique, few_shot, plan, queue, refine
+from vpo_jax.teacher import card, critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
+from vpo_jax.teacher import totals as totals_lib
 
 NAME = "build_sft"
 
@@ -36,46 +37,59 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
   demonstrations = templates.demonstrations(config.demonstrations)
-  queries, aside = queries_lib.load(source)
-  unread = len(aside)
+  queries, unread = queries_lib.load(source)
   chain = functools.partial(
     example, texts=texts, demonstrations=demonstrations, config=config
   )
-  folder = epath.Path(workdir) / NAME
-  if config.teacher.dry_run:
-    return plan.plan(NAME, queries, chain, config=config.teacher, folder=folder)
-  queue.check(config.teacher, folder)
-  work = stage.begin(NAME, queue.lasting(config), workdir, {"queries": source})
-  if work.counts is not None:
-    return work.counts
-  outcomes, totals = queue.answer(
-    NAME, queries, chain, config=config.teacher, folder=work.folder, texts=texts
+  return staged.run(
+    NAME,
+    config,
+    workdir,
+    {"queries": source},
+    queries,
+    chain,
+    texts,
+    functools.partial(
+      _finish, queries=queries, unread=unread, instruction=instruction, config=config
+    ),
   )
-  examples = []
+
+
+def _finish(
+  folder: epath.Path,
+  outcomes: list[records.SftExample | ask_lib.NoAnswer],
+  totals: totals_lib.Totals,
+  *,
+  queries: list[records.Query],
+  unread: list[records.SetAside],
+  instruction: str,
+  config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+  examples, aside = [], list(unread)
   for query, outcome in zip(queries, outcomes, strict=True):
     if isinstance(outcome, ask_lib.NoAnswer):
       aside.append(records.SetAside(query.id, query.text, str(outcome)))
     else:
       examples.append(outcome)
-  records.write(work.folder / "sft.jsonl", examples)
-  records.write(work.folder / "set_aside.jsonl", aside)
+  records.write(folder / "sft.jsonl", examples)
+  records.write(folder / "set_aside.jsonl", aside)
   train, heldout = split(examples, config.heldout, config.seed)
   for name, rows in (("train", train), ("heldout", heldout)):
     chats = [chat(row.query, row.prompt, instruction) for row in rows]
-    files.write_json(work.folder / f"{name}.json", chats)
+    files.write_json(folder / f"{name}.json", chats)
   counts = {
     "examples": len(examples),
     "refined": sum(row.refined is not None for row in examples),
     "set_aside": len(aside),
-    "no_query": unread,
+    "no_query": len(unread),
     **{kind: sum(card.kind(row) == kind for row in aside) for kind in card.KINDS},
     "train": len(train),
     "heldout": len(heldout),
     **totals.counts(),
   }
   model = queue.resolved(config.teacher).model
-  card.write(work.folder, queries, examples, aside, counts, model)
-  return work.finish(counts)
+  card.write(folder, queries, examples, aside, counts, model)
+  return counts
 
 
 async def example(
