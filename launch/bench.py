@@ -21,6 +21,7 @@ _STEPS = flags.DEFINE_integer("steps", 3, "Timed steps; one more warms up.")
 _AGAINST = flags.DEFINE_string("against", "", "Another program, in turns with ours.")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
 _MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")
+_SHAPES = flags.DEFINE_integer("shapes", 1, "sft, dpo: as in their configs.")
 _REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: as in their configs.")
 _TRL_ROWS = flags.DEFINE_list(
   "trl_micro_batches", ["1"], "sft, dpo: TRL's rows at once."
@@ -81,6 +82,7 @@ def train() -> dict:
     precision=_PRECISION.value,
     micro_tokens=_MICRO.value,
     remat=_REMAT.value,
+    shapes=_SHAPES.value,
     against=settings,
   )
 

@@ -4,6 +4,7 @@ import pathlib
 import resource
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ def matmul_flops_per_second(
   shape: forest.Shape,
   precision: str,
   repeats: int = 5,
+  clock: Callable[[], float] = time.perf_counter,
 ) -> float:
   """Multiply-adds x 2 a second of the model's own products, forward and backward.
 
@@ -27,6 +29,8 @@ def matmul_flops_per_second(
   Args:
     shape: of the micro-batch; a product takes the rows of one of its groups.
     repeats: timed runs of each product; the median counts.
+    clock: `time.process_time` gives the rate of a CPU second, which others on the
+      machine disturb less.
   """
   tokens = shape.stem + shape.rows * shape.row
   layer = jax.tree.leaves(table.table(config)["layers"])
@@ -39,12 +43,14 @@ def matmul_flops_per_second(
   products.append((shape.chunk, head, shape.predict // shape.chunk))
   seconds = flops = 0.0
   for rows, size, count in products:
-    seconds += count * _seconds(rows, size, precision, repeats)
+    seconds += count * _seconds(rows, size, precision, repeats, clock)
     flops += count * 6 * rows * size[0] * size[1]
   return flops / seconds
 
 
-def _seconds(rows: int, size: tuple[int, ...], precision: str, repeats: int) -> float:
+def _seconds(
+  rows: int, size: tuple[int, ...], precision: str, repeats: int, clock: Callable
+) -> float:
   dtype = jnp.dtype(precision)
 
   @jax.jit
@@ -57,9 +63,9 @@ def _seconds(rows: int, size: tuple[int, ...], precision: str, repeats: int) -> 
   x, w, dy = (jax.random.normal(k, s) for k, s in zip(keys, sizes, strict=True))
   times = []
   for _ in range(repeats + 1):
-    began = time.perf_counter()
+    began = clock()
     jax.block_until_ready(products(x.astype(dtype), w.astype(dtype), dy.astype(dtype)))
-    times.append(time.perf_counter() - began)
+    times.append(clock() - began)
   return statistics.median(times[1:])
 
 

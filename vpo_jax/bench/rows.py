@@ -29,7 +29,7 @@ def make(
       f"the run wants {count} queries, the file has {len(queries)}"
     )
   rng = np.random.default_rng(seed)
-  words = " ".join(queries).split()
+  words = np.array(" ".join(queries).split())
   instruction = templates.load("instruction")
 
   def response() -> str:

@@ -16,7 +16,8 @@ from etils import epath
 
 from configs import dpo as dpo_config
 from configs import sft as sft_config
-from vpo_jax.bench import machine, rows, shapes, trl, turns
+from vpo_jax.bench import machine, rows, trl, turns
+from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import order
 from vpo_jax.train import loop, objective, optimizer, reference, setup, work
 from vpo_jax.train import step as train_step
@@ -43,6 +44,7 @@ def bench(
   precision: str,
   micro_tokens: int = 4096,
   remat: str = "cheap",
+  shapes: int = 1,
   against: Sequence[trl.Setting] = (),
 ) -> dict[str, Any]:
   """Trains on `steps` batches after one that warms up.
@@ -58,11 +60,16 @@ def bench(
   """
   with tempfile.TemporaryDirectory() as folder:
     place = epath.Path(folder)
-    base = shapes.resolve(model, place / "model")
+    base = known_shapes.resolve(model, place / "model")
     train = place / "train.json"
     train.write_text(json.dumps(rows.make(kind, queries, batch * (steps + 1))))
     config = make_config(
-      kind, batch, precision=precision, micro_tokens=micro_tokens, remat=remat
+      kind,
+      batch,
+      precision=precision,
+      micro_tokens=micro_tokens,
+      remat=remat,
+      shapes=shapes,
     )
     with _compile_seconds() as compiling:
       ours = _Ours(kind, config, str(base), train)
@@ -74,14 +81,20 @@ def bench(
         programs = {"vpo_jax": ours, "trl": theirs}
         taken = turns.take(programs, steps, "examples")
         taken["peak_rss_bytes"] = theirs.peak_rss_bytes
+        taken["cpu_seconds_per_example"] = (
+          statistics.median(theirs.cpu_seconds[1:]) / batch
+        )
         results[setting.name] = taken
     if not against:
       ours.start()
       turns.take({"vpo_jax": ours}, steps, "examples")
     # Before the machine's own rate, which makes arrays of its own.
     peak, done = machine.peak_rss_bytes(), ours.rates()
-    rate = machine.matmul_flops_per_second(
-      ours.model.policy.config, ours.plan.shapes[0], precision
+    rate, cpu_rate = (
+      machine.matmul_flops_per_second(
+        ours.model.policy.config, ours.plan.shapes[0], precision, clock=clock
+      )
+      for clock in (time.perf_counter, time.process_time)
     )
   return {
     "stage": kind,
@@ -91,9 +104,11 @@ def bench(
     "precision": precision,
     "micro_tokens": micro_tokens,
     "remat": remat,
+    "shapes": len(set(ours.plan.shapes)),
     **done,
     "matmul_flops_per_second": rate,
     "fraction_of_matmul": done["model_flops_per_second"] / rate,
+    "fraction_of_matmul_by_cpu": done["model_flops_per_cpu_second"] / cpu_rate,
     "peak_rss_bytes": peak,
     **_device_memory(),
     "compile_seconds": sum(compiling),
@@ -156,7 +171,7 @@ class _Ours:
     self._step_fn = train_step.make_step(policy, self._objective, tx, placement)
     self._state = train_step.init(self.model.load(), tx, placement)
     self._feed = loop.Feed(self._split, self.plan, placement)
-    self._seconds: list[tuple[int, float]] = []
+    self._seconds: list[tuple[int, float, float]] = []  # batch, wall, CPU
     self.start()
 
   def start(self) -> None:
@@ -170,10 +185,11 @@ class _Ours:
 
   def __call__(self, step: int) -> int:
     index = next(self._calls)
-    began = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     self._take(index)
     if index:  # the first one of a series is not timed
-      self._seconds.append((index, time.perf_counter() - began))
+      wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+      self._seconds.append((index, wall, cpu))
     return len(self._batches[index])
 
   def _take(self, index: int) -> None:
@@ -196,7 +212,7 @@ class _Ours:
   def rates(self) -> dict[str, float]:
     """Medians over the timed steps."""
     rates = []
-    for index, seconds in self._seconds:
+    for index, seconds, cpu in self._seconds:
       shape, micros = self.plan.shapes[index], self.plan.steps[index]
       done = work.of_step(
         self._split.examples, shape.stem, micros, self.model.policy.config
@@ -204,5 +220,8 @@ class _Ours:
       row = done.rates(seconds)
       if self._split.reference_XE is not None:  # a forward pass more
         row["model_flops_per_second"] *= 4 / 3
-      rates.append({"examples_per_second": len(self._batches[index]) / seconds, **row})
+      examples = len(self._batches[index])
+      row["cpu_seconds_per_example"] = cpu / examples
+      row["model_flops_per_cpu_second"] = row["model_flops_per_second"] * seconds / cpu
+      rates.append({"examples_per_second": examples / seconds, **row})
     return {name: statistics.median(row[name] for row in rates) for name in rates[0]}

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ class Program:
     self._process, self._batch, self._log = process, batch, log
     self.losses: list[float] = []
     self.peak_rss_bytes = 0
+    self.cpu_seconds: list[float] = []  # of each call
 
   def __call__(self, step: int) -> int:
     del step  # it takes its batches in the rows' order
@@ -55,6 +57,7 @@ class Program:
     told = json.loads(line)
     self.losses.append(told["loss"])
     self.peak_rss_bytes = told["peak_rss_bytes"]
+    self.cpu_seconds.append(told["cpu_seconds"])
     return self._batch
 
 
@@ -118,10 +121,15 @@ def main(wanted: dict[str, Any]) -> None:
     def on_step_begin(self, args, state, control, **_):
       if not sys.stdin.readline():
         raise SystemExit("nobody asks any more")
+      self.began = time.process_time()
 
     def on_log(self, args, state, control, logs=None, **_):
       if logs and "loss" in logs:
-        told = {"loss": logs["loss"], "peak_rss_bytes": machine.peak_rss_bytes()}
+        told = {
+          "loss": logs["loss"],
+          "peak_rss_bytes": machine.peak_rss_bytes(),
+          "cpu_seconds": time.process_time() - self.began,
+        }
         answers.write(json.dumps(told) + "\n")
         answers.flush()
 

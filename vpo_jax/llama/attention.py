@@ -1,5 +1,7 @@
 """What a token sees: the packed forest, and the plain causal row, its special case."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -14,7 +16,14 @@ def attention(
   mask_BTS: Bool[Array, "B T S"],
   dtype: jnp.dtype,
 ) -> Float[Array, "B T N H"]:
-  """Grouped-query attention under a mask; softmax in float32."""
+  """Grouped-query attention under a mask; softmax in float32.
+
+  How it is computed is chosen here, for all callers: cuDNN's flash attention on GPUs,
+  where scores in memory are what costs, and which takes bfloat16 only; elsewhere the
+  plain products, whose scores of a row fit a CPU's or TPU's rows of 1,000 tokens.
+  """
+  if jax.default_backend() == "gpu" and dtype == jnp.bfloat16:
+    return fused(q_BTNH, k_BSKH, v_BSKH, mask_BTS, "cudnn")
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
   q = (q_BTNH * H**-0.5).astype(dtype).reshape(B, T, K, N // K, H)
@@ -24,6 +33,33 @@ def attention(
   weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
   out = jnp.einsum("bkmts,bskh->btkmh", weights, v, preferred_element_type="float32")
   return out.reshape(B, T, N, H)
+
+
+def fused(
+  q_BTNH: Float[Array, "B T N H"],
+  k_BSKH: Float[Array, "B S K H"],
+  v_BSKH: Float[Array, "B S K H"],
+  mask_BTS: Bool[Array, "B T S"],
+  implementation: Literal["cudnn", "xla"],
+) -> Float[Array, "B T N H"]:
+  """The same in bfloat16 by `jax.nn.dot_product_attention`."""
+  T, odd = q_BTNH.shape[1], lambda x: x.shape[1] % 2  # cuDNN wants even lengths
+
+  def even(x):
+    x = jnp.pad(x, ((0, 0), (0, odd(x)), (0, 0), (0, 0)))
+    return x.astype(jnp.bfloat16)
+
+  # A query that is added sees all keys, and is dropped; an added key is not seen.
+  mask = jnp.pad(mask_BTS, ((0, 0), (0, odd(q_BTNH)), (0, 0)), constant_values=True)
+  mask = jnp.pad(mask, ((0, 0), (0, 0), (0, odd(k_BSKH))))
+  out = jax.nn.dot_product_attention(
+    even(q_BTNH),
+    even(k_BSKH),
+    even(v_BSKH),
+    mask=mask[:, None],
+    implementation=implementation,
+  )
+  return out[:, :T].astype(jnp.float32)
 
 
 def causal(dtype: str = "float32") -> model.Attend:

@@ -93,19 +93,19 @@ def make_step(
       params = loras.join(lora, frozen, trained)
       return _sums(policy, objective, shape, params, batch)
 
-    def add(index: jax.Array, carry: Any) -> Any:
+    def take(index: jax.Array | int) -> tuple[Params, Metrics]:
       micro = jax.tree.map(lambda leaf: leaf[index], micros)
       (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, micro)
-      grads = jax.lax.with_sharding_constraint(grads, placement.params)
-      return jax.tree.map(jnp.add, carry, (grads, sums))
+      return jax.lax.with_sharding_constraint(grads, placement.params), sums
 
-    first = jax.tree.map(lambda leaf: leaf[0], micros)
-    zero_sums = jax.tree.map(
-      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-      jax.eval_shape(loss, state.params, first)[1],
-    )
-    zero = (jax.tree.map(jnp.zeros_like, state.params), zero_sums)
-    grads, sums = jax.lax.fori_loop(0, count, add, zero)
+    def add(index: jax.Array, carry: Any) -> Any:
+      return jax.tree.map(jnp.add, carry, take(index))
+
+    if micros.tokens_GL.shape[0] == 1:  # no second copy of the gradients
+      grads, sums = take(0)
+    else:
+      zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(take, 0))
+      grads, sums = jax.lax.fori_loop(0, count, add, zero)
     weight = sums.pop("weight")
     grads, metrics = jax.tree.map(lambda leaf: leaf / weight, (grads, sums))
     metrics["grad_norm"] = optax.global_norm(grads)

@@ -1,0 +1,35 @@
+"""The ways of computing attention give the same numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vpo_jax.llama import attention
+
+
+def numbers(T, S):
+  """A causal mask over the last T of S keys, for 4 heads over 2."""
+  keys = jax.random.split(jax.random.key(0), 4)
+  q = jax.random.normal(keys[0], (2, T, 4, 16))
+  k, v = (jax.random.normal(key, (2, S, 2, 16)) for key in keys[1:3])
+  mask = jnp.broadcast_to(jnp.tri(T, S, S - T, dtype=bool)[None], (2, T, S))
+  return (q, k, v), mask, jax.random.normal(keys[3], q.shape)
+
+
+@pytest.mark.parametrize(("T", "S"), [(7, 7), (8, 13), (5, 12), (6, 6)])
+def test_the_fused_form_is_the_plain_one(T, S):
+  arrays, mask, weight = numbers(T, S)
+
+  def plain(*arrays):
+    return jnp.sum(weight * attention.attention(*arrays, mask, jnp.dtype("float32")))
+
+  def fused(*arrays):
+    with jax.numpy_dtype_promotion("standard"):  # inside JAX's own function
+      return jnp.sum(weight * attention.fused(*arrays, mask, "xla"))
+
+  theirs = jax.value_and_grad(plain, (0, 1, 2))(*arrays)
+  ours = jax.value_and_grad(fused, (0, 1, 2))(*arrays)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    # bfloat16 has 8 bits.
+    assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(b) + 2e-2
