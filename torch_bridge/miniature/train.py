@@ -31,7 +31,6 @@ STEPS = 6000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
 DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
-QUIET = 0.3  # how loud the first step's clips are, against true ones
 SMOOTHING = 0.998  # of the weights' moving average
 DROPPED = 0.1  # captions left out, for guidance
 START = 0.4  # clips that are pure noise, where a rendering begins
@@ -81,9 +80,10 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
   else:
     losses = text.train(pipe.text_encoder, pipe.tokenizer, size.text_tokens, seed)
     (folder / "text.json").write_text(json.dumps(losses, indent=1) + "\n")
-    pipe.text_encoder.save_pretrained(encoder)
+    aside = encoder.with_name(f"{encoder.name}.aside")
+    pipe.text_encoder.save_pretrained(aside)
+    aside.replace(encoder)
   pipe.text_encoder.requires_grad_(False).eval()
-  align(pipe.transformer, seed)
   average = torch.optim.swa_utils.AveragedModel(pipe.transformer, avg_fn=_smoothed)
   optimizer = torch.optim.AdamW(
     pipe.transformer.parameters(),
@@ -104,30 +104,6 @@ def _smoothed(kept: torch.Tensor, new: torch.Tensor, count: Any) -> torch.Tensor
   return torch.lerp(new, kept, share)
 
 
-def align(transformer: Any, seed: int, clips_seen: int = 1000) -> None:
-  """Sets the patches' way in and out to the principal components of the clips' own.
-
-  The hidden state then speaks of what patches differ in from the first step on, where
-  it would have to find the basis by itself.
-  """
-  random = world.generator(seed, 6)
-  shown = clips.render([world.draw(random) for _ in range(clips_seen)])
-  pixels = torch.from_numpy(shown).permute(0, 1, 4, 2, 3).flatten(0, 1) / 127.5 - 1
-  side = transformer.config.patch_size
-  patches = torch.nn.functional.unfold(pixels[::2], side, stride=side)
-  patches = patches.transpose(1, 2).flatten(0, 1)
-  mean = patches.mean(0)
-  values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
-  width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-  order = values.argsort(descending=True)[:width]
-  basis, spread = vectors[:, order], values[order].clamp(min=0).sqrt()
-  with torch.no_grad():
-    weight = transformer.patch_embed.proj.weight
-    weight.copy_(basis.T.reshape(weight.shape))
-    transformer.proj_out.weight.copy_(QUIET * basis * spread)
-    transformer.proj_out.bias.copy_(mean)
-
-
 def rate(step: int, steps: int) -> float:
   """The learning rate: a warmup, a plateau and a straight way down to zero."""
   left = (steps - step) / (DECAY * steps)
@@ -139,7 +115,7 @@ def batch(run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
   random = world.generator(run.seed, 2, run.step)
   scenes = [world.draw(random) for _ in range(BATCH)]
   texts = [captions.write(scene, random) for scene in scenes]
-  texts = ["" if random.random() < DROPPED else text for text in texts]
+  texts = ["" if random.random() < DROPPED else caption for caption in texts]
   shown = clips.render(scenes).astype(np.float32)
   empty = np.stack([clips.background(scene.background) for scene in scenes])[:, None]
   apart = np.abs(shown - empty).max(-1, keepdims=True) > 20
