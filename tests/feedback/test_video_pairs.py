@@ -126,3 +126,14 @@ def test_named_rewards_make_pairs_by_their_weights(scripted, tmp_path):
   config.scorer.dimensions = ("IQ 1",)
   with pytest.raises(errors.UserError, match=r"names IQ; the scorer gives MQ, TA, VQ"):
     video_pairs.run(config, tmp_path)
+
+
+def test_a_scorer_that_says_only_no_is_stopped_early(scripted, tmp_path):
+  config, _ = scripted
+  config.scorer.name = "negative"
+  prompts = [f"good {i}" for i in range(60)]
+  _write_inputs(tmp_path, prompts, set(range(60)))
+  with pytest.raises(errors.UserError, match=r"of all 16 videos are no.*-0\.21645"):
+    video_pairs.run(config, tmp_path)
+  answers = list((tmp_path / "video_pairs" / "store" / "answers").rglob("*.json"))
+  assert 16 <= len(answers) < 40

@@ -17,13 +17,15 @@ from etils import epath
 
 from torch_bridge import contract, questions, shards
 from vpo_jax import console, errors, files
-from vpo_jax.feedback import crew, executors, identity
+from vpo_jax.feedback import crew, executors, identity, rewards
 
 Questions = questions.Questions
 
 TINY = "tiny"  # the preset whose model is built on the spot
 # Damaged files are found when they are scored, and rendered again this often.
 _ROUNDS = 2
+# Videos of which at least one answer is yes, if the scorer works at all.
+_FIRST = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +172,16 @@ class Bridge:
     def is_done(answers_id: str) -> bool:
       return self._store.find_answers(answers_id) is not None
 
-    done = self._work("score", requests, is_whole, is_done, plans)
+    first: list[list[bool]] = []
+
+    def look(answers_id: str) -> None:
+      answers = self._store.find_answers(answers_id)
+      if answers and len(first) < _FIRST:
+        first.append(answers.yes)
+        if len(first) == _FIRST:
+          rewards.check_some_yes(first, self.answers)
+
+    done = self._work("score", requests, is_whole, is_done, plans, look)
     self.scored += done
     return self._account("score", requests, is_done)
 
@@ -181,6 +192,7 @@ class Bridge:
     is_whole: Callable[[Any], bool],
     is_done: Callable[[str], bool],
     plans: dict[str, _Plan],
+    look: Callable[[str], None] | None = None,
   ) -> int:
     """Has a task's missing requests worked off; returns how many succeeded."""
     queue = self._queue(task)
@@ -197,7 +209,7 @@ class Bridge:
     if not plans:
       plans |= self._plan()
     plan = plans[task]
-    supervisor = crew.Supervisor(queue, plan.crew, is_done, plan.executor)
+    supervisor = crew.Supervisor(queue, plan.crew, is_done, plan.executor, look)
     # Small enough that all workers end at about the same time.
     size = -(-len(missing) // (4 * len(plan.crew.devices)))
     size = max(self._config.renderer.batch, min(self._config.bridge.shard, size))

@@ -106,12 +106,15 @@ class Supervisor:
     plan: Plan,
     is_done: Callable[[str], bool],
     executor: executors.Executor,
+    look: Callable[[str], None] | None = None,
   ):
     """Watches over `queue`.
 
     Args:
       is_done: whether a request's result is there.
+      look: called with each request that is done; what it raises ends the run.
     """
+    self._look = look
     self._queue = queue
     self._plan = plan
     self._is_done = is_done
@@ -239,6 +242,8 @@ class Supervisor:
           self.failed += 1
         elif self._is_done(request_id):
           self.done += 1
+          if self._look:
+            self._look(request_id)
         else:
           continue
         ended.add(request_id)
@@ -283,4 +288,4 @@ def _last_line(text: str) -> str:
   """The line in which a program says why it ended."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   own = [line for line in lines if line.startswith(("worker: ", "killed: "))]
-  return (own or lines or ["it said nothing"])[-1]
+  return (own or lines or ["it said nothing"])[-1].removeprefix("worker: ")

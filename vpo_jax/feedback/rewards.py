@@ -89,11 +89,26 @@ def check_alive(
   """Stops on answers that a scorer which works does not give.
 
   Args:
-    answers: one row a video.
+    answers: one row a video; all that were asked for.
     kept: the folder of the answers, which the next run would take again.
 
   Raises:
     UserError: no answer at all is yes, or all videos have one and the same reward.
+  """
+  check_some_yes(answers, kept)
+  if len(answers) >= 8 and max(rewards) - min(rewards) < 1e-9:
+    raise errors.UserError(
+      f"scorer: all {len(answers)} videos have the same reward, {rewards[0]:.4f}, so"
+      " none can be preferred: check that the scorer sees the frames, and that the"
+      f" renderer's videos differ; then remove {kept} and run again"
+    )
+
+
+def check_some_yes(answers: Sequence[Sequence[bool]], kept: str) -> None:
+  """The part of `check_alive` that can be told from the first answers.
+
+  Raises:
+    UserError: no answer at all is yes.
   """
   if len(answers) < 2:
     return
@@ -104,10 +119,4 @@ def check_alive(
       " bad videos: check that its environment has transformers 4.42 and torch 2.1,"
       " that the model loaded in bf16 or fp16, and how an answer is compared with"
       f" 'yes'; then remove {kept} and run again"
-    )
-  if len(answers) >= 8 and max(rewards) - min(rewards) < 1e-9:
-    raise errors.UserError(
-      f"scorer: all {len(answers)} videos have the same reward, {rewards[0]:.4f}, so"
-      " none can be preferred: check that the scorer sees the frames, and that the"
-      f" renderer's videos differ; then remove {kept} and run again"
     )
