@@ -88,7 +88,7 @@ def test_flops_of_llama_3_8b_are_those_of_the_count_by_hand():
 def real_run(config, model, lengths):
   """The training step on real arrays: what it takes, its state and its batch."""
   placement = sharding.place(model, sharding.make_mesh(config.mesh))
-  policy = policies.Policy(model, config.precision, config.remat)
+  policy = policies.Policy(model, config.precision, config.remat, placement.batch)
   tx = optimizer.make(config.optimizer, 100)
   size = program.STEPS * config.batch_size
   split = loop.Split(models.rows(lengths, 1, size))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import ad_checkpoint
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.llama import config as llama_config
@@ -35,6 +36,7 @@ def hidden(
   cache: Any = None,
   dtype: str = "float32",
   remat: Remat = "none",
+  rows: NamedSharding | None = None,
 ) -> tuple[Float[Array, "B L D"], Any]:
   """Runs all layers and the last norm.
 
@@ -48,16 +50,26 @@ def hidden(
     dtype: operands of the matrix products; results and the residual are float32.
     remat: what the backward pass computes again: "full" is the layers, of which only
       the inputs are kept; "cheap" all but the products, whose results are kept.
+    rows: where rows live. Weights that are split over the same devices are then brought
+      to the rows, a layer at a time; left to itself, XLA keeps the weights where they
+      are and sums their parts of every activation over all devices.
 
   Returns:
     float32 hidden states, and the caches that `attend` returned.
   """
-  x_BLD = params["embed"][tokens_BL].astype(jnp.float32)
+
+  def on_rows(x: Array) -> Array:
+    return x if rows is None else jax.lax.with_sharding_constraint(x, rows)
+
+  x_BLD = on_rows(params["embed"][tokens_BL].astype(jnp.float32))
   rotation = rotations(positions_BL, config)
 
   def layer(x_BLD: Array, inputs: tuple[Any, Any]) -> tuple[Array, Any]:
     weights, cache = inputs
-    return _layer(weights, x_BLD, rotation, attend, cache, config, jnp.dtype(dtype))
+    x_BLD, cache = _layer(
+      weights, on_rows(x_BLD), rotation, attend, cache, config, jnp.dtype(dtype)
+    )
+    return on_rows(x_BLD), cache
 
   if remat == "full":
     layer = jax.checkpoint(layer)

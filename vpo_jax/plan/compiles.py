@@ -16,7 +16,7 @@ from etils import epath
 from vpo_jax import errors
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import source
-from vpo_jax.plan import models, worker
+from vpo_jax.plan import hlo, models, worker
 
 # What the compiled step depends on, besides the request.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
@@ -56,9 +56,9 @@ def folder() -> epath.Path:
 
 
 def find(request: Request) -> dict[str, Any]:
-  """What `worker.answer` says of a request, kept in the user's cache folder.
+  """What `worker.answer` says of a request, and `cost`: what `hlo` counts in it.
 
-  The compiled program's text is kept beside it, as `<name>.hlo.gz`.
+  The answer and the compiled program's text are kept in the user's cache folder.
 
   Raises:
     UserError: the request makes no sense, or libtpu is not installed.
@@ -67,7 +67,7 @@ def find(request: Request) -> dict[str, Any]:
   name = hashlib.sha256(json.dumps([body, _versions()]).encode()).hexdigest()[:16]
   kept = folder() / f"{name}.json"
   if kept.exists():
-    return json.loads(kept.read_text())
+    return _counted(json.loads(kept.read_text()), request)
   if request.topology != worker.HOST and not _version("libtpu"):
     raise errors.UserError(
       "planning for a TPU wants its compiler, which needs no TPU:"
@@ -89,7 +89,21 @@ def find(request: Request) -> dict[str, Any]:
   if "error" in result:
     raise errors.UserError(result["error"])
   kept.write_text(json.dumps(result | {"request": body}))
-  return result
+  return _counted(result, request)
+
+
+def _counted(result: dict[str, Any], request: Request) -> dict[str, Any]:
+  """With `cost`: one device's step; None where the compiler refused."""
+  if "text" not in result:
+    return result | {"cost": None}
+  host = request.topology == worker.HOST
+  found = hlo.Reader(text(result["text"]), result["loops"], host=host).cost()
+  sent = [
+    {"kind": kind, "devices": size, "bytes": moved}
+    for (kind, size), moved in sorted(found.collectives.items())
+  ]
+  cost = {"flops": found.flops, "bytes": found.bytes, "collectives": sent}
+  return result | {"cost": cost}
 
 
 def text(path: epath.PathLike) -> str:

@@ -166,9 +166,20 @@ class Reader:
     loops: runs of a loop that does not tell its trips (of micro-batches, of decode
       steps): those are counts that the program is given.
     seconds: of an operation, for `Cost.roofline`; None leaves it 0.
+    host: the text is of a CPU's compiler, and another machine is meant. A CPU's sends
+      bfloat16 as float32, and sums whole arrays of which each device keeps a slice;
+      this is counted as what it stands for. Of memory, only what no compiler saves is
+      counted: operands and results of products, and the pass over the weights.
   """
 
-  def __init__(self, text: str, loops: float = 1.0, seconds: Rate | None = None):
+  def __init__(
+    self,
+    text: str,
+    loops: float = 1.0,
+    seconds: Rate | None = None,
+    host: bool = False,
+  ):
+    self._host = host
     self._computations, self._entry = read(text)
     partitions = re.search(r"num_partitions=(\d+)", text.split("\n", 1)[0])
     self._devices = int(partitions[1]) if partitions else 1
@@ -191,7 +202,10 @@ class Reader:
         for called in instruction.called:
           total.add(self._computation(called))
       else:
-        total.add(self._one(computation, instruction))
+        cost = self._one(computation, instruction)
+        if self._host and not cost.flops and name != self._entry:
+          cost.bytes = 0.0
+        total.add(cost)
     return total
 
   def _one(self, computation: Computation, instruction: Instruction) -> Cost:
@@ -219,18 +233,66 @@ class Reader:
   ) -> dict[tuple[str, int], float]:
     """Bytes that one device sends, as rings do it."""
     size = _group(instruction.rest) or self._devices
-    given = sum(computation[n].bytes for n in instruction.operands if n in computation)
     if size == 1:
       return {}
     part = (size - 1) / size
-    moved = {
-      "all-gather": given * (size - 1),
-      "all-reduce": 2 * given * part,
-      "reduce-scatter": given * part,
-      "all-to-all": given * part,
-      "ragged-all-to-all": given * part,
-    }.get(op, given)
-    return {(op, size): moved}
+    times = {
+      "all-gather": size - 1,
+      "all-reduce": 2 * part,
+      "reduce-scatter": part,
+      "all-to-all": part,
+      "ragged-all-to-all": part,
+    }
+    sent: dict[tuple[str, int], float] = {}
+    for place, name in enumerate(instruction.operands):
+      if name not in computation:
+        continue
+      given, kind = computation[name].bytes, op
+      if self._host and self._widened(computation[name]):
+        given /= 2
+      if (
+        self._host
+        and op == "all-reduce"
+        and self._sliced(computation, instruction, place)
+      ):
+        kind = "reduce-scatter"
+      sent[kind, size] = sent.get((kind, size), 0.0) + given * times.get(kind, 1.0)
+    return sent
+
+  def _widened(self, made: Instruction) -> bool:
+    """Whether a float32 array holds what was bfloat16 a moment ago."""
+    if made.shapes[0][0] != "f32":
+      return False
+    inner = (i for c in made.called for i in self._computations.get(c, {}).values())
+    size = math.prod(made.dims)
+    return any(
+      i.shapes[0][0] == "bf16" and math.prod(i.dims) == size for i in inner if i.shapes
+    )
+
+  def _sliced(self, computation: Computation, made: Instruction, place: int) -> bool:
+    """Whether all that is used of a result is one slice of it."""
+    name = made.name
+    if len(made.shapes) > 1:
+      name = next(
+        (
+          i.name
+          for i in computation.values()
+          if i.op == "get-tuple-element"
+          and i.operands == (made.name,)
+          and re.search(rf"index={place}\b", i.rest)
+        ),
+        "",
+      )
+    users = [i for i in computation.values() if name in i.operands]
+    return bool(users) and all(
+      user.op == "dynamic-slice"
+      or (
+        user.op == "fusion"
+        and _read(self._computations[user.called[0]], user.operands.index(name))
+        < computation[name].bytes
+      )
+      for user in users
+    )
 
   def _flops(self, computation: Computation, instruction: Instruction) -> float:
     if instruction.op == "dot":
@@ -373,7 +435,15 @@ def _valid(length: int, out: int, size="1", stride="1", pad="0_0", **more: str) 
 
 
 def _group(text: str) -> int:
-  """Devices that take part together, of {{0,1},{2,3}} or [2,4]<=[8]; 0 is all."""
+  """Devices that take part together; 0 is all of them.
+
+  Written {{0,1},{2,3}}, [2,4]<=[8], or mesh['a'=2,'b'=4] {'b'}, where 'b':(1)2 is a
+  part of an axis.
+  """
+  if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+    axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
+    return math.prod(int(part or sizes[axis]) for axis, part in axes)
   if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
     return int(found[2])
   if found := re.search(r"replica_groups=\{\{([\d,]*)\}", text):

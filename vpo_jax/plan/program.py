@@ -65,7 +65,7 @@ def lower(
 
 def _train(stage, config, model, lengths, placement) -> Program:
   loop.check(config)
-  policy = policies.Policy(model, config.precision, config.remat)
+  policy = policies.Policy(model, config.precision, config.remat, placement.batch)
   loss = objective.sft if stage == "sft" else objective.from_config(config)
   tx = optimizer.make(config.optimizer, 1000)
   count = STEPS * config.batch_size

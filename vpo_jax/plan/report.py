@@ -40,7 +40,8 @@ def lines(stage: str, plan: predict.Prediction, dollars: float | None) -> list[s
   if chip.node:
     shown.append(
       "a model: partitioned for as many host devices by XLA's CPU compiler, whose"
-      " fusions and temporaries are not a GPU's; products and transfers are the step's"
+      " temporaries are not a GPU's; products and transfers are the step's, memory"
+      " traffic is that of products and of the pass over the weights"
     )
   return shown
 

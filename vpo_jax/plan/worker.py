@@ -40,12 +40,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
   """Lowers and compiles.
 
   Args:
-    request: `stage`, `config` (JSON text), `model` (a name), `lengths`, `topology`.
+    request: `stage`, `config` (JSON text), `model`, `lengths`, `topology`, `text` (the
+      file to keep the compiled program in).
 
-  Returns: `memory` (bytes a device, by kind), `cost` of one step, `work`, `about`,
-    `compile_seconds`, `text` (where the program is kept), `loops`; where the TPU's
-    compiler refuses, `memory` holds its verdict and `cost` is None. `error` where the
-    user's request makes no sense.
+  Returns: `memory` (bytes a device, by kind), `work`, `about`, `compile_seconds`,
+    `text`, `loops`; where the TPU's compiler refuses, `memory` holds its verdict and
+    there is no `text`. `error` where the user's request makes no sense.
   """
   import jax
 
@@ -81,7 +81,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     "about": made.about,
     "work": vars(made.work),
     "memory": dict(made.bytes),
-    "cost": None,
   }
   began = time.perf_counter()
   try:
@@ -95,11 +94,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return result
   result["compile_seconds"] = time.perf_counter() - began
   result["memory"] |= memory(compiled)
-  text = compiled.as_text()
-  if "text" in request:
-    pathlib.Path(request["text"]).write_bytes(gzip.compress(text.encode()))
-    result["text"], result["loops"] = request["text"], made.loops
-  result["cost"] = cost(text, made.loops)
+  text = compiled.as_text().encode()
+  pathlib.Path(request["text"]).write_bytes(gzip.compress(text))
+  result["text"], result["loops"] = request["text"], made.loops
   return result
 
 
@@ -110,21 +107,6 @@ def memory(compiled: Any) -> dict[str, int]:
   return {
     "temporaries": m.temp_size_in_bytes,
     "peak": given + m.temp_size_in_bytes + m.generated_code_size_in_bytes,
-  }
-
-
-def cost(text: str, loops: int) -> dict[str, Any]:
-  """One device's step: products, bytes, and bytes sent by kind and group."""
-  from vpo_jax.plan import hlo
-
-  found = hlo.Reader(text, loops).cost()
-  return {
-    "flops": found.flops,
-    "bytes": found.bytes,
-    "collectives": [
-      {"kind": kind, "devices": size, "bytes": moved}
-      for (kind, size), moved in sorted(found.collectives.items())
-    ],
   }
 
 

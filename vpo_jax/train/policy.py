@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpo_jax.data import forest
@@ -21,11 +22,13 @@ class Policy:
     precision: operands of the matrix products, "float32" or "bfloat16"; results,
       softmax and the residual are float32 in both.
     remat: what the backward pass computes again; see `model.hidden`.
+    rows: where groups live (`sharding.Placement.batch`); None leaves it to XLA.
   """
 
   config: llama_config.LlamaConfig
   precision: str = "float32"
   remat: model.Remat = "none"
+  rows: NamedSharding | None = None
 
   def logps(
     self, params: Params, batch: forest.Forest, shape: forest.Shape
@@ -45,6 +48,7 @@ class Policy:
       self.config,
       dtype=self.precision,
       remat=self.remat,
+      rows=self.rows,
     )
     x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)
     logps_GP: Any = head.logps(

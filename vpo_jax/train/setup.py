@@ -34,12 +34,12 @@ def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   """Reads everything but the weights; raises UserError before any of them is read."""
   base = source.resolve(model)
   llama = llama_config.read(base)
-  mesh = sharding.make_mesh(config.mesh)
+  placement = sharding.place(llama, sharding.make_mesh(config.mesh))
   return Setup(
     base=base,
     tokenizer=chat.load_tokenizer(base),
-    policy=policies.Policy(llama, config.precision, config.remat),
-    placement=sharding.place(llama, mesh),
+    policy=policies.Policy(llama, config.precision, config.remat, placement.batch),
+    placement=placement,
   )
 
 
