@@ -16,8 +16,8 @@ import ml_collections
 def add(config: ml_collections.ConfigDict) -> None:
   """Adds `renderer`, `scorer` and `bridge` to a stage's config."""
   config.renderer = renderer = ml_collections.ConfigDict()
-  # Of torch_bridge/presets.json: model, size, steps, ...; or a JSON file of your own that
-  # says as much, as for any pipeline that has no preset; or "" and all of it below.
+  # Of torch_bridge/presets.json: model, size, steps, ...; or a JSON file of your own
+  # that says as much, for a pipeline that has no preset; or "" and all of it below.
   renderer.preset = "tiny"
   renderer.model = ""  # directory or hub id; "" is the preset's
   renderer.revision = ""  # of a hub model
@@ -51,8 +51,8 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.weights = ""  # only beside a text file of questions
   scorer.python = ""  # interpreter that has its packages; "" is this one
   # Of a scorer that gives named rewards in place of answers: those that count, with
-  # their weights, such as ("VQ 1.0", "TA 2.0"); () is all that it gives, 1.0 each. Their
-  # scale is the scorer's own: set rules.margin to it.
+  # their weights, such as ("VQ 1.0", "TA 2.0"); () is all that it gives, 1.0 each.
+  # Their scale is the scorer's own: set rules.margin to it.
   scorer.dimensions = ()
   scorer.text_role = "query"  # release: [[prompt]] is the user's query, not the prompt
   # How the scorer is reached and run; 0 and "" are its own defaults.
@@ -73,7 +73,7 @@ def add(config: ml_collections.ConfigDict) -> None:
   bridge.store = ""  # finished work, shared by runs; "" is the stage's own folder
   bridge.executor = "local"  # "ray": tasks of a Ray cluster over a shared file system
   bridge.address = ""  # of the Ray cluster; "" is RAY_ADDRESS, or one of this machine
-  bridge.gpus = -1  # of a Ray worker; -1: one if this machine has any
+  bridge.gpus = -1  # of a Ray worker; -1: one if the cluster has any
   bridge.workers = 0  # 0: one a device; on a CPU one a core, up to four
   bridge.devices = ""  # "0,1,2,3"; "" is all
   bridge.shard = 16  # requests that a worker takes at once

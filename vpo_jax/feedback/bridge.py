@@ -293,7 +293,7 @@ class Bridge:
 
   def _place(self, python: str, accelerators: int) -> "_Plan":
     config = self._config.bridge
-    executor = executors.make(config, accelerators)
+    executor = executors.make(config)
     if isinstance(executor, executors.Ray):
       devices = ("",) * (config.workers or executor.devices())
       on_gpu = executor.gpus > 0

@@ -112,7 +112,7 @@ class Ray:
     """Joins the cluster, or starts one of this machine when `address` is "".
 
     Args:
-      gpus: what one worker takes, 0 or 1.
+      gpus: what one worker takes, 0 or 1; -1 is 1 where the cluster has any.
 
     Raises:
       UserError: Ray is not installed, or there is no such cluster.
@@ -130,6 +130,8 @@ class Ray:
       except (ConnectionError, ValueError) as error:
         line = " ".join(str(error).split())
         raise errors.UserError(f"bridge.address={address!r}: {line}") from error
+    if gpus < 0:
+      gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
     self.gpus = gpus
     # A second try is the supervisor's business: it gives the shard back first.
     options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": 0}
@@ -168,16 +170,12 @@ def _carried() -> Any:
   return run
 
 
-def make(config: ml_collections.ConfigDict, gpus: int) -> Executor:
-  """The executor that `config.executor` names.
-
-  Args:
-    gpus: how many accelerators this machine has; a worker takes one if any.
-  """
+def make(config: ml_collections.ConfigDict) -> Executor:
+  """The executor that `config.executor` names."""
   if config.executor == "local":
     return Local()
   if config.executor == "ray":
-    return Ray(config.address, min(gpus, 1) if config.gpus < 0 else config.gpus)
+    return Ray(config.address, config.gpus)
   raise errors.UserError(
     f"config.bridge.executor={config.executor!r}: must be 'local' or 'ray'"
   )

@@ -1,0 +1,48 @@
+"""Every preset is a whole call of a pipeline that diffusers has."""
+
+import inspect
+import json
+import pathlib
+
+import diffusers
+import ml_collections
+import pytest
+
+from configs import bridge as bridge_config
+from torch_bridge import contract
+from vpo_jax.feedback import identity
+
+PRESETS = json.loads(
+  pathlib.Path(contract.__file__).with_name("presets.json").read_text()
+)
+
+
+def _settings(name):
+  config = ml_collections.ConfigDict()
+  bridge_config.add(config)
+  config.renderer.preset = name
+  config.renderer.model = "a-model"
+  return identity.settings(config.renderer)[0]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_it_says_all_that_its_renderer_needs(name):
+  settings = _settings(name)
+  assert settings["encoding"]["codec"] == "libx264"
+  assert PRESETS[name]["source"]
+  if settings["renderer"] == "command":
+    assert any("{seed}" in part for part in settings["command"])
+  for kind in ("pipeline", "scheduler"):
+    assert settings.get(kind) is None or settings[kind] in dir(diffusers)
+
+
+@pytest.mark.slow  # imports every pipeline
+@pytest.mark.parametrize("name", PRESETS)
+def test_its_pipeline_takes_the_call(name):
+  settings = _settings(name)
+  if settings["renderer"] == "command":
+    pytest.skip("no pipeline")
+  takes = inspect.signature(getattr(diffusers, settings["pipeline"]).__call__)
+  call = ["prompt", "height", "width", "num_frames", "num_inference_steps"]
+  call += ["guidance_scale", "generator", "output_type", "callback_on_step_end"]
+  assert set(call) | settings.get("call", {}).keys() <= takes.parameters.keys()
