@@ -19,13 +19,16 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> None:
   if not all(name and source for name, source in named):
     raise errors.UserError(f"config.systems={config.systems!r}: wants NAME=SOURCE each")
   queries = epath.Path(config.queries or epath.Path(workdir) / "curate" / "test.jsonl")
+  # All prompts first: a wrong model or a missing key is found before any filming.
   for name, source in named:
-    console.say(f"{name}:")
-    folder = compare.folder(workdir, name)
+    console.say(f"{name}: prompts")
     inside = epath.Path(workdir) / source
-    systems.write(str(inside) if inside.exists() else source, config, queries, folder)
-    text_pairs.run(config.text_pairs, folder)
-    video_pairs.run(config.video_pairs, folder)
+    source = str(inside) if inside.exists() else source
+    systems.write(source, config, queries, compare.folder(workdir, name))
+  for name, _ in named:
+    console.say(f"{name}: judgements and videos")
+    text_pairs.run(config.text_pairs, compare.folder(workdir, name))
+    video_pairs.run(config.video_pairs, compare.folder(workdir, name))
   config.compare.systems = tuple(name for name, _ in named)
   compare.run(config.compare, workdir)
 
