@@ -34,6 +34,15 @@ def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
   assert "tensorflow" not in sys.modules
 
 
+def test_a_querys_row_comes_back_whole(tmp_path):
+  row = records.Query("an id", "a cat 猫", "safety", "-neg blurry")
+  path = tmp_path / "queries.jsonl"
+  records.write(path, [row])
+  builder = _built(arrays.VidProM, path, tmp_path / "data")
+  assert list(queries.read(builder.data_dir)) == list(queries.read(path))
+  assert queries.load(builder.data_dir) == ([row], [])
+
+
 def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
   builder = _built(arrays.VidProM, queries.SHIPPED, tmp_path)
   counts = []
