@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -122,21 +123,23 @@ class Heartbeat:
     self._path = queue.root / "beats" / f"{worker}.json"
     self._every_s = every_s
     self._last = 0.0
+    self._lock = threading.Lock()
     self._state: dict[str, Any] = {"worker": worker, "pid": os.getpid(), "beats": 0}
 
   def __call__(self, state: str = "") -> None:
     """Beats; at most once in `every_s` seconds unless the state is another one."""
-    now = time.monotonic()
-    new_state = bool(state) and state != self._state.get("state")
-    if not new_state and now - self._last < self._every_s:
-      return
-    self._last = now
-    self._state["beats"] += 1
-    if state:
-      self._state["state"] = state
-    aside = self._path.with_name(contract.ASIDE + self._path.name)
-    aside.write_text(json.dumps(self._state), encoding="utf-8")
-    aside.replace(self._path)
+    with self._lock:  # a scorer may ask its questions in threads
+      now = time.monotonic()
+      new_state = bool(state) and state != self._state.get("state")
+      if not new_state and now - self._last < self._every_s:
+        return
+      self._last = now
+      self._state["beats"] += 1
+      if state:
+        self._state["state"] = state
+      aside = self._path.with_name(contract.ASIDE + self._path.name)
+      aside.write_text(json.dumps(self._state), encoding="utf-8")
+      aside.replace(self._path)
 
 
 def read_beat(queue: Queue, worker: str) -> str:

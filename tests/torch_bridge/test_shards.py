@@ -1,5 +1,7 @@
 import gc
+import json
 import weakref
+from concurrent import futures
 
 import pytest
 
@@ -60,6 +62,14 @@ def test_a_heartbeat_differs_from_the_one_before(tmp_path):
     beat("working")
     seen.add(shards.read_beat(queue, "a"))
   assert len(seen) == 4
+
+
+def test_threads_may_beat_together(tmp_path):
+  queue, _ = _queue(tmp_path)
+  beat = shards.Heartbeat(queue, "a", every_s=0)
+  with futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda _: beat(), range(400)))
+  assert json.loads(shards.read_beat(queue, "a"))["beats"] == 400
 
 
 class _Tensor:
