@@ -168,7 +168,8 @@ def test_stem_never_takes_a_prompts_last_token():
 
 
 @pytest.mark.parametrize("branches", [1, 2])
-def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches):
+@pytest.mark.parametrize("size", [8, 16])
+def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
   """The shipped queries in the instruction template; responses of 80 to 130 tokens."""
   tokenizer = chat.load_tokenizer(smollm2)
   smollm2_config = llama_config.read(smollm2)  # its cost of padding is a real one
@@ -180,14 +181,14 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches):
     prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": content}])
     responses = tuple(np.ones(rng.integers(80, 130), np.int32) for _ in range(branches))
     examples.append(data_examples.Example("", np.asarray(prompt, np.int32), responses))
-  batches = order.batches(len(examples), 8, 1, 0, True)
+  batches = order.batches(len(examples), size, 1, 0, True)
 
-  def padded(shapes):
+  def padded(shapes, budget):
     plan = packing.plan(
       examples,
       batches,
       groups=1,
-      budget=2048,
+      budget=budget,
       flops_per_token=smollm2_config.flops_per_token,
       shapes=shapes,
     )
@@ -198,7 +199,7 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches):
       assert all(len(micro[0]) == shape.rows for micro in micros)
     return plan.padding
 
-  assert padded(4) < 0.1 < padded(1)
+  assert all(padded(4, budget) < 0.1 for budget in (2048, 4096))
 
 
 def test_an_example_longer_than_the_budget_is_named():

@@ -74,8 +74,11 @@ def plan(
   placed: dict[tuple[int, int], list[list[forest.Micro]]] = {size: [] for size in sizes}
   steps, taken = [], []
   for batch in batches:
+    most = max(lengths[i] for i in batch)
     options = [
-      (size, _deal(_pack(lengths, batch, size[1]), groups, size[0])) for size in sizes
+      (size, _deal(_pack(lengths, batch, size[1]), groups, size[0]))
+      for size in sizes
+      if size[1] >= most
     ]
     size, micros = min(options, key=lambda option: len(option[1]) * cost(*option[0]))
     placed[size].append(micros)
@@ -102,18 +105,32 @@ def _sizes(
   cost: Callable[[int, int], float],
   most: int,
 ) -> list[tuple[int, int]]:
-  """The (rows, row) to compile: in turn, the one that saves most beside the others."""
+  """The (rows, row) to compile: in turn, the one that saves most beside the others.
+
+  The first one holds every example of the run; a batch without its longest examples
+  may do better in shorter rows.
+  """
   costs = {}
-  low = _up(max(lengths), GRAIN)
-  for row in range(low, max(budget, low) + 1, GRAIN):
-    counts = np.array([len(_pack(lengths, batch, row)) for batch in batches])
+  longest = np.array([max(lengths[i] for i in batch) for batch in batches])
+  low, all_fit = _up(int(longest.min()), GRAIN), _up(max(lengths), GRAIN)
+  for row in range(low, max(budget, all_fit) + 1, GRAIN):
+    counts = np.array(
+      [
+        len(_pack(lengths, batch, row)) if fits else np.inf
+        for batch, fits in zip(batches, longest <= row, strict=True)
+      ]
+    )
     for rows in range(1, max(1, budget // row) + 1):
       costs[rows, row] = np.ceil(counts / (groups * rows)) * cost(rows, row)
   sizes = []
   least = np.full(len(batches), np.inf)
   while len(sizes) < most:
-    totals = {size: np.minimum(least, costs[size]).sum() for size in costs}
-    best = min(costs, key=lambda size: totals[size])
+    totals = {
+      size: np.minimum(least, costs[size]).sum()
+      for size in costs
+      if sizes or size[1] >= all_fit
+    }
+    best = min(totals, key=lambda size: totals[size])
     if totals[best] > (1 - WORTH) * least.sum():
       break
     sizes.append(best)
