@@ -8,6 +8,7 @@ processes may share a workdir: processes of one run (SLURM, a TPU pod, Kubernete
 --coordinator_address) do; others are given --share=0/4, --share=1/4 and so on.
 """
 
+import jax
 from absl import flags
 
 from vpo_jax import app, console, errors
@@ -27,4 +28,6 @@ def sample(config, workdir: str) -> None:
 
 
 if __name__ == "__main__":
+  # SIGTERM ends it at once, for what is made is kept; JAX would keep it for a saver.
+  jax.config.update("jax_enable_preemption_service", False)
   app.run_stage(sample, "sample.py", together=True)

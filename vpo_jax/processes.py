@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 from vpo_jax import console, errors
 
@@ -49,7 +51,7 @@ def join(
     return  # JAX would take one device of the node for it
   import jax
 
-  _leave_with_a_line()
+  on_abort = _LastLine()
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # Kubernetes without its package: alone
@@ -64,6 +66,7 @@ def join(
   except ValueError as error:
     if address is not None:
       raise errors.UserError(f"--coordinator_address={address}: {error}") from error
+    on_abort.remove()
     return
   except RuntimeError as error:
     raise errors.UserError(
@@ -71,6 +74,8 @@ def join(
     ) from error
   index, count = jax.process_index(), jax.process_count()
   console.console.quiet = index > 0
+  if count == 1:
+    on_abort.remove()
 
 
 def leave() -> None:
@@ -95,7 +100,7 @@ def meet(place: str) -> None:
 
 
 @contextlib.contextmanager
-def first_goes_first(place: str):
+def first_goes_first(place: str) -> Iterator[None]:
   """Within, process 0 goes ahead of the others, who then find what it wrote."""
   if not first():
     meet(place)
@@ -117,20 +122,24 @@ def explained(error: BaseException) -> str | None:
   return None
 
 
-def _leave_with_a_line() -> None:
-  """Ends this process with one clear last line when JAX aborts it for another's death.
+class _LastLine:
+  """Ends an aborted process with one clear last line.
 
   JAX's watch over the processes ends in C++, with abort(), where no exception of
   Python's can be caught; what it logs before goes to stderr as it is.
   """
 
-  def said_last(_: int) -> None:
+  def __init__(self):
+    # C keeps no reference to it.
+    _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(self._say))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _handlers[-1])
+
+  def _say(self, _: int) -> None:
     os.write(2, f"error: {said(_LOST)}\n".encode())
     os._exit(1)
 
-  global _handler
-  _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(said_last)
-  ctypes.CDLL(None).signal(signal.SIGABRT, _handler)
+  def remove(self) -> None:
+    ctypes.CDLL(None).signal(signal.SIGABRT, None)  # SIG_DFL
 
 
-_handler = None  # C keeps no reference to it
+_handlers: list[Any] = []
