@@ -124,19 +124,24 @@ def plots(rows: Sequence[dict[str, Any]], path: epath.PathLike, title: str) -> N
 
   figure = matplotlib.figure.Figure(figsize=(12, 3.6), layout="constrained")
   axes: Any = figure.subplots(1, 3)
-  split = ("data", "tensor")
-  for kind in sorted({tuple(row[k] for k in split) for row in rows}):
-    same = [r for r in rows if tuple(r[k] for k in split) == kind and "mfu" in r]
-    label = f"data {kind[0]}, tensor {kind[1]}"
+  counts = sorted({row["devices"] for row in rows})
+  for split in sorted({_split(row) for row in rows}):
+    same = [row for row in rows if _split(row) == split and "mfu" in row]
     devices = [row["devices"] for row in same]
     for axis, key in zip(axes, ("step_seconds", "peak_gib", "mfu"), strict=True):
-      axis.plot(devices, [row[key] for row in same], marker="o", label=label)
+      axis.plot(devices, [row[key] for row in same], marker="o", label=split)
   names = ("seconds a step", "peak GiB a device", "MFU")
   for axis, name in zip(axes, names, strict=True):
     axis.set(xlabel="chips", ylabel=name, xscale="log")
-    axis.xaxis.set_major_formatter("{x:.0f}")
-  axes[0].set_yscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
   axes[0].legend(fontsize=7)
   figure.suptitle(title)
   with files.publish(path, "wb") as file:
     figure.savefig(file, format="png", dpi=110)
+
+
+def _split(row: dict[str, Any]) -> str:
+  fsdp = "fsdp" if row["data"] == 1 else f"fsdp {row['fsdp']}, data"
+  return fsdp if row["tensor"] == 1 else f"{fsdp}, tensor {row['tensor']}"
