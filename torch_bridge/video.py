@@ -100,6 +100,7 @@ def read(path: str | pathlib.Path) -> tuple[np.ndarray, float]:
   try:
     with av.open(str(path)) as container:
       stream = container.streams.video[0]
+      stream.codec_context.thread_count = 1  # our files have one slice a frame
       rate = float(stream.average_rate or 0)
       # Made anew for each frame, it takes longer than decoding a small one.
       rgb = av.video.reformatter.VideoReformatter()
