@@ -109,7 +109,7 @@ def main(wanted: dict[str, Any]) -> None:
   """Trains; waits for a line before each step, answers with its loss and the memory."""
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # what libraries print is no answer
-  import datasets
+  import datasets  # of the extra `bench`  # pyright: ignore[reportMissingImports]
   import torch
   import transformers
   import trl
