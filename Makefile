@@ -9,7 +9,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

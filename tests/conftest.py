@@ -10,6 +10,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+# Folders whose tests take longest: begun first, so that no worker waits for them.
+_LONG = ("train", "distributed", "feedback", "sample", "plan", "bench")
+
+
+def pytest_collection_modifyitems(items):
+  def rank(item):
+    folder = item.path.parent.name
+    return _LONG.index(folder) if folder in _LONG else len(_LONG)
+
+  items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def smollm2():

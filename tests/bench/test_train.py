@@ -93,6 +93,7 @@ def test_the_matrix_rate_counts_every_product(tiny, monkeypatch):
   np.testing.assert_allclose(rate, flops / (config.layers * 7 + 2))
 
 
+@pytest.mark.slow
 def test_a_trl_that_ends_is_one_line(tmp_path, tiny):
   missing = tmp_path / "missing.json"
   setting = trl.Setting(1, "float32")

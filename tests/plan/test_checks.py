@@ -107,6 +107,7 @@ def real_run(config, model, lengths):
   return run, state, loop.Feed(split, plan, placement)
 
 
+@pytest.mark.slow
 def test_memory_is_what_a_real_run_holds_on_eight_devices(tmp_path, monkeypatch):
   """State and batch: bytes of live arrays on a device; temporaries: the program's."""
   monkeypatch.setenv("VPO_JAX_CACHE", str(tmp_path))

@@ -132,6 +132,7 @@ def test_a_model_that_is_none_is_one_line():
     models.read("nothing")
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_kept(tmp_path, monkeypatch):
   """Asked a second time, nothing is started."""
   monkeypatch.setenv("VPO_JAX_CACHE", str(tmp_path))

@@ -62,6 +62,7 @@ def test_greedy_equals_transformers(tiny, policy):
     assert row == [their_greedy(llama, prompt, GREEDY.max_new_tokens)]
 
 
+@pytest.mark.slow
 def test_greedy_equals_transformers_on_smollm2(smollm2):
   policy = policies.load(str(smollm2))
   llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()

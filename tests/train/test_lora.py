@@ -97,6 +97,7 @@ def test_a_mesh_gives_what_one_device_gives(tmp_path, adapted, trained):
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_ends_the_same(tmp_path, adapted, trained, monkeypatch):
   """Cut off before the last step; a checkpoint was made after the fourth of six."""
   config, feed = adapted("dpo"), loop.Feed.__call__
