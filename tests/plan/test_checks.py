@@ -11,7 +11,7 @@ from configs import dpo, sft
 from vpo_jax.data import order, packing
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import sharding, table
-from vpo_jax.plan import compiles, cpu, hlo, models, program, worker
+from vpo_jax.plan import compiles, count, cpu, models, program, worker
 from vpo_jax.train import loop, objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -52,7 +52,7 @@ def lowered(config, model, lengths, devices):
 
 def counted_and_by_hand(config, model, lengths):
   made = lowered(config, model, lengths, jax.devices()[:1])
-  counted = hlo.Reader(made.lowered.compile().as_text(), made.loops).cost().flops
+  counted = count.cost(made.lowered.compile().as_text(), made.loops).flops
   size = program.STEPS * config.batch_size
   plan = packing.plan(
     models.rows(lengths, 2, size),

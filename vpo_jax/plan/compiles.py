@@ -16,7 +16,7 @@ from etils import epath
 from vpo_jax import errors
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import source
-from vpo_jax.plan import hlo, models, worker
+from vpo_jax.plan import count, models, worker
 
 # What the compiled step depends on, besides the request.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
@@ -56,7 +56,7 @@ def folder() -> epath.Path:
 
 
 def find(request: Request) -> dict[str, Any]:
-  """What `worker.answer` says of a request, and `cost`: what `hlo` counts in it.
+  """What `worker.answer` says of a request, and `cost`: what `count` finds in it.
 
   The answer and the compiled program's text are kept in the user's cache folder.
 
@@ -97,7 +97,7 @@ def _counted(result: dict[str, Any], request: Request) -> dict[str, Any]:
   if "text" not in result:
     return result | {"cost": None}
   host = request.topology == worker.HOST
-  found = hlo.Reader(text(result["text"]), result["loops"], host=host).cost()
+  found = count.cost(text(result["text"]), result["loops"], host=host)
   sent = [
     {"kind": kind, "devices": size, "bytes": moved}
     for (kind, size), moved in sorted(found.collectives.items())

@@ -15,7 +15,7 @@ import ml_collections
 
 from vpo_jax.bench import machine
 from vpo_jax.llama import config as llama_config
-from vpo_jax.plan import hlo, models, program
+from vpo_jax.plan import count, models, program
 
 _SIZE = 2**25  # floats; 128 MiB, more than caches hold
 
@@ -32,9 +32,7 @@ def step_seconds(
   text = made.lowered.compile().as_text()
   flops = machine.matmul_flops_per_second(model, made.shape, config.precision)
   rate = bytes_per_second()
-  cost = hlo.Reader(
-    text, made.loops, lambda done, moved: 0.0 if done else moved / rate
-  ).cost()
+  cost = count.cost(text, made.loops, lambda done, moved: 0.0 if done else moved / rate)
   products = cost.flops / flops
   return {
     "products": products,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vpo_jax.plan import hlo
+from vpo_jax.plan import count, hlo, products
 
 
 def text(function, *arguments):
@@ -18,7 +18,7 @@ def f32(*shape):
 
 
 def test_a_product_is_two_for_each_multiply():
-  cost = hlo.Reader(text(lambda x, w: x @ w, f32(64, 96), f32(96, 160))).cost()
+  cost = count.cost(text(lambda x, w: x @ w, f32(64, 96), f32(96, 160)))
   assert cost.flops == 2 * 64 * 96 * 160
   assert cost.bytes >= 4 * (64 * 96 + 96 * 160 + 64 * 160)
 
@@ -27,7 +27,7 @@ def test_a_loop_counts_as_often_as_it_runs_and_reads_a_layer_at_a_time():
   def layers(x, ws):
     return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, ws)[0]
 
-  cost = hlo.Reader(text(layers, f32(16, 128), f32(20, 128, 128))).cost()
+  cost = count.cost(text(layers, f32(16, 128), f32(20, 128, 128)))
   assert cost.flops == 20 * 2 * 16 * 128 * 128
   weights = 20 * 4 * 128 * 128
   # If all layers were read at each turn, the weights alone would be 20 times that.
@@ -39,7 +39,7 @@ def test_a_loop_that_is_told_its_turns_takes_them_from_the_caller():
     return jax.lax.fori_loop(0, count, lambda _, x: jnp.tanh(x @ x), x)
 
   program = text(sums, f32(64, 64), jax.ShapeDtypeStruct((), jnp.int32))
-  assert hlo.Reader(program, loops=5).cost().flops == 5 * 2 * 64**3
+  assert count.cost(program, loops=5).flops == 5 * 2 * 64**3
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -53,11 +53,11 @@ def test_what_devices_send_is_told_by_kind(devices):
   split, whole = PartitionSpec("d", None), NamedSharding(mesh, PartitionSpec())
   gather = jax.jit(lambda x: x, out_shardings=whole).lower(array(split))
   size = 4 * 512 * 512
-  sent = hlo.Reader(gather.compile().as_text()).cost().collectives
+  sent = count.cost(gather.compile().as_text()).collectives
   assert sent == {("all-gather", devices): size * (devices - 1) / devices}
   rows, columns = array(PartitionSpec(None, "d")), array(PartitionSpec("d", None))
   reduce = jax.jit(lambda x, w: x @ w, out_shardings=whole).lower(rows, columns)
-  cost = hlo.Reader(reduce.compile().as_text()).cost()
+  cost = count.cost(reduce.compile().as_text())
   assert cost.collectives == {
     ("all-reduce", devices): 2 * size * (devices - 1) / devices
   }
@@ -89,7 +89,7 @@ dimensions={0}, to_apply=%add
 
 
 def test_a_tpus_convolutions_are_products():
-  cost = hlo.Reader(TPU).cost()
+  cost = count.cost(TPU)
   assert cost.flops == 2 * 128 * 64 * 32 + 6 * 2 * 16 * 8 * 4
   assert cost.collectives == {("reduce-scatter", 2): 4 * 128 * 32 / 2}
 
@@ -103,5 +103,5 @@ def test_shapes_take_the_bytes_of_their_bits():
 
 def test_valid_places_of_a_window():
   # A padded one: 5 inputs, window of 3, same size out: the edges see two.
-  assert hlo._valid(5, 5, size="3", pad="1_1") == 13
-  np.testing.assert_equal(hlo._valid(6, 6, size="6", stride="5", lhs_dilate="6"), 6)
+  assert products.valid(5, 5, size="3", pad="1_1") == 13
+  np.testing.assert_equal(products.valid(6, 6, size="6", stride="5", lhs_dilate="6"), 6)
