@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,27 +23,44 @@ from torch_bridge.scorers import base, measures
 class ChecklistScorer:
   """Yes where a measurement passes its threshold."""
 
-  name = "checklist"
-
-  def __init__(self, asked: questions.Questions):
+  def __init__(
+    self,
+    name: str,
+    asked: questions.Questions,
+    table: Mapping[str, Callable[[Any], float]],
+    see: Callable[[np.ndarray, str], Any],
+    code: Sequence[types.ModuleType],
+    kept: Iterable[str] = (),
+  ):
     """Takes questions whose rules name a measure.
+
+    Args:
+      table: the measures by name.
+      see: makes of frames [T, H, W, 3] and the text what measures look at.
+      code: the modules that answer; their hash is the scorer's revision.
+      kept: measures that are kept with the answers though no question asks for them.
 
     Raises:
       ValueError: a question has no rule, or one that cannot be applied.
     """
     if not asked.rules:
       raise ValueError(
-        "the checklist scorer answers by measurements: every question needs a measure"
+        f"the {name} scorer answers by measurements: every question needs a measure"
       )
     for rule in asked.rules:
-      if rule["measure"] not in measures.MEASURES:
-        known = ", ".join(sorted(measures.MEASURES))
+      if rule["measure"] not in table:
+        known = ", ".join(sorted(table))
         raise ValueError(f"no measure {rule['measure']!r}; there are {known}")
       if ("at_least" in rule) == ("at_most" in rule):
         raise ValueError(f"{rule['question']!r} needs either at_least or at_most")
+    self.name = name
     self.asked = asked
-    code = pathlib.Path(measures.__file__).read_bytes()
-    self.revision = hashlib.sha256(code).hexdigest()[:16]
+    names = dict.fromkeys([*(rule["measure"] for rule in asked.rules), *kept])
+    self._measures = {name: table[name] for name in names}
+    self._see = see
+    files = [pathlib.Path(str(module.__file__)) for module in code]
+    text = b"".join(file.read_bytes() for file in files)
+    self.revision = hashlib.sha256(text).hexdigest()[:16]
 
   def score(
     self,
@@ -51,9 +69,8 @@ class ChecklistScorer:
     text: str,
     beat: Callable[[], None],
   ) -> base.Verdict:
-    video = measures.Frames(frames_THWC)
-    names = dict.fromkeys(rule["measure"] for rule in self.asked.rules)
-    values = {name: measures.MEASURES[name](video) for name in names}
+    seen = self._see(frames_THWC, text)
+    values = {name: measure(seen) for name, measure in self._measures.items()}
     return base.Verdict(
       [probability(rule, values[rule["measure"]]) for rule in self.asked.rules],
       scalars={name: round(value, 6) for name, value in values.items()},
@@ -72,4 +89,10 @@ def probability(rule: dict[str, Any], value: float) -> float:
 
 
 def make(spec: dict[str, Any]) -> ChecklistScorer:
-  return ChecklistScorer(base.asked(spec))
+  return ChecklistScorer(
+    "checklist",
+    base.asked(spec),
+    measures.MEASURES,
+    lambda frames_THWC, _: measures.Frames(frames_THWC),
+    [measures],
+  )

@@ -7,6 +7,7 @@ prompt goes in as it stands.
 """
 
 import contextlib
+import dataclasses
 import json
 import time
 import uuid
@@ -16,7 +17,9 @@ from typing import Any
 import fastapi
 import jinja2
 
+from vpo_jax import records
 from vpo_jax.sample import policy as policies
+from vpo_jax.sample import settings
 from vpo_jax.serve import answers, limits, protocol, refusals
 from vpo_jax.serve import service as services
 
@@ -24,7 +27,18 @@ OPTIMIZER = "vpo"
 CHAT = "vpo-chat"
 
 # A choice of a streamed answer: (index, text or None, finish reason or None).
-_Choice = Callable[[int, str | None, str | None], dict[str, Any]]
+_Piece = Callable[[int, str | None, str | None], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+  """How one of the two endpoints answers: ids, choices, and pieces of a stream."""
+
+  prefix: str
+  streamed: str
+  piece: _Piece
+  choice: Callable[[records.Candidate], protocol.Choice]
+  whole: Callable[..., protocol.Answer]
 
 
 def router(service: services.Service) -> fastapi.APIRouter:
@@ -46,6 +60,24 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def retrieve_model(model: str) -> protocol.Model:
     return known(model)
 
+  async def reply(
+    asked: protocol.ChatRequest | protocol.CompletionRequest,
+    request: fastapi.Request,
+    prompt: policies.Prompt,
+    wanted: settings.Settings,
+    form: _Form,
+  ):
+    answer = service.ask(prompt, wanted, stops=asked.stops())
+    name = f"{form.prefix}-{uuid.uuid4().hex}"
+    head = {"id": name, "created": int(time.time()), "model": asked.model}
+    if asked.stream:
+      head["object"] = form.streamed
+      return services.events(_chunks(answer, head, form.piece, asked.usage_wanted()))
+    made = await answers.unless_gone(request, answer.whole())
+    choices = [form.choice(one) for one in made]
+    usage = _usage(answer)
+    return form.whole(choices=choices, usage=usage, seed=wanted.seed, **head)
+
   @routes.post(
     "/chat/completions", response_model=protocol.Chat, responses=services.STREAMED
   )
@@ -53,22 +85,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
     known(asked.model)
     wanted = asked.settings(service.limits)
     prompt = await _chat_prompt(service, asked)
-    answer = service.ask(prompt, wanted, stops=asked.stops())
-    head = _head("chatcmpl", asked.model)
-    if asked.stream:
-      head["object"] = "chat.completion.chunk"
-      return services.events(_chunks(answer, head, _delta, asked.usage_wanted()))
-    made = await answers.unless_gone(request, answer.whole())
-    choices = [
-      protocol.ChatChoice(
-        index=one.index,
-        message=protocol.Spoken(content=one.prompt),
-        finish_reason=one.finish_reason,
-      )
-      for one in made
-    ]
-    usage, seed = _usage(answer), wanted.seed
-    return protocol.Chat(choices=choices, usage=usage, seed=seed, **head)
+    return await reply(asked, request, prompt, wanted, _CHAT)
 
   @routes.post(
     "/completions", response_model=protocol.Completion, responses=services.STREAMED
@@ -77,20 +94,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
     known(asked.model)
     wanted = asked.settings(service.limits)
     prompt = await _text_prompt(service, asked)
-    answer = service.ask(prompt, wanted, stops=asked.stops())
-    head = _head("cmpl", asked.model)
-    if asked.stream:
-      head["object"] = "text_completion"
-      return services.events(_chunks(answer, head, _text, asked.usage_wanted()))
-    made = await answers.unless_gone(request, answer.whole())
-    choices = [
-      protocol.CompletionChoice(
-        index=one.index, text=one.prompt, finish_reason=one.finish_reason
-      )
-      for one in made
-    ]
-    usage, seed = _usage(answer), wanted.seed
-    return protocol.Completion(choices=choices, usage=usage, seed=seed, **head)
+    return await reply(asked, request, prompt, wanted, _TEXT)
 
   return routes
 
@@ -131,11 +135,6 @@ async def _text_prompt(
   return await service.prompt(policy.text, text)
 
 
-def _head(kind: str, model: str) -> dict[str, Any]:
-  name = f"{kind}-{uuid.uuid4().hex}"
-  return {"id": name, "created": int(time.time()), "model": model}
-
-
 def _usage(answer: answers.Answer) -> protocol.Usage:
   prompt = len(answer.prompt.tokens)
   return protocol.Usage(
@@ -146,7 +145,7 @@ def _usage(answer: answers.Answer) -> protocol.Usage:
 
 
 async def _chunks(
-  answer: answers.Answer, head: dict[str, Any], choice: _Choice, usage_wanted: bool
+  answer: answers.Answer, head: dict[str, Any], choice: _Piece, usage_wanted: bool
 ) -> AsyncIterator[str]:
   head = head | {"seed": answer.wanted.seed}
 
@@ -178,3 +177,21 @@ def _delta(index: int, text: str | None, finish_reason: str | None) -> dict[str,
 
 def _text(index: int, text: str | None, finish_reason: str | None) -> dict[str, Any]:
   return {"index": index, "text": text or "", "finish_reason": finish_reason}
+
+
+def _message(one: records.Candidate) -> protocol.ChatChoice:
+  return protocol.ChatChoice(
+    index=one.index,
+    message=protocol.Spoken(content=one.prompt),
+    finish_reason=one.finish_reason,
+  )
+
+
+def _plain(one: records.Candidate) -> protocol.CompletionChoice:
+  return protocol.CompletionChoice(
+    index=one.index, text=one.prompt, finish_reason=one.finish_reason
+  )
+
+
+_CHAT = _Form("chatcmpl", "chat.completion.chunk", _delta, _message, protocol.Chat)
+_TEXT = _Form("cmpl", "text_completion", _text, _plain, protocol.Completion)

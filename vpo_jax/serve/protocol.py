@@ -178,40 +178,38 @@ class Spoken(pydantic.BaseModel):
   content: str
 
 
-class ChatChoice(pydantic.BaseModel):
+class Choice(pydantic.BaseModel):
   index: int
-  message: Spoken
   finish_reason: Literal["stop", "length"]
   logprobs: None = None
 
 
-class Chat(pydantic.BaseModel):
+class ChatChoice(Choice):
+  message: Spoken
+
+
+class CompletionChoice(Choice):
+  text: str
+
+
+class Answer(pydantic.BaseModel):
   """`seed` is not OpenAI's: with it the same answer can be had again."""
 
   id: str
+  created: int
+  model: str
+  usage: Usage
+  seed: int
+
+
+class Chat(Answer):
   object: Literal["chat.completion"] = "chat.completion"
-  created: int
-  model: str
   choices: list[ChatChoice]
-  usage: Usage
-  seed: int
 
 
-class CompletionChoice(pydantic.BaseModel):
-  index: int
-  text: str
-  finish_reason: Literal["stop", "length"]
-  logprobs: None = None
-
-
-class Completion(pydantic.BaseModel):
-  id: str
+class Completion(Answer):
   object: Literal["text_completion"] = "text_completion"
-  created: int
-  model: str
   choices: list[CompletionChoice]
-  usage: Usage
-  seed: int
 
 
 class Model(pydantic.BaseModel):

@@ -114,5 +114,5 @@ def test_it_keeps_the_contract(capsys):
 def test_an_unknown_check_is_named(tmp_path):
   path = tmp_path / "questions.json"
   path.write_text('[{"group": "a", "question": "?", "weight": 1, "measure": "taste"}]')
-  with pytest.raises(ValueError, match="no check 'taste'"):
+  with pytest.raises(ValueError, match="no measure 'taste'"):
     scorer.make({"questions": str(path)})
