@@ -44,10 +44,11 @@ def add(config: ml_collections.ConfigDict) -> None:
   renderer.options = ml_collections.ConfigDict({"device": "", "offload": "none"})
 
   config.scorer = scorer = ml_collections.ConfigDict()
-  scorer.name = "checklist"  # checklist, visionreward, http, or a module of yours
+  # checklist, miniature, visionreward, http, or a module of yours
+  scorer.name = "checklist"
   scorer.model = ""
   scorer.revision = ""
-  scorer.questions = ""  # "" is torch_bridge/scorers/checklist.json
+  scorer.questions = ""  # "" is its own, or torch_bridge/scorers/checklist.json
   scorer.weights = ""  # only beside a text file of questions
   scorer.python = ""  # interpreter that has its packages; "" is this one
   # Of a scorer that gives named rewards in place of answers: those that count, with

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import threading
 import time
+import types
 
 import uvicorn
 
-from vpo_jax.serve import engine, server
+from vpo_jax.sample import schedule
+from vpo_jax.serve import server
 
 
 @contextlib.contextmanager
@@ -60,7 +62,8 @@ class Scripted:
           return
         for index in range(wanted.num_candidates):
           last = reason if number == len(parts) else None
-          listen(engine.News(index, part, last))
+          job = types.SimpleNamespace(index=index)
+          listen(schedule.Update(job, part, last))
 
     if self._pause:
       threading.Thread(target=speak, daemon=True).start()

@@ -81,12 +81,7 @@ class Bridge:
     self.settings, model = identity.settings(config.renderer)
     self._is_tiny = model == TINY
     self._model = str(self._folder / "tiny-cogvideox") if self._is_tiny else model
-    try:
-      self.questions = questions.load(
-        config.scorer.questions or identity.OWN_CHECKLIST, config.scorer.weights
-      )
-    except ValueError as error:
-      raise errors.UserError(f"scorer: {error}") from error
+    self.questions = identity.asked(config.scorer)
     self.answers = str(self._store.root / "answers")
     self.restarts = 0
     self.rendered = 0

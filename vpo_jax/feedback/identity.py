@@ -9,12 +9,12 @@ from typing import Any
 
 import ml_collections
 
-from torch_bridge import contract, questions
+from torch_bridge import contract, questions, scorers
+from torch_bridge.scorers import base
 from vpo_jax import errors
 
-OWN_CHECKLIST = str(
-  pathlib.Path(contract.__file__).parent / "scorers" / "checklist.json"
-)
+# Scorers that need no model: what they ask, and what code answers, they say themselves.
+_MEASURING = ("checklist", "miniature")
 # What every renderer's settings must say, and what diffusers' must besides.
 _NEEDED = ("num_frames", "fps")
 _DIFFUSERS = (
@@ -40,11 +40,12 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
     raise errors.UserError(f"renderer.preset: {error.args[0]}") from error
   found |= {key: value for key, value in config.settings.to_dict().items() if value}
   found.setdefault("encoding", {"codec": config.codec, "crf": config.crf})
-  found.pop("source", None)
+  source = found.pop("source", "")
   model = config.model or found.pop("model", "")
   found.pop("model", None)
   if not model:
-    raise errors.UserError("renderer.model: name a directory, a hub id or a preset")
+    said = f" (preset {config.preset}: {source})" if source else ", or a preset"
+    raise errors.UserError(f"renderer.model: name a directory or a hub id{said}")
   found["renderer"] = config.name or found.get("renderer", "diffusers")
   needed = _NEEDED + (_DIFFUSERS if found["renderer"] == "diffusers" else ())
   if missing := [name for name in needed if name not in found]:
@@ -73,12 +74,31 @@ def model(name: str, revision: str) -> str:
   return f"directory:{contract.content_id(parts)}"
 
 
+def asked(config: ml_collections.ConfigDict) -> questions.Questions:
+  """A scorer's questions: its own, or the checklist's, where the config names none.
+
+  Raises:
+    UserError: a question or weight file is missing or wrong.
+  """
+  try:
+    if config.name in _MEASURING:
+      return _measuring(config).asked
+    return base.asked({"questions": config.questions, "weights": config.weights})
+  except ValueError as error:
+    raise errors.UserError(f"scorer: {error}") from error
+
+
 def scorer(config: ml_collections.ConfigDict, asked: questions.Questions) -> str:
   """The scorer's model and questions; not the weights, which change no answer."""
-  if config.name == "checklist":
-    made_of = contract.sha256(pathlib.Path(OWN_CHECKLIST).with_name("measures.py"))
+  if config.name in _MEASURING:
+    made_of = _measuring(config).revision
   else:
     made_of = model(config.model, config.revision) if config.model else config.revision
   # Of the options only this one changes what a model sees.
   frames = config.options.get("frames", 0)
   return contract.content_id(config.name, made_of, asked.fingerprint, frames)
+
+
+def _measuring(config: ml_collections.ConfigDict) -> base.Scorer:
+  spec = {"questions": config.questions, "weights": config.weights}
+  return scorers.module(config.name).make(spec)

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, files
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import source
 from vpo_jax.plan import count, models, worker
@@ -41,14 +41,7 @@ class Request:
   devices: int
 
   def json(self) -> dict[str, Any]:
-    return {
-      "stage": self.stage,
-      "config": self.config.to_json(sort_keys=True),
-      "model": dataclasses.asdict(self.model),
-      "lengths": dataclasses.asdict(self.lengths),
-      "topology": self.topology,
-      "devices": self.devices,
-    }
+    return dataclasses.asdict(self) | {"config": self.config.to_json(sort_keys=True)}
 
 
 def folder() -> epath.Path:
@@ -67,13 +60,12 @@ def find(request: Request) -> dict[str, Any]:
   name = hashlib.sha256(json.dumps([body, _versions()]).encode()).hexdigest()[:16]
   kept = folder() / f"{name}.json"
   if kept.exists():
-    return _counted(json.loads(kept.read_text()), request)
+    return _counted(files.read_json(kept), request)
   if request.topology != worker.HOST and not _version("libtpu"):
     raise errors.UserError(
       "planning for a TPU wants its compiler, which needs no TPU:"
       ' pip install -c constraints.txt -e ".[tpu]"'
     )
-  folder().mkdir(parents=True, exist_ok=True)
   ran = subprocess.run(
     [sys.executable, "-m", "vpo_jax.plan.worker"],
     input=json.dumps(body | {"text": str(folder() / f"{name}.hlo.gz")}),
@@ -88,7 +80,7 @@ def find(request: Request) -> dict[str, Any]:
   result = json.loads(ran.stdout.strip().splitlines()[-1])
   if "error" in result:
     raise errors.UserError(result["error"])
-  kept.write_text(json.dumps(result | {"request": body}))
+  files.write_json(kept, result | {"request": body})
   return _counted(result, request)
 
 

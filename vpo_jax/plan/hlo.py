@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable
 
-BYTES = {"pred": 1, "token": 0, "opaque": 0}  # others tell their bits: f32, bf16, s4
+_BITS = {"pred": 8, "token": 0, "opaque": 0}  # others tell theirs: f32, bf16, s4
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT\s+)?%?([\w.\-]+) = (.*)$")
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
@@ -17,7 +17,15 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One line: what it makes, from what, how. `shapes` are the result's arrays."""
+  """One line.
+
+  Attributes:
+    shapes: type and sizes of the result's arrays; several where it is a tuple.
+    operands: names of what it is made from.
+    inside: what stands between the operation's parentheses; a parameter's number.
+    rest: what stands behind them: attributes, called computations.
+    root: it is its computation's result.
+  """
 
   name: str
   op: str
@@ -97,8 +105,8 @@ def _parentheses(text: str) -> tuple[str, str]:
 
 def _shapes(text: str) -> Iterable[tuple[str, tuple[int, ...]]]:
   for kind, dims in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", text)):
-    sizes = re.sub(r"<=", "", dims)
-    yield kind, tuple(int(size) for size in sizes.split(",") if size)
+    sizes = dims.replace("<=", "").split(",")
+    yield kind, tuple(int(size) for size in sizes if size)
 
 
 def _bytes(shape: tuple[str, tuple[int, ...]]) -> int:
@@ -107,7 +115,7 @@ def _bytes(shape: tuple[str, tuple[int, ...]]) -> int:
 
 
 def _bits(kind: str) -> int:
-  if kind in BYTES:
-    return 8 * BYTES[kind]
+  if kind in _BITS:
+    return _BITS[kind]
   digits = re.search(r"\d+", kind)  # the first: f8e4m3fn has 8
   return int(digits[0]) if digits else 8

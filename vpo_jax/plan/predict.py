@@ -61,6 +61,12 @@ class Prediction:
     peak = self.machine.chip.flops * self.machine.devices
     return self.model_flops / self.step_seconds / peak
 
+  @property
+  def rates(self) -> dict[str, Any]:
+    """How fast it is and why, by name; empty where it does not fit."""
+    names = "binds", "step_seconds", "serial_seconds", "examples_per_second", "mfu"
+    return {name: getattr(self, name) for name in names} if self.seconds else {}
+
   def run(self, examples: float, dollars: float | None) -> dict[str, float]:
     """Hours of a run over `examples`, and its cost at a chip's `dollars` an hour."""
     hours = examples / self.examples_per_second / 3600
@@ -71,7 +77,7 @@ class Prediction:
     return {"examples": examples, "hours": hours} | cost
 
   def json(self) -> dict[str, Any]:
-    made = {
+    return {
       "chip": dataclasses.asdict(self.machine.chip),
       "devices": self.machine.devices,
       "topology": list(self.machine.shape),
@@ -83,20 +89,12 @@ class Prediction:
       "bytes": self.bytes,
       "sent": self.sent,
       "seconds": self.seconds,
+      **self.rates,
     }
-    if self.seconds:
-      made |= {
-        "binds": self.binds,
-        "step_seconds": self.step_seconds,
-        "serial_seconds": self.serial_seconds,
-        "examples_per_second": self.examples_per_second,
-        "mfu": self.mfu,
-      }
-    return made
 
 
 def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
-  """Puts a machine's rates to what `worker.answer` counted."""
+  """Puts a machine's rates to what `compiles.find` says."""
   cost, memory = compiled["cost"], compiled["memory"]
   seconds: dict[str, float] = {}
   sent: dict[str, float] = {}

@@ -6,15 +6,16 @@ import re
 from vpo_jax.plan import hlo
 
 
-def _dims(text: str, name: str) -> tuple[int, ...]:
-  found = re.search(name + r"=\{([\d,]*)\}", text)
-  return tuple(int(d) for d in found[1].split(",") if d) if found else ()
-
-
 def dot(computation: hlo.Computation, dot: hlo.Instruction) -> float:
+  """A `dot` of any rank, with any axes contracted."""
   left = computation[dot.operands[0]].dims
   contracted = [left[d] for d in _dims(dot.rest, "lhs_contracting_dims")]
   return 2.0 * math.prod(dot.dims) * math.prod(contracted)
+
+
+def _dims(text: str, name: str) -> tuple[int, ...]:
+  found = re.search(name + r"=\{([\d,]*)\}", text)
+  return tuple(int(d) for d in found[1].split(",") if d) if found else ()
 
 
 def matmul(computation: hlo.Computation, call: hlo.Instruction) -> float:

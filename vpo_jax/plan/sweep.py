@@ -11,7 +11,7 @@ from etils import epath
 
 from vpo_jax import console, errors, files
 from vpo_jax.llama import config as llama_config
-from vpo_jax.plan import chips, compiles, fit, models, predict
+from vpo_jax.plan import chips, compiles, fit, models
 
 Scaling = Literal["strong", "weak"]
 
@@ -59,7 +59,10 @@ def run(
       plan = fit.plan(stage, one, model, lengths, machine, find)
     except errors.UserError as error:
       return shown | {"problem": str(error)}
-    return shown | {"scaling": scaling} | _figures(plan)
+    peak = plan.memory["peak"] / chips.GIB
+    return (
+      shown | {"scaling": scaling, "peak_gib": peak, "fits": plan.fits} | plan.rates
+    )
 
   # A compilation keeps two cores busy, about.
   workers = max(1, (os.cpu_count() or 2) // 2)
@@ -72,22 +75,6 @@ def run(
       rows.append(made)
       advance(1, "")
   return rows
-
-
-def _figures(plan: predict.Prediction) -> dict[str, Any]:
-  made: dict[str, Any] = {
-    "peak_gib": plan.memory["peak"] / chips.GIB,
-    "fits": plan.fits,
-  }
-  if plan.seconds:
-    made |= {
-      "step_seconds": plan.step_seconds,
-      "serial_seconds": plan.serial_seconds,
-      "binds": plan.binds,
-      "examples_per_second": plan.examples_per_second,
-      "mfu": plan.mfu,
-    }
-  return made
 
 
 _COLUMNS = {  # heading: key, how it is written

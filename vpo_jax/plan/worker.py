@@ -7,13 +7,15 @@ what the TPU library logs belongs in nobody's way. JSON in, JSON out; see `answe
 import gzip
 import json
 import os
-import pathlib
 import re
 import sys
 import time
 from typing import Any
 
 import ml_collections
+import pydantic
+
+from vpo_jax import errors, files
 
 HOST = "host"  # the platform whose devices stand in for a GPU's
 
@@ -49,7 +51,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
   """
   import jax
 
-  from vpo_jax import errors
   from vpo_jax.llama import config as llama_config
   from vpo_jax.plan import models, program
 
@@ -63,9 +64,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
       ).devices
     except Exception as error:  # a C++ status of any kind
       return {"error": f"topology {request['topology']}: {_first(error)}"}
-  rope = request["model"].pop("rope_scaling")
-  model = llama_config.LlamaConfig(
-    **request["model"], rope_scaling=llama_config.RopeScaling(**rope) if rope else None
+  model = pydantic.TypeAdapter(llama_config.LlamaConfig).validate_python(
+    request["model"]
   )
   try:
     made = program.lower(
@@ -94,8 +94,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return result
   result["compile_seconds"] = time.perf_counter() - began
   result["memory"] |= memory(compiled)
-  text = compiled.as_text().encode()
-  pathlib.Path(request["text"]).write_bytes(gzip.compress(text))
+  with files.publish(request["text"], "wb") as file:
+    file.write(gzip.compress(compiled.as_text().encode()))
   result["text"], result["loops"] = request["text"], made.loops
   return result
 

@@ -11,7 +11,7 @@ import fastapi
 
 from vpo_jax import records
 from vpo_jax.sample import policy as policies
-from vpo_jax.sample import settings
+from vpo_jax.sample import schedule, settings
 from vpo_jax.serve import engine as engines
 from vpo_jax.serve import metrics, refusals, streaming
 
@@ -60,11 +60,11 @@ class Answer:
     self._texts = [
       streaming.Stopping(policy, stops) for _ in range(wanted.num_candidates)
     ]
-    self._news: asyncio.Queue[engines.News | None] = asyncio.Queue()
+    self._news: asyncio.Queue[schedule.Update | None] = asyncio.Queue()
     self._began = time.monotonic()
     loop = asyncio.get_running_loop()
 
-    def listen(news: engines.News | None) -> None:
+    def listen(news: schedule.Update | None) -> None:
       with contextlib.suppress(RuntimeError):  # the loop has ended
         loop.call_soon_threadsafe(self._news.put_nowait, news)
 
@@ -84,16 +84,17 @@ class Answer:
           raise engines.Stopped("the sampler broke")
         if not self.tokens:
           self._metrics.first_token.observe(time.monotonic() - self._began)
-        if news.index not in going:
+        index = news.job.index
+        if index not in going:
           continue  # it drew on past a stop text
         self.tokens += len(news.tokens)
-        text = self._texts[news.index]
+        text = self._texts[index]
         piece = text.add(news.tokens, last=news.finish_reason is not None)
         finish_reason = "stop" if text.stopped else news.finish_reason
         if finish_reason:
-          going.discard(news.index)
+          going.discard(index)
         if piece or finish_reason:
-          yield Piece(news.index, piece, finish_reason)
+          yield Piece(index, piece, finish_reason)
     finally:
       self._engine.cancel(self._ticket)
       self._metrics.tokens.labels("prompt").inc(len(self.prompt.tokens))

@@ -27,17 +27,8 @@ class Stopped(Exception):
   """The engine takes nothing any more, or broke while it worked on a request."""
 
 
-@dataclasses.dataclass(frozen=True)
-class News:
-  """Tokens that a candidate drew, and its finish reason after them, if any."""
-
-  index: int
-  tokens: list[int]
-  finish_reason: str | None
-
-
 # Is told of a request's news, on the engine's thread; of None when the engine broke.
-Listener = Callable[[News | None], None]
+Listener = Callable[[schedule.Update | None], None]
 
 
 @dataclasses.dataclass(eq=False)
@@ -76,12 +67,11 @@ class Engine:
       policy, slots=slots, steps=STEPS, eager=True, shortest=schedule.FIRST_POOL
     )
     self._room = slots + queue_size
-    self._open = 0  # candidates let in that have not ended
     self._answer_seconds = 1.0  # a running mean
     self._closing = False
-    self._lock = threading.Lock()  # of _room, _open, _closing, problem
-    self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-    self._tickets: set[Ticket] = set()  # the thread's own
+    self._lock = threading.Lock()  # of _tickets, _closing, problem
+    self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    self._tickets: set[Ticket] = set()  # let in and not ended
     if warm:
       _warm(policy, self._scheduler)
     self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -110,10 +100,11 @@ class Engine:
     with self._lock:
       if self.problem or (self._closing and not again):
         raise Stopped(self.problem or "the server is shutting down")
-      if self._open + ticket.left > self._room and not again:
+      candidates = sum(each.left for each in (ticket, *self._tickets))
+      if candidates > self._room and not again:
         raise Full(min(math.ceil(self._answer_seconds), _LONGEST_WAIT))
-      self._open += ticket.left
-    self._inbox.put(functools.partial(self._add, ticket, prompt, wanted))
+      self._tickets.add(ticket)
+    self._inbox.put(functools.partial(self._scheduler.add, ticket, prompt, wanted))
     return ticket
 
   def cancel(self, ticket: Ticket) -> None:
@@ -134,18 +125,9 @@ class Engine:
     except Exception as error:
       with self._lock:
         self.problem = f"the sampler broke: {type(error).__name__}"
-      for ticket in self._tickets:
+      for ticket in self._tickets:  # no more are let in
         ticket.listen(None)
-      self._drain()
       raise
-
-  def _drain(self) -> None:
-    """Requests that were let in while the sampler broke hear of it too."""
-    self._tickets.clear()
-    while not self._inbox.empty():
-      command = self._inbox.get()
-      if isinstance(command, functools.partial) and command.func == self._add:
-        command.args[0].listen(None)
 
   def _turn(self) -> None:
     """What came in, then a block of steps."""
@@ -157,30 +139,24 @@ class Engine:
       self._tell(update)
     self.active, self.waiting = self._scheduler.active, self._scheduler.waiting
 
-  def _add(
-    self, ticket: Ticket, prompt: policies.Prompt, wanted: settings.Settings
-  ) -> None:
-    self._tickets.add(ticket)
-    self._scheduler.add(ticket, prompt, wanted)
-
   def _cancel(self, ticket: Ticket) -> None:
     if ticket in self._tickets:
       self._scheduler.cancel(ticket)
-      self._tickets.remove(ticket)
-      with self._lock:
-        self._open -= ticket.left
+      self._end(ticket)
 
   def _tell(self, update: schedule.Update) -> None:
     ticket: Ticket = update.job.request
     if update.finish_reason:
       ticket.left -= 1
       took = time.monotonic() - ticket.began
-      with self._lock:
-        self._open -= 1
-        self._answer_seconds += 0.1 * (took - self._answer_seconds)
+      self._answer_seconds += 0.1 * (took - self._answer_seconds)
       if not ticket.left:
-        self._tickets.remove(ticket)
-    ticket.listen(News(update.job.index, update.tokens, update.finish_reason))
+        self._end(ticket)
+    ticket.listen(update)
+
+  def _end(self, ticket: Ticket) -> None:
+    with self._lock:
+      self._tickets.remove(ticket)
 
 
 def _warm(policy: policies.Policy, scheduler: schedule.Scheduler) -> None:
