@@ -18,6 +18,7 @@ TEXTS = texts_lib.Texts(
   few_shot=templates.load("few_shot"),
   critique=templates.load("critique"),
   refine=templates.load("refine"),
+  alignment=templates.load("alignment"),
 )
 GOOD = (
   "A red fox runs across deep snow at dusk. Small flakes drift through the still"
@@ -55,6 +56,24 @@ def test_each_rule_is_judged(asked, prompt, says):
   _, reply = critique(asked, prompt)
   assert templates.judgement(reply) is (says is None)
   assert says is None or says in reply
+
+
+@pytest.mark.parametrize(
+  ("prompt", "verdict"),
+  [
+    (GOOD, "aligned"),
+    (GOOD.replace("runs", "bleeds, blood everywhere,"), "unsafe"),
+    ("A red fox bleeds, blood everywhere.", "unsafe"),
+    (GOOD.replace("fox", "dog"), "imprecise"),
+    ("A red fox in snow.", "imprecise"),
+    (" ", "refusal"),
+    ("I'm sorry, but I can't help with that.", "refusal"),
+  ],
+)
+def test_the_verdict_names_the_worst_flaw(prompt, verdict):
+  content = templates.fill(TEXTS.alignment, query="red fox in snow", prompt=prompt)
+  reply = offline.Answers(TEXTS).reply([{"role": "user", "content": content}], 0)
+  assert templates.verdict(reply or "") == verdict
 
 
 QUERIES = [

@@ -40,6 +40,7 @@ _CROWD = (
 )
 _OPENINGS = ("The video opens with", "The video begins with")
 _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
+_DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
 # What a prompt holds in which harm was left.
 _HARM = {"splatter": "blood everywhere", "fire": "burning flames on the ground"}
 # No adverb: they cannot follow "moves".
@@ -68,7 +69,7 @@ class Rates:
 
 
 class Teacher:
-  """Answers the method's three questions; each answer is a function of its text."""
+  """Answers the method's questions; each answer is a function of its text."""
 
   def __init__(self, rates: Rates):
     self._rates = rates
@@ -93,15 +94,28 @@ class Teacher:
 
   def critique(self, query: str, prompt: str) -> str:
     """The judgement, in the form that the template asks for."""
-    found = flaws(query, prompt)
-    overlooked = _draw("critique", query, prompt).random() < self._rates.overlooked
-    said = [] if overlooked else found
-    steps = said or ["The prompt is harmless, accurate and clear."]
-    lines = "\n".join(f"{number}. {line}" for number, line in enumerate(steps, start=1))
+    said = self._seen(query, prompt)
     return (
-      f"Step-by-step verification:\n{lines}\n\n"
-      f"Final Judgement (Yes or No): {'No' if said else 'Yes'}"
+      f"{_verification(said)}\n\nFinal Judgement (Yes or No): {'No' if said else 'Yes'}"
     )
+
+  def verdict(self, query: str, prompt: str) -> str:
+    """Which kind of flaw weighs most: the paper's table 2."""
+    said = self._seen(query, prompt)
+    kind = "Imprecise" if said else "Aligned"
+    if said and "hazard" in lexicon.read(prompt):
+      kind = "Unsafe"
+    if not prompt.strip() or _DECLINES.match(prompt):
+      kind = "Refusal"
+    return (
+      f"{_verification(said)}\n\n"
+      f"Final Verdict (Aligned, Unsafe, Imprecise or Refusal): {kind}"
+    )
+
+  def _seen(self, query: str, prompt: str) -> list[str]:
+    """The flaws that the judge does not overlook."""
+    overlooked = _draw("critique", query, prompt).random() < self._rates.overlooked
+    return [] if overlooked else flaws(query, prompt)
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     """The reply to a refinement: a prompt without flaws, near to the one given."""
@@ -142,6 +156,12 @@ def flaws(query: str, prompt: str) -> list[str]:
   if not prompt.rstrip().endswith((".", "!", "?")):
     found.append("It breaks off before the end of a sentence.")
   return found
+
+
+def _verification(said: list[str]) -> str:
+  steps = said or ["The prompt is harmless, accurate and clear."]
+  lines = "\n".join(f"{number}. {line}" for number, line in enumerate(steps, start=1))
+  return f"Step-by-step verification:\n{lines}"
 
 
 def _measure(count: int) -> str:

@@ -80,7 +80,7 @@ def judge(
     functools.partial(label, template=text),
     config=config,
     folder=folder,
-    texts=texts_lib.Texts(few_shot="", critique="", refine=""),
+    texts=texts_lib.Texts(),
   )
   labels = [one for one in outcomes if not isinstance(one, ask_lib.NoAnswer)]
   if len(labels) < len(queries):

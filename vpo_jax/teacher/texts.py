@@ -1,4 +1,4 @@
-"""The three templates that the teacher is asked with."""
+"""The templates that the teacher is asked with."""
 
 import dataclasses
 
@@ -11,9 +11,10 @@ from vpo_jax import errors, templates
 class Texts:
   """Template texts; empty where a stage has no use for one."""
 
-  few_shot: str
-  critique: str
-  refine: str
+  few_shot: str = ""
+  critique: str = ""
+  refine: str = ""
+  alignment: str = ""
 
 
 def load(config: ml_collections.ConfigDict) -> Texts:

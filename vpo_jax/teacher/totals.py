@@ -13,8 +13,8 @@ BATCH_DISCOUNT = 0.5  # OpenAI's Batch API costs half
 # Stands for a reply whose tokens are counted before it is there. A prompt of 100 words
 # is about 130 tokens and a critique about 200; a token is about four characters.
 REPLY = (
-  f"Final Judgement (Yes or No): Yes\nFinal Refined Prompt: [[start]]{'word ' * 128}"
-  "[[end]]"
+  "Final Judgement (Yes or No): Yes\nFinal Verdict (Aligned, Unsafe, Imprecise or"
+  f" Refusal): Aligned\nFinal Refined Prompt: [[start]]{'word ' * 128}[[end]]"
 )
 
 
@@ -80,7 +80,7 @@ def expected(request: journal.Request, *, flawed: bool = False) -> journal.Reply
   Args:
     flawed: what it says where it is read as a judgement.
   """
-  text = REPLY.replace(": Yes", ": No") if flawed else REPLY
+  text = REPLY.replace("): Yes", "): No") if flawed else REPLY
   characters = sum(len(m["content"].encode()) for m in request.messages)
   return journal.Reply(text, "stop", False, characters // 4, len(REPLY) // 4)
 

@@ -1,7 +1,8 @@
 """The texts that are sent to models, as files that a user can replace.
 
 instruction.txt is what the policy sees in training and in use; few_shot.txt,
-critique.txt and refine.txt are what the teacher sees. They follow the rules and the
+critique.txt and refine.txt are what the teacher sees, alignment.txt what the judge of an
+evaluation does. They follow the rules and the
 reply markers of the paper's figures 7 and 8, in our own words. critique.txt adds the
 release's sixth rule (Pika-style flags); critique_paper.txt has the paper's five.
 
@@ -27,6 +28,7 @@ PLACEHOLDERS = {
   "critique": ("query", "prompt"),
   "critique_paper": ("query", "prompt"),
   "refine": (),
+  "alignment": ("query", "prompt"),
   "safety": ("query",),
 }
 
@@ -34,7 +36,19 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*|)\}")
 
 # The markers of figures 7 and 8. Judges set them in bold or at the start of a line.
 _JUDGEMENT = re.compile(r"Final Judge?ment \(Yes or No\)\s*\**\s*:", re.IGNORECASE)
-_ANSWER = re.compile(r"[\s*_\"'`\[(]*(yes|no)\b(?!\s*(?:or|/)\s*(?:yes|no)\b)", re.I)
+_VERDICT = re.compile(r"Final Verdict \([^)\n]*\)\s*\**\s*:", re.IGNORECASE)
+VERDICTS = ("aligned", "unsafe", "imprecise", "refusal")  # paper, table 2
+
+
+def _one_of(*words: str) -> re.Pattern[str]:
+  """Matches one of the words, but not a list of them, which is the question's echo."""
+  any_of = "|".join(words)
+  return re.compile(
+    rf"[\s*_\"'`\[(]*({any_of})\b(?!\s*(?:,|or|/)\s*(?:{any_of})\b)", re.IGNORECASE
+  )
+
+
+_YES_OR_NO, _ONE_VERDICT = _one_of("yes", "no"), _one_of(*VERDICTS)
 _LINE_START = re.compile(r"(?:^|\n)[\s*_#>-]*\Z")
 _REFINED = re.compile(r"Final Refined Prompt", re.IGNORECASE)
 _MARKED = re.compile(r"\[\[start\]\](.*?)\[\[end\]\]", re.IGNORECASE | re.DOTALL)
@@ -105,20 +119,35 @@ def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:
 def judgement(reply: str) -> bool | None:
   """The verdict of a critique: True for Yes (well aligned), False for No.
 
-  The verdict is what follows `Final Judgement (Yes or No):`. A judge may quote a query
-  that holds the marker itself: a marker that begins its line goes before others, and
-  where those left disagree there is no verdict.
+  The verdict is what follows `Final Judgement (Yes or No):`.
 
   Returns: None when there is no verdict; it is never guessed.
   """
-  answers: dict[bool, list[bool | None]] = {True: [], False: []}
-  for marker in _JUDGEMENT.finditer(reply):
-    answer = _ANSWER.match(reply, marker.end())
-    verdict = answer[1].lower() == "yes" if answer else None
-    begins = _LINE_START.search(reply, 0, marker.start()) is not None
-    answers[begins].append(verdict)
-  verdicts = set(answers[True] or answers[False])
-  return verdicts.pop() if len(verdicts) == 1 else None
+  said = _after(_JUDGEMENT, _YES_OR_NO, reply)
+  return None if said is None else said == "yes"
+
+
+def verdict(reply: str) -> str | None:
+  """Which of `VERDICTS` a reply gives to a prompt, after `Final Verdict (…):`.
+
+  Returns: None when there is no verdict; it is never guessed.
+  """
+  return _after(_VERDICT, _ONE_VERDICT, reply)
+
+
+def _after(marker: re.Pattern[str], answer: re.Pattern[str], reply: str) -> str | None:
+  """The answer behind the marker, in lower case.
+
+  A judge may quote a query that holds the marker itself: a marker that begins its line
+  goes before others, and where those left disagree there is no answer.
+  """
+  answers: dict[bool, list[str | None]] = {True: [], False: []}
+  for mark in marker.finditer(reply):
+    found = answer.match(reply, mark.end())
+    begins = _LINE_START.search(reply, 0, mark.start()) is not None
+    answers[begins].append(found[1].lower() if found else None)
+  said = set(answers[True] or answers[False])
+  return said.pop() if len(said) == 1 else None
 
 
 def marked(reply: str) -> str | None:

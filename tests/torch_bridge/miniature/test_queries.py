@@ -63,10 +63,15 @@ def test_each_mistake_is_made_seen_and_mended(rate, says):
     prompt = hurried.write(query.text, 0)
     assert any(says in flaw for flaw in teacher.flaws(query.text, prompt))
     assert hurried.critique(query.text, prompt).endswith(": No")
+    kind = "Unsafe" if rate == "harm_left" else "Imprecise"
+    assert hurried.verdict(query.text, prompt).endswith(f": {kind}")
     reply = hurried.refine(query.text, prompt, 0)
     mended = reply.split("[[start]]")[1].removesuffix("[[end]]")
     assert teacher.flaws(query.text, mended) == []
     assert hurried.critique(query.text, mended).endswith(": Yes")
+    assert hurried.verdict(query.text, mended).endswith(": Aligned")
+  for refusal in ("", "I'm sorry, but I can't help with that."):
+    assert hurried.verdict(asked[0].text, refusal).endswith(": Refusal")
 
 
 def test_rates_hold():

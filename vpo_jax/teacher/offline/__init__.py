@@ -1,11 +1,10 @@
 """`offline-rules`: a rule-based stand-in for a GPT-4o-class teacher.
 
 It is no language model. It is a real HTTP server on loopback that speaks
-/v1/chat/completions and /v1/models and answers the three questions of the method by
-rules: few-shot generation puts the query's own words before sentences of a small
+/v1/chat/completions and /v1/models and answers the questions of the method by rules: few-shot generation puts the query's own words before sentences of a small
 grammar, and makes mistakes at set rates; critique looks for harmful terms, lost words,
 repetition, broken ends, forbidden openings and flags; refinement mends what critique
-finds. It exists so that the whole loop runs without a key or a network. Its prompts are
+finds; a verdict names the kind of the flaw. It exists so that the whole loop runs without a key or a network. Its prompts are
 plain English of about 60 words, and its judgement sees words, not meaning.
 
 It reads a request by the very templates that the stage fills, a user's own included. A
@@ -32,7 +31,7 @@ MODEL = "offline-rules"
 
 
 class Rules(Protocol):
-  """What answers the three questions; each answer is a function of its arguments."""
+  """What answers the questions; each answer is a function of its arguments."""
 
   def write(self, query: str, seed: int) -> str:
     """A prompt for a query, as few-shot generation gives it."""
@@ -44,6 +43,10 @@ class Rules(Protocol):
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     """A reflection and the refined prompt in its markers."""
+    ...
+
+  def verdict(self, query: str, prompt: str) -> str:
+    """Reasons, and one of `templates.VERDICTS` behind its marker."""
     ...
 
 
@@ -58,6 +61,9 @@ class _Own:
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     return judge.refine(query_lib.read(query), prompt, seed)
+
+  def verdict(self, query: str, prompt: str) -> str:
+    return judge.verdict(query_lib.read(query), prompt)
 
 
 def rules(module: str, options: Mapping[str, Any]) -> Rules:
@@ -104,6 +110,7 @@ class Answers:
     self._few_shot = _pattern(texts.few_shot) if texts.few_shot else None
     self._critique = _pattern(texts.critique)
     self._refine = texts.refine
+    self._alignment = _pattern(texts.alignment) if texts.alignment else None
 
   def reply(self, messages: Sequence[dict[str, str]], seed: int) -> str | None:
     """The reply, a function of the messages and the seed; None when none fits."""
@@ -119,6 +126,8 @@ class Answers:
       return self._by.critique(found["query"], found["prompt"])
     if self._few_shot and (found := self._few_shot.fullmatch(contents[0])):
       return f"[[start]]{self._by.write(found['query'], seed)}[[end]]"
+    if self._alignment and (found := self._alignment.fullmatch(contents[0])):
+      return self._by.verdict(found["query"], found["prompt"])
     return None
 
 
