@@ -38,7 +38,8 @@ class RenderRequest:
     id: the video's id, a hash of prompt, model, settings and seed.
     model: hub id or fingerprint of what renders.
     settings: all that changes the frames: size, steps, guidance, fps, dtype, ...
-    seed: which of several videos of one prompt.
+    seed: of the video's noise, 0 to 2^31 - 1; on every device and in any batch the
+      same. Videos that are to be compared have the same one.
   """
 
   id: str

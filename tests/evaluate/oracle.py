@@ -20,7 +20,7 @@ class _Oracle:
 
 
 def _scene(request):
-  random = world.generator(base.noise_seed(request) % (1 << 32))
+  random = world.generator(request.seed)
   said = set(re.findall(r"\w+", request.prompt.lower()))
   scene = world.draw(random, 0.0).attributes()
   for name, values in world.ATTRIBUTES.items():

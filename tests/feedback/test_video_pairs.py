@@ -50,6 +50,17 @@ def test_counts_add_up_and_every_file_is_whole(scripted, tmp_path):
   assert {json.loads(line)["id"] for line in requests} >= {r.video_id for r in scored}
 
 
+def test_a_querys_prompts_share_their_noise_and_queries_do_not(scripted, tmp_path):
+  config, _ = scripted
+  config.videos_per_prompt = 2
+  _write_inputs(tmp_path, ["good 0", "good 1"], {0, 1})
+  video_pairs.run(config, tmp_path)
+  lines = (tmp_path / "video_pairs" / "requests.jsonl").read_text().splitlines()
+  seeds = [json.loads(line)["seed"] for line in lines]
+  assert seeds[:2] == seeds[2:]
+  assert len(set(seeds) | {video_pairs.noise_seed("another", 0)}) == 3
+
+
 def test_a_finished_stage_is_not_run_again_whatever_the_workers(scripted, tmp_path):
   config, count = scripted
   _write_inputs(tmp_path, ["good 0", "good 1"], {0, 1})

@@ -49,8 +49,7 @@ class _Scripted:
       raise RuntimeError("scripted failure")
     if word == "slow":
       time.sleep(0.2)
-    seed = base.noise_seed(request) % (1 << 32)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng([request.seed, *request.prompt.encode()])
     scene = 0.5 + random.uniform(0.05, 1) * (random.random((8, 8, 3)) - 0.5)
     scene = np.kron(scene, np.ones((4, 4, 1)))
     frames = np.stack([np.roll(scene, step, axis=1) for step in range(count)])

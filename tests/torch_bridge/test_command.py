@@ -24,7 +24,7 @@ for i, (prompt, seed) in enumerate(zip(lines, seeds)):
     sys.exit("CUDA out of memory")
   if prompt == "lost":
     continue
-  random = np.random.default_rng(int(seed))
+  random = np.random.default_rng([int(seed), *prompt.encode()])
   frames = random.integers(0, 255, (9, 32, 32, 3), np.uint8)
   path = pathlib.Path(folder) / ("sample_%d.mp4" % i)
   video.write(path, frames // 2, 8, {{"codec": "libx264", "crf": 17}})

@@ -15,7 +15,8 @@ class Good:
   def __init__(self, spec):
     pass
   def frames(self, requests, index):
-    scene = np.random.default_rng(base.noise_seed(requests[index])).random((8, 8, 3))
+    key = [requests[index].seed, *requests[index].prompt.encode()]
+    scene = np.random.default_rng(key).random((8, 8, 3))
     scene = scene.repeat(4, 0).repeat(4, 1)
     return np.stack([np.roll(scene, i, 1) for i in range(9)])
   def render(self, requests, beat):

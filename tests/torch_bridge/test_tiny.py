@@ -45,7 +45,7 @@ def test_a_seed_makes_one_pipeline_and_the_directory_keeps_it(renderer):
   names = ("height", "width", "num_frames", "num_inference_steps", "guidance_scale")
   built = pipe(
     prompt=[request.prompt],
-    generator=[torch.Generator().manual_seed(base.noise_seed(request))],
+    generator=[torch.Generator().manual_seed(request.seed)],
     output_type="np",
     **{name: SETTINGS[name] for name in names},
   ).frames[0]

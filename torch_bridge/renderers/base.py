@@ -57,8 +57,3 @@ class Renderer(Protocol):
       OutOfMemory: the batch is too large.
     """
     ...
-
-
-def noise_seed(request: contract.RenderRequest) -> int:
-  """The seed of the video's own noise, the same on every device and in any batch."""
-  return int(request.id, 16) % (1 << 63)

@@ -52,7 +52,7 @@ class CommandRenderer:
     (root / "videos").mkdir()
     # One line a prompt, whatever is in it.
     lines = [" ".join(request.prompt.split()) for request in requests]
-    seeds = [str(base.noise_seed(request) % (1 << 31)) for request in requests]
+    seeds = [str(request.seed) for request in requests]
     values = {
       **requests[0].settings,
       "prompt": lines[0],

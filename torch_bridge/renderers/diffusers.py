@@ -78,10 +78,7 @@ class DiffusersRenderer:
       arguments["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
     prompts = [request.prompt for request in requests]
     # On the CPU whatever the device: a GPU's generator gives other noise on another.
-    noise = [
-      torch.Generator("cpu").manual_seed(base.noise_seed(request))
-      for request in requests
-    ]
+    noise = [torch.Generator("cpu").manual_seed(r.seed) for r in requests]
     output: Any = None
     too_large = ""
     try:

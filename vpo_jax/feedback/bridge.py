@@ -33,7 +33,7 @@ class Ask:
   """One prompt to render and to score.
 
   Attributes:
-    seed: which of several videos of the prompt.
+    seed: of the video's noise.
     text: what fills `[[prompt]]` in a question.
   """
 

@@ -4,6 +4,7 @@ Prompts that passed the text-level check are rendered and scored; of two prompts
 query, the one whose video has the higher reward is preferred, if by enough.
 """
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -70,23 +71,25 @@ def _render_and_pair(
   role = config.scorer.text_role
   asks = [
     bridge.Ask(
-      candidate.prompt, seed, row.query if role == "query" else candidate.prompt
+      candidate.prompt,
+      noise_seed(row.query_id, number),
+      row.query if role == "query" else candidate.prompt,
     )
     for row, candidate in entries
-    for seed in range(config.videos_per_prompt)
+    for number in range(config.videos_per_prompt)
   ]
   weights = rewards.dimensions(config.scorer.dimensions)
   link = bridge.Bridge(config, work.folder)
   results = link.run(asks)
   scored: list[records.Scored] = []
   aside: list[records.SetAside] = []
-  each = [entry for entry in entries for _ in range(config.videos_per_prompt)]
-  for (row, candidate), ask, result in zip(each, asks, results, strict=True):
+  each = itertools.product(entries, range(config.videos_per_prompt))
+  for ((row, candidate), number), ask, result in zip(each, asks, results, strict=True):
     if result.answers is None:
       reason = result.failure.reason if result.failure else "missing"
       aside.append(records.SetAside(result.video_id, ask.prompt, reason))
       continue
-    scored.append(_rate(row, candidate, ask.seed, result, link.questions, weights))
+    scored.append(_rate(row, candidate, number, result, link.questions, weights))
   rewards.check_alive(
     [row.yes for row in scored], [row.reward for row in scored], link.answers
   )
@@ -105,10 +108,21 @@ def _render_and_pair(
   } | _totals(results, scored, pairs)
 
 
+def noise_seed(query_id: str, number: int) -> int:
+  """The noise of a query's videos, one for all its prompts, whoever wrote them.
+
+  So two rewards differ by their prompts and not by the noise.
+
+  Args:
+    number: which of several videos of a prompt.
+  """
+  return int(records.row_id(query_id, number), 16) % (1 << 31)
+
+
 def _rate(
   row: records.Candidates,
   candidate: records.Candidate,
-  seed: int,
+  number: int,
   result: bridge.Result,
   asked: bridge.Questions,
   weights: Mapping[str, float],
@@ -128,7 +142,7 @@ def _rate(
     index=candidate.index,
     prompt=candidate.prompt,
     video_id=result.video_id,
-    seed=seed,
+    seed=number,
     reward=reward,
     signed=signed,
     groups=groups,
