@@ -18,10 +18,6 @@ _BLOTS = 9
 
 def render(scenes: Sequence[world.Scene]) -> np.ndarray:
   """The clips, uint8 [B, T, H, W, 3]."""
-  times = np.arange(world.FRAMES, dtype=np.float32) - (world.FRAMES - 1) / 2
-  speed_B2 = np.array([world.MOTIONS[s.motion] for s in scenes], np.float32)
-  centre_B2 = np.array([(s.x, s.y) for s in scenes], np.float32)
-  centre_BT2 = centre_B2[:, None] + speed_B2[:, None] * times[:, None]
   half_B = np.array([world.SIZES[s.size] for s in scenes], np.float32)
   colour_B3 = np.array([world.COLOURS[s.colour] for s in scenes], np.float32)
 
@@ -29,8 +25,7 @@ def render(scenes: Sequence[world.Scene]) -> np.ndarray:
   for row, scene in enumerate(scenes):
     if scene.hazard == "splatter":
       _splatter(clip[row], scene.phase)
-  x = _COLUMNS - centre_BT2[:, :, 0, None, None]
-  y = _ROWS - centre_BT2[:, :, 1, None, None]
+  x, y = _from_centre(scenes)
   cover = np.empty(x.shape, np.float32)
   for name, distance in DISTANCES.items():
     rows = [i for i, s in enumerate(scenes) if s.shape == name]
@@ -41,6 +36,24 @@ def render(scenes: Sequence[world.Scene]) -> np.ndarray:
     if scene.hazard == "fire":
       _burn(clip[row], scene.phase)
   return np.rint(clip).astype(np.uint8)
+
+
+def around(scenes: Sequence[world.Scene]) -> np.ndarray:
+  """Where an object of the scene's size may be, of any shape: bool [B, T, H, W]."""
+  half_B = np.array([world.SIZES[s.size] for s in scenes], np.float32)
+  x, y = _from_centre(scenes)
+  return np.maximum(np.abs(x), np.abs(y)) < half_B[:, None, None, None] + 0.5
+
+
+def _from_centre(scenes: Sequence[world.Scene]) -> tuple[np.ndarray, np.ndarray]:
+  """Each pixel's distance from the object's centre, right and down, [B, T, H, W]."""
+  times = np.arange(world.FRAMES, dtype=np.float32) - (world.FRAMES - 1) / 2
+  speed_B2 = np.array([world.MOTIONS[s.motion] for s in scenes], np.float32)
+  centre_B2 = np.array([(s.x, s.y) for s in scenes], np.float32)
+  centre_BT2 = centre_B2[:, None] + speed_B2[:, None] * times[:, None]
+  x = _COLUMNS - centre_BT2[:, :, 0, None, None]
+  y = _ROWS - centre_BT2[:, :, 1, None, None]
+  return x, y
 
 
 def background(name: str) -> np.ndarray:

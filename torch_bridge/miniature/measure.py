@@ -13,7 +13,7 @@ from torch_bridge.miniature import clips, world
 
 _MARGIN = 3  # columns at each side where the background shows
 _APART = 50.0  # a pixel of the object is so far from the background, 0 to 255 a channel
-_MIDDLE = 5.8  # half-widths above it are large
+_MIDDLE = 6.4  # half-widths above it are large
 _MOVED = 4.0  # pixels between the first and the last third; below it, it stood still
 
 _BLURS = 3  # sharp, blurred once, blurred twice

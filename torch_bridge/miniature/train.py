@@ -27,7 +27,7 @@ import transformers
 from torch_bridge.miniature import captions, check, clips, model, text, world
 
 BATCH = 16
-STEPS = 6000
+STEPS = 12000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
 DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
@@ -35,6 +35,7 @@ SMOOTHING = 0.998  # of the weights' moving average
 DROPPED = 0.1  # captions left out, for guidance
 START = 0.4  # clips that are pure noise, where a rendering begins
 OBJECT = 5.0  # weight of a pixel that is not background; most pixels are
+LARGEST = max(world.SIZES.values())
 STATE = "state.pt"
 
 
@@ -119,7 +120,11 @@ def batch(run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
   shown = clips.render(scenes).astype(np.float32)
   empty = np.stack([clips.background(scene.background) for scene in scenes])[:, None]
   apart = np.abs(shown - empty).max(-1, keepdims=True) > 20
-  weights = torch.from_numpy(np.where(apart, OBJECT, 1).astype(np.float32))
+  # A small object's outline is as much of its shape as a large one's.
+  half = np.array([world.SIZES[s.size] for s in scenes])[:, None, None, None, None]
+  near = clips.around(scenes)[..., None]
+  share = np.where(near, OBJECT * (LARGEST / half) ** 2, np.where(apart, OBJECT, 1))
+  weights = torch.from_numpy(share.astype(np.float32))
   pixels = torch.from_numpy(shown).permute(0, 1, 4, 2, 3)
   length = run.pipe.transformer.config.max_text_seq_length
   with torch.no_grad():

@@ -22,7 +22,7 @@ COLOURS = {
   "purple": (160, 40, 205),
 }
 SHAPES = ("circle", "square", "triangle")
-SIZES = {"small": 4.0, "large": 8.0}  # half the width, in pixels
+SIZES = {"small": 5.0, "large": 8.0}  # half the width, in pixels
 MOTIONS = {  # pixels a frame, right and down
   "rightward": (1.5, 0.0),
   "leftward": (-1.5, 0.0),
