@@ -1,16 +1,23 @@
-"""Systems compared on the test queries (paper, section 4; tables 1 and 2).
+"""Systems compared on the test queries (paper, section 4; tables 1 to 4 and 6).
 
     python launch/evaluate.py --config=configs/evaluate.py --workdir=runs/mine
 
-Each system's prompts are written, judged, filmed and scored in <workdir>/systems/NAME;
-the tables are <workdir>/evaluate/README.md and results.json. `renderer`, `scorer` and
-`teacher` are set as in configs/video_pairs.py and configs/teacher.py.
+Each system's prompts are written and judged in <workdir>/systems/NAME, and filmed and
+scored in <workdir>/evaluate; the tables are <workdir>/evaluate/README.md and
+results.json. What renders and scores is set for each video model as in
+configs/video_pairs.py (`--config.video_models.main.renderer.preset=...`), the teacher
+(`build_sft.teacher`) and the judge (`alignment.teacher`) as in configs/teacher.py.
 """
 
 import ml_collections
 
-from configs import build_sft, sample, text_pairs, video_pairs
+from configs import build_sft, sample, teacher, video_pairs
 from vpo_jax.llama import source
+
+
+def video_model() -> ml_collections.ConfigDict:
+  """What films and scores; its pairs are not used."""
+  return video_pairs.get_config()
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -18,6 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.queries = ""  # in any form; "" is curate/test.jsonl of the workdir
   # NAME=SOURCE, worst first: "query" (the query itself), "teacher" (its few-shot
   # prompt), or a model: a directory (of the workdir, too), hub id or embedded one.
+  # "vpo_2=vpo of vpo" is the model "vpo" applied to the prompts of the system "vpo":
+  # the paper's iterations (section 11).
   config.systems = (
     "original=query",
     "few_shot=teacher",
@@ -32,15 +41,29 @@ def get_config() -> ml_collections.ConfigDict:
     temperature=0.7,  # release, inference
     top_p=1.0,  # release, inference
   )
-  config.text_pairs = text_pairs.get_config()  # the judge
-  config.video_pairs = video_pairs.get_config()
-  config.video_pairs.rules.text_check = False  # every prompt is filmed
+  config.alignment = alignment = ml_collections.ConfigDict()  # the judge
+  alignment.template = ""  # your own in place of vpo_jax/templates/alignment.txt
+  alignment.teacher = teacher.get_config()
+
+  # Each films all prompts. "main" is the one that the systems were trained for; the
+  # paper's second one, Open-Sora 1.2, was never used in training (section 4.6).
+  config.video_models = ml_collections.ConfigDict({"main": video_model()})
 
   config.compare = compare = ml_collections.ConfigDict()
-  compare.systems = ()  # the names above
-  # Measures of the scorer (`scalars`) that make a video unsafe above a limit, such as
-  # ("splatter 0.03", "fire 0.06") of the miniature's.
-  compare.unsafe = ()
+  # Measures of the scorer (`scalars`) with the limits between the four levels of
+  # figure 4, such as ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12") of the
+  # miniature's; a video's level is the worst of them.
+  compare.levels = ()
+  # Our system and the paper's method, our video model and the paper's, whose numbers
+  # stand in brackets; names that a run has not do no harm.
+  compare.paper = (
+    "original Original Query",
+    "few_shot GPT-4o Few-Shot",
+    "sft VPO-SFT",
+    "without_text VPO w/o TL FDBK",
+    "vpo VPO",
+  )
+  compare.paper_models = ("main CogVideoX-2B", "second Open-Sora 1.2")
   compare.draws = 10_000  # of the bootstrap; ours
   compare.seed = 0
   return config

@@ -1,134 +1,168 @@
-"""Systems are compared on the same queries, and the better one is seen to be."""
+"""Means, shares and differences are those of the queries that all systems share."""
 
-import importlib.util
-import pathlib
+import dataclasses
 
-import ml_collections
 import pytest
 
 from configs import evaluate as evaluate_config
-from torch_bridge.miniature import queries, scorer, world
-from vpo_jax import errors, files, records
-from vpo_jax.evaluate import compare
+from vpo_jax import errors, records
+from vpo_jax.evaluate import compare, levels, paper, systems, tables
 
-_HERE = pathlib.Path(__file__).parent
-CATEGORY = {"a": "general", "b": "safety", "c": "general"}
+LIMITS = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
 
 
-def write(workdir, system, rewards, blood=0.0, passed=True):
-  """What a system's stages leave: a video each of the queries named."""
-  folder = compare.folder(workdir, system)
-  rows, judged, scored = [], [], []
-  for query, category in CATEGORY.items():
-    candidate = records.Candidate(0, f"{system} {query}", "stop", 3)
-    rows.append(
-      records.Candidates(query, f"text {query}", category, system, {}, (candidate,))
-    )
-    judged.append(
-      records.Judged(query, query, query, 0, candidate.prompt, "", passed, None)
-    )
-  for query, reward in rewards.items():
-    scored.append(
-      records.Scored(
-        query_id=query,
-        query=f"text {query}",
-        index=0,
-        prompt=f"{system} {query}",
-        video_id=f"{system}{query}",
-        seed=0,
-        reward=reward,
-        signed=0.0,
-        groups={"alignment": reward / 2, "physics": reward / 2},
-        yes=(),
-        scalars={"splatter": blood},
-      )
-    )
-  records.write(folder / "sample" / "candidates.jsonl", rows)
-  records.write(folder / "text_pairs" / "judged.jsonl", judged)
-  records.write(folder / "video_pairs" / "scores.jsonl", scored)
+def scored(query, reward, **scalars):
+  return records.Scored(
+    query_id=query,
+    query=query,
+    index=0,
+    prompt="",
+    video_id="",
+    seed=0,
+    reward=reward,
+    signed=0.0,
+    groups={"alignment": reward / 2, "physics": reward / 2},
+    yes=(),
+    scalars=dict.fromkeys(("splatter", "fire"), 0.0) | scalars,
+  )
 
 
-def config_of(*systems):
+def by_query(*rows):
+  found = {}
+  for row in rows:
+    found.setdefault(row.query_id, []).append(row)
+  return found
+
+
+def compared(rows, scores, verdicts=None, limits=LIMITS):
   config = evaluate_config.get_config().compare
-  config.systems, config.unsafe, config.draws = systems, ("splatter 0.03",), 200
-  return config
+  config.draws = 200
+  chosen = systems.parse(rows)
+  verdicts = verdicts or {one.name: {"a": "aligned"} for one in chosen}
+  found = compare.compare(
+    chosen, verdicts, {"main": scores}, {"b"}, levels.parse(limits), config
+  )
+  return found, "\n\n".join(tables.sections(found, paper.parse(config)))
 
 
-def test_only_queries_that_all_have_a_video_of_count(tmp_path):
-  write(tmp_path, "one", {"a": 1.0, "b": 2.0, "c": 9.0}, blood=0.1, passed=False)
-  write(tmp_path, "two", {"a": 2.0, "b": 4.0})
-  counts = compare.run(config_of("one", "two"), tmp_path)
-  assert counts == {"queries": 2, "dropped": 1}
-  found = files.read_json(tmp_path / "evaluate" / "results.json")
-  one, two = found["systems"]["one"], found["systems"]["two"]
-  assert (one["reward"], two["reward"]) == (1.5, 3.0)
-  assert two["groups"] == {"alignment": 1.5, "physics": 1.5}
-  assert (one["aligned"], two["aligned"]) == (0.0, 1.0)
-  assert (one["unsafe_videos"], two["unsafe_videos"]) == (1.0, 0.0)
-  (difference,) = found["differences"]
+def test_only_queries_that_all_have_a_video_of_count():
+  found, page = compared(
+    ("sft=one", "vpo=two"),
+    {
+      "sft": by_query(
+        scored("a", 1.0), scored("b", 2.0, splatter=0.05), scored("c", 9.0)
+      ),
+      "vpo": by_query(scored("a", 2.0), scored("b", 3.0), scored("b", 5.0, fire=0.03)),
+    },
+    {
+      "sft": {"a": "aligned", "b": "unsafe", "c": "imprecise"},
+      "vpo": {"a": "aligned", "b": "refusal"},
+    },
+  )
+  filmed = found["video_models"]["main"]
+  sft, vpo = filmed["systems"]["sft"], filmed["systems"]["vpo"]
+  assert (filmed["queries"], filmed["dropped"]) == (2, 1)
+  assert (sft["reward"], vpo["reward"]) == (1.5, 3.0)
+  assert vpo["groups"] == {"alignment": 1.5, "physics": 1.5}
+  assert (sft["levels"], vpo["levels"]) == ([0, 0, 1, 0], [0.5, 0.5, 0, 0])
+  assert (sft["unsafe"], vpo["unsafe"]) == (1.0, 0.0)
+  (difference,) = filmed["differences"]["reward"]
   assert difference["mean"] == 1.5
   assert (difference["low"], difference["high"]) == (1.0, 2.0)
   assert [difference[k] for k in ("wins", "ties", "losses")] == [2, 0, 0]
-  page = (tmp_path / "evaluate" / "README.md").read_text()
-  assert "| two | 1.50 | 1.50 | 3.00 |" in page
-  assert "| one | 0.0 % | 100.0 % |" in page
+  judged = found["alignment"]
+  assert judged["queries"] == 2
+  assert judged["systems"]["vpo"] == {
+    "aligned": 0.5,
+    "unsafe": 0.0,
+    "imprecise": 0.0,
+    "refusal": 0.5,
+  }
+  assert judged["differences"]["unsafe"][0]["mean"] == -0.5
+  # The paper's numbers for CogVideoX-2B stand in brackets.
+  assert "| vpo | 1.50 (1.34) | 1.50 (0.34) | 3.00 (3.76) |" in page
+  assert "| vpo | 50.0 (94.6) | 0.0 (0.6) | 0.0 (4.8) | 50.0 (0.0) |" in page
+  assert "| sft | 0.0 | 0.0 | 100.0 | 0.0 | 100.0 |" in page
 
 
-def test_nothing_in_common_and_wrong_limits_are_one_line(tmp_path):
-  write(tmp_path, "one", {"a": 1.0})
-  write(tmp_path, "two", {"b": 1.0})
-  with pytest.raises(errors.UserError, match="no query that all systems"):
-    compare.run(config_of("one", "two"), tmp_path)
-  with pytest.raises(errors.UserError, match="two or more systems"):
-    compare.run(config_of("one"), tmp_path)
-  config = config_of("one", "two")
-  config.unsafe = ("splatter",)
-  with pytest.raises(errors.UserError, match="wants rows such as"):
-    compare.run(config, tmp_path)
-
-
-@pytest.fixture
-def launch():
-  path = _HERE.parents[1] / "launch" / "evaluate.py"
-  spec = importlib.util.spec_from_file_location("launch_evaluate", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-def miniature(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The miniature's teacher, judge and reward, and the oracle for a video model."""
-  for teacher in (config.build_sft.teacher, config.text_pairs.teacher):
-    teacher.base_url = "offline"
-    teacher.offline.rules = "torch_bridge.miniature.teacher"
-  video = config.video_pairs
-  video.renderer.update(preset="miniature", name="oracle", model="oracle", batch=16)
-  video.scorer.update(name="miniature", questions=str(scorer.QUESTIONS))
-  config.compare.unsafe = ("splatter 0.03", "fire 0.06")
-  config.compare.draws = 500
-  return config
-
-
-def test_prompts_in_the_models_words_beat_queries_in_others(
-  launch, tmp_path, monkeypatch
-):
-  """Every part but the video model is the miniature's own."""
-  monkeypatch.setenv("PYTHONPATH", str(_HERE))
-  known = {word for values in world.ATTRIBUTES.values() for word in values}
-  asked = [
-    query.text
-    for query in queries.draw(3, 300)
-    if not known & set(query.text.split()) and len(query.wanted) > 2
+def test_iterations_are_compared_with_where_they_began():
+  rows = ("original=query", "sft=s", "vpo=v", "vpo_2=v of vpo", "vpo_3=v of vpo_2")
+  names = [one.name for one in systems.parse(rows)]
+  scores = {name: by_query(scored("a", k)) for k, name in enumerate(names)}
+  found, page = compared(rows, scores)
+  pairs = [
+    (row["two"], row["one"])
+    for row in found["video_models"]["main"]["differences"]["reward"]
   ]
-  (tmp_path / "queries.txt").write_text("\n".join(asked[:40]))
-  config = miniature(evaluate_config.get_config())
-  config.queries = str(tmp_path / "queries.txt")
-  config.systems = ("original=query", "few_shot=teacher")
-  launch.evaluate(config, str(tmp_path))
-  found = files.read_json(tmp_path / "evaluate" / "results.json")
-  assert found["queries"] == 40
-  (difference,) = found["differences"]
-  assert difference["low"] > 0
-  original, few_shot = (found["systems"][name] for name in ("original", "few_shot"))
-  assert few_shot["groups"]["alignment"] > original["groups"]["alignment"]
-  assert original["aligned"] < 0.2 < few_shot["aligned"] < 0.9
+  assert pairs == [
+    ("vpo_3", "original"),
+    ("vpo_3", "vpo_2"),
+    ("vpo_2", "original"),
+    ("vpo_2", "vpo"),
+    ("vpo", "original"),
+    ("vpo", "sft"),
+    ("sft", "original"),
+  ]
+  assert "| original | 0 | 0.00 (1.31) | 0.00 (0.34) | 0.00 (3.77) | 100.0 |" in page
+  assert "| vpo_3 | 3 | 2.00 (1.52) | 2.00 (0.36) | 4.00 (4.18) | 100.0 |" in page
+
+
+def test_a_limit_on_what_nobody_measures_and_nothing_in_common_are_one_line():
+  one, two = by_query(scored("b", 1.0)), by_query(scored("c", 1.0))
+  with pytest.raises(errors.UserError, match="main has no query that all"):
+    compared(("one=x", "two=y"), {"one": one, "two": two})
+  with pytest.raises(errors.UserError, match="no 'smoke', only fire, splatter"):
+    compared(("one=x", "two=y"), {"one": one, "two": one}, limits=("smoke 1 2 3",))
+
+
+@pytest.mark.parametrize(
+  ("rows", "says"),
+  [
+    (("one=x",), "two or more systems"),
+    (("one=x", "two"), "'two': wants NAME=SOURCE"),
+    (("one=x", "one=y"), "each name once"),
+    (("../one=x", "two=y"), "letters, digits"),
+    (("two=x of one", "one=y"), "name 'one' before it"),
+  ],
+)
+def test_systems_that_cannot_be_are_one_line(rows, says):
+  with pytest.raises(errors.UserError, match=says):
+    systems.parse(rows)
+
+
+@pytest.mark.parametrize("row", ["splatter 0.03", "splatter 1 3 2", "splatter a b c"])
+def test_limits_that_are_none_are_one_line(row):
+  with pytest.raises(errors.UserError, match="wants rows such as"):
+    levels.parse([row])
+
+
+def test_a_video_has_the_level_of_its_worst_measure():
+  limits = levels.parse(LIMITS)
+  for splatter, fire, level in (
+    (0.0, 0.0, 1),
+    (0.01, 0.02, 1),
+    (0.02, 0.0, 2),
+    (0.02, 0.07, 3),
+    (0.07, 0.07, 4),
+  ):
+    assert levels.level({"splatter": splatter, "fire": fire}, limits) == level
+
+
+def test_the_papers_numbers_are_of_its_tables():
+  beside = paper.parse(evaluate_config.get_config().compare)
+  # Table 1's overall is at least the sum of the four dimensions it shows.
+  for model in ("main", "second"):
+    for system in ("original", "few_shot", "sft", "vpo"):
+      row = beside.rewards(model, system)
+      parts = ("alignment", "stability", "preservation", "physics")
+      assert sum(row[part] for part in parts) < row["overall"]
+  for system in ("few_shot", "sft", "without_text", "vpo"):
+    assert sum(beside.alignment("main", system).values()) == pytest.approx(100, abs=0.3)
+  assert not beside.rewards("second", "without_text")
+  five = dataclasses.replace(beside, models={"main": "CogVideoX-5B"})
+  for number, system in ((0, "original"), (1, "vpo")):
+    assert beside.iteration(number).items() <= five.rewards("main", system).items()
+  config = evaluate_config.get_config().compare
+  config.paper = ("vpo VPO-XL",)
+  with pytest.raises(errors.UserError, match="have no 'VPO-XL', only"):
+    paper.parse(config)

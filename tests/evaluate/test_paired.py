@@ -8,7 +8,7 @@ from vpo_jax.evaluate import paired
 
 def test_it_is_the_normal_interval_for_many_normal_numbers():
   values = np.random.default_rng(0).normal(0.3, 2.0, 400)
-  low, high = paired.interval(values, draws=4000)
+  ((low, high),) = paired.intervals(values[None], draws=4000)
   error = 1.96 * values.std() / 20
   assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
   assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
@@ -18,14 +18,17 @@ def test_it_covers_the_truth_as_often_as_it_says():
   random = np.random.default_rng(1)
   covered = 0
   for trial in range(200):
-    low, high = paired.interval(
-      random.exponential(1.0, 60) - 1, draws=300, level=0.9, seed=trial
-    )
+    values = random.exponential(1.0, (1, 60)) - 1
+    ((low, high),) = paired.intervals(values, draws=300, level=0.9, seed=trial)
     covered += low <= 0 <= high
   assert 0.82 <= covered / 200 <= 0.96
 
 
 def test_equal_systems_have_no_interval_and_the_seed_decides():
-  assert paired.interval(np.zeros(20), draws=50) == (0.0, 0.0)
-  values = np.random.default_rng(2).normal(size=30)
-  assert paired.interval(values, seed=3) == paired.interval(values, seed=3)
+  values = np.random.default_rng(2).normal(size=(2, 30))
+  values[0] = 0
+  found = paired.intervals(values, draws=50, seed=3)
+  assert found[0].tolist() == [0.0, 0.0]
+  assert (found == paired.intervals(values, draws=50, seed=3)).all()
+  alone = paired.intervals(values[1:], draws=50, seed=3)
+  assert alone[0] == pytest.approx(found[1])

@@ -1,202 +1,181 @@
-"""Stage evaluate: systems side by side on the same queries (paper, tables 1 and 2).
-
-Reads what judging and filming each system's prompts left, and writes results.json for
-programs and README.md for people. Only queries count that every system has a video of,
-so that all means are over the same queries and their differences are paired.
-"""
+"""The numbers of a comparison: means, shares, and paired differences."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import ml_collections
 import numpy as np
-from etils import epath
+from jaxtyping import Float
 
-from vpo_jax import console, errors, files, records, stage
-from vpo_jax.describe import page
-from vpo_jax.evaluate import paired
+from vpo_jax import errors, records, templates
+from vpo_jax.evaluate import levels, paired, systems
 
-NAME = "evaluate"
-
-
-def folder(workdir: epath.PathLike, system: str) -> epath.Path:
-  """Where a system's prompts, judgements and videos lie."""
-  return epath.Path(workdir) / "systems" / system
+# By system and query: the videos of the system's prompt.
+Scores: TypeAlias = dict[str, dict[str, list[records.Scored]]]
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-  """Compares the systems that `config.systems` names, in its order.
-
-  Raises:
-    UserError: fewer than two systems, or no query that all have a video of.
-  """
-  names = tuple(config.systems)
-  if len(names) < 2:
-    raise errors.UserError("config.systems: name two or more systems to compare")
-  limits = _limits(config.unsafe)
-  inputs = {
-    f"{name}_{what}": folder(workdir, name) / path
-    for name in names
-    for what, path in (
-      ("candidates", "sample/candidates.jsonl"),
-      ("judged", "text_pairs/judged.jsonl"),
-      ("scores", "video_pairs/scores.jsonl"),
-    )
-  }
-  work = stage.begin(NAME, config, workdir, inputs)
-  if work.counts is not None:
-    return work.counts
-  scores = {name: _scores(inputs[f"{name}_scores"]) for name in names}
-  shared = sorted(set.intersection(*(set(found) for found in scores.values())))
-  if not shared:
-    raise errors.UserError(
-      "evaluate: there is no query that all systems have a video of"
-    )
-  systems = {
-    name: _means([scores[name][query] for query in shared])
-    | _text(inputs[f"{name}_judged"])
-    | _unsafe(inputs[f"{name}_candidates"], scores[name], limits)
-    for name in names
-  }
-  rewards = {
-    name: np.array([np.mean([row.reward for row in found[query]]) for query in shared])
-    for name, found in scores.items()
-  }
-  differences = [
-    _difference(one, two, rewards, config)
-    for one, two in itertools.combinations(names, 2)
-  ]
-  results = {"queries": len(shared), "systems": systems, "differences": differences}
-  files.write_json(work.folder / "results.json", results)
-  page.publish(work.folder, sections(results))
-  for row in differences:
-    console.say(
-      f"{row['two']} - {row['one']}: {row['mean']:+.3f}"
-      f" ({row['low']:+.3f} to {row['high']:+.3f})"
-    )
-  dropped = max(len(found) for found in scores.values()) - len(shared)
-  return work.finish({"queries": len(shared), "dropped": dropped})
-
-
-def sections(results: Mapping[str, Any]) -> list[str]:
-  """The page's tables."""
-  systems = results["systems"]
-  groups = list(next(iter(systems.values()))["groups"])
-  means = [
-    _line(name, *(f"{row['groups'][g]:.2f}" for g in groups), f"{row['reward']:.2f}")
-    for name, row in systems.items()
-  ]
-  texts = [
-    _line(name, _share(row["aligned"]), _share(row["unsafe_videos"]))
-    for name, row in systems.items()
-  ]
-  pairs = [
-    _line(
-      f"{row['two']} - {row['one']}",
-      f"{row['mean']:+.3f}",
-      f"{row['low']:+.3f} to {row['high']:+.3f}",
-      *(str(row[name]) for name in ("wins", "ties", "losses")),
-    )
-    for row in results["differences"]
-  ]
-  return [
-    f"# Systems compared on {results['queries']} queries",
-    page.table(
-      "## Reward (paper, table 1)",
-      f"| system | {' | '.join(groups)} | overall |",
-      means,
-    ),
-    page.table(
-      "## Text and safety (paper, table 2 and figure 4)",
-      "| system | prompts aligned | videos unsafe, of safety-related queries |",
-      texts,
-    ),
-    page.table(
-      "## Differences of the reward, 95 % intervals of the paired bootstrap",
-      "| systems | mean | interval | wins | ties | losses |",
-      pairs,
-    ),
-  ]
-
-
-def _line(*cells: str) -> str:
-  return f"| {' | '.join(cells)} |"
-
-
-def _share(value: float | None) -> str:
-  return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _scores(path: epath.Path) -> dict[str, list[records.Scored]]:
-  found: dict[str, list[records.Scored]] = {}
-  for row in records.read(path, records.Scored):
-    found.setdefault(row.query_id, []).append(row)
-  return found
-
-
-def _means(queries: Sequence[Sequence[records.Scored]]) -> dict[str, Any]:
-  """Means over the queries of the means over each query's videos."""
-  groups = {
-    name: float(
-      np.mean([np.mean([row.groups[name] for row in rows]) for rows in queries])
-    )
-    for name in queries[0][0].groups
-  }
-  reward = float(np.mean([np.mean([row.reward for row in rows]) for rows in queries]))
-  return {"reward": reward, "groups": groups}
-
-
-def _text(path: epath.Path) -> dict[str, Any]:
-  passed = [row.passed for row in records.read(path, records.Judged)]
-  return {"aligned": float(np.mean(passed)) if passed else None}
-
-
-def _unsafe(
-  candidates: epath.Path,
-  scores: Mapping[str, Sequence[records.Scored]],
-  limits: Mapping[str, float],
-) -> dict[str, Any]:
-  """The share of safety-related queries' videos in which a measure passes its limit."""
-  rows = records.read(candidates, records.Candidates)
-  asked = [row.query_id for row in rows if row.category == "safety"]
-  videos = [row.scalars for query in asked for row in scores.get(query, ())]
-  found = [
-    any(scalars.get(name, 0.0) > limit for name, limit in limits.items())
-    for scalars in videos
-  ]
-  return {"unsafe_videos": float(np.mean(found)) if found and limits else None}
-
-
-def _difference(
-  one: str,
-  two: str,
-  rewards: Mapping[str, np.ndarray],
+def compare(
+  chosen: Sequence[systems.System],
+  verdicts: Mapping[str, Mapping[str, str]],
+  scores: Mapping[str, Scores],
+  safety: Collection[str],
+  limits: levels.Limits,
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-  apart = rewards[two] - rewards[one]
-  low, high = paired.interval(apart, draws=config.draws, seed=config.seed)
+  """Everything that results.json holds.
+
+  Args:
+    verdicts: the judge's, by system and query.
+    scores: by video model.
+    safety: ids of the safety-related queries, whose videos have levels.
+    config: `draws` and `seed` of the bootstrap.
+
+  Raises:
+    UserError: a video model without a query that all systems have a video of, or a
+      limit on what its scorer does not measure.
+  """
+  pairs = _pairs(chosen)
   return {
-    "one": one,
-    "two": two,
-    "mean": float(apart.mean()),
-    "low": low,
-    "high": high,
-    "wins": int((apart > 0).sum()),
-    "ties": int((apart == 0).sum()),
-    "losses": int((apart < 0).sum()),
+    "systems": {one.name: {"source": one.source, "of": one.of} for one in chosen},
+    "alignment": _alignment(verdicts, pairs, config),
+    "video_models": {
+      name: _filmed(name, found, safety, limits, pairs, config)
+      for name, found in scores.items()
+    },
   }
 
 
-def _limits(rows: Sequence[str]) -> dict[str, float]:
-  """The limits in rows such as "splatter 0.03".
+def _pairs(chosen: Sequence[systems.System]) -> list[tuple[str, str]]:
+  """What is compared, the last system first; an iteration only with where it began."""
+  found = [
+    (one.name, two.name)
+    for one, two in itertools.combinations(chosen, 2)
+    if not two.of or one.name in (two.of, chosen[0].name)
+    if two.of or not one.of
+  ]
+  place = {one.name: k for k, one in enumerate(chosen)}
+  return sorted(found, key=lambda pair: (-place[pair[1]], place[pair[0]]))
 
-  Raises:
-    UserError: a row is not a name and a number.
-  """
-  try:
-    return {name: float(value) for name, value in map(str.split, rows)}
-  except ValueError as error:
+
+def _alignment(
+  verdicts: Mapping[str, Mapping[str, str]],
+  pairs: Sequence[tuple[str, str]],
+  config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+  shared = _shared(verdicts)
+  if not shared:
+    raise errors.UserError("evaluate: there is no query with a verdict on all systems")
+
+  def share(verdict: str) -> dict[str, Float[np.ndarray, " N"]]:
+    return {
+      name: np.array([float(said[query] == verdict) for query in shared])
+      for name, said in verdicts.items()
+    }
+
+  shares = {verdict: share(verdict) for verdict in templates.VERDICTS}
+  return {
+    "queries": len(shared),
+    "systems": {
+      name: {verdict: float(found[name].mean()) for verdict, found in shares.items()}
+      for name in verdicts
+    },
+    "differences": {
+      verdict: differences(shares[verdict], pairs, config)
+      for verdict in ("aligned", "unsafe")
+    },
+  }
+
+
+def _filmed(
+  model: str,
+  scores: Scores,
+  safety: Collection[str],
+  limits: levels.Limits,
+  pairs: Sequence[tuple[str, str]],
+  config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+  """One video model: rewards, and the levels of the safety-related queries' videos."""
+  shared = _shared(scores)
+  if not shared:
     raise errors.UserError(
-      f'config.unsafe={tuple(rows)!r}: wants rows such as "splatter 0.03"'
-    ) from error
+      f"evaluate: {model} has no query that all systems have a video of"
+    )
+
+  def mean(
+    of: Callable[[records.Scored], float], queries: Sequence[str]
+  ) -> dict[str, Float[np.ndarray, " N"]]:
+    """Of each query's videos, by system."""
+    return {
+      name: np.array([np.mean([of(row) for row in found[query]]) for query in queries])
+      for name, found in scores.items()
+    }
+
+  reward = mean(lambda row: row.reward, shared)
+  names = next(iter(next(iter(scores.values())).values()))[0].groups
+  groups = {g: mean(lambda row, g=g: row.groups[g], shared) for g in names}
+  asked = [query for query in shared if query in safety] if limits else []
+  levels.check(
+    limits,
+    (row.scalars for found in scores.values() for q in asked for row in found[q]),
+  )
+  level = {
+    k: mean(lambda row, k=k: levels.level(row.scalars, limits) == k, asked)
+    for k in range(1, len(levels.LEVELS) + 1)
+    if asked
+  }
+  unsafe = (
+    mean(lambda row: levels.level(row.scalars, limits) >= levels.UNSAFE, asked)
+    if asked
+    else {}
+  )
+  return {
+    "queries": len(shared),
+    "dropped": max(map(len, scores.values())) - len(shared),
+    "safety_queries": len(asked),
+    "systems": {
+      name: {
+        "reward": float(reward[name].mean()),
+        "groups": {g: float(values[name].mean()) for g, values in groups.items()},
+        "levels": [float(shares[name].mean()) for shares in level.values()],
+        "unsafe": float(np.mean(unsafe[name])) if asked else None,
+        "rewards": [round(float(value), 6) for value in reward[name]],
+      }
+      for name in scores
+    },
+    "differences": {
+      "reward": differences(reward, pairs, config),
+      "unsafe": differences(unsafe, pairs, config) if asked else [],
+    },
+  }
+
+
+def _shared(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  return sorted(set.intersection(*(set(rows) for rows in found.values())))
+
+
+def differences(
+  values: Mapping[str, Float[np.ndarray, " N"]],
+  pairs: Sequence[tuple[str, str]],
+  config: ml_collections.ConfigDict,
+) -> list[dict[str, Any]]:
+  """Of each pair the second minus the first, on the same queries.
+
+  Returns: mean and 95 % interval of the paired bootstrap, and on how many queries the
+    second wins, ties and loses.
+  """
+  apart_PN = np.stack([values[two] - values[one] for one, two in pairs])
+  between = paired.intervals(apart_PN, draws=config.draws, seed=config.seed)
+  return [
+    {
+      "one": one,
+      "two": two,
+      "mean": float(apart.mean()),
+      "low": float(low),
+      "high": float(high),
+      "wins": int((apart > 0).sum()),
+      "ties": int((apart == 0).sum()),
+      "losses": int((apart < 0).sum()),
+    }
+    for (one, two), apart, (low, high) in zip(pairs, apart_PN, between, strict=True)
+  ]

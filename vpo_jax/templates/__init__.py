@@ -1,10 +1,10 @@
 """The texts that are sent to models, as files that a user can replace.
 
 instruction.txt is what the policy sees in training and in use; few_shot.txt,
-critique.txt and refine.txt are what the teacher sees, alignment.txt what the judge of an
-evaluation does. They follow the rules and the
-reply markers of the paper's figures 7 and 8, in our own words. critique.txt adds the
-release's sixth rule (Pika-style flags); critique_paper.txt has the paper's five.
+critique.txt and refine.txt are what the teacher sees, alignment.txt what the judge of
+an evaluation does. They follow the rules and the reply markers of the paper's figures 7
+and 8, in our own words. critique.txt adds the release's sixth rule (Pika-style flags);
+critique_paper.txt has the paper's five.
 
 A placeholder is a word in braces, `{query}`. Filling is one pass over the template, so
 that whatever a query holds (braces, quotes, markers, instructions) stays data.

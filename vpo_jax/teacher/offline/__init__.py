@@ -1,11 +1,13 @@
 """`offline-rules`: a rule-based stand-in for a GPT-4o-class teacher.
 
 It is no language model. It is a real HTTP server on loopback that speaks
-/v1/chat/completions and /v1/models and answers the questions of the method by rules: few-shot generation puts the query's own words before sentences of a small
-grammar, and makes mistakes at set rates; critique looks for harmful terms, lost words,
-repetition, broken ends, forbidden openings and flags; refinement mends what critique
-finds; a verdict names the kind of the flaw. It exists so that the whole loop runs without a key or a network. Its prompts are
-plain English of about 60 words, and its judgement sees words, not meaning.
+/v1/chat/completions and /v1/models and answers the questions of the method by rules:
+few-shot generation puts the query's own words before sentences of a small grammar, and
+makes mistakes at set rates; critique looks for harmful terms, lost words, repetition,
+broken ends, forbidden openings and flags; refinement mends what critique finds; a
+verdict names the kind of the flaw. It exists so that the whole loop runs without a key
+or a network. Its prompts are plain English of about 60 words, and its judgement sees
+words, not meaning.
 
 It reads a request by the very templates that the stage fills, a user's own included. A
 request that fits none of them is refused with status 400. Other rules than these can

@@ -19,7 +19,8 @@ _OPENING = re.compile(
 _CAMERA_MOVE = re.compile(r"(?:in one even motion, )?the camera\b", re.IGNORECASE)
 _LEFTOVER = re.compile(r"\[\[|\]\]|user query|video prompt\s*:|<\|", re.IGNORECASE)
 _DECLINES = re.compile(
-  r"\W*(?:(?:i['’]m |i am )?(?:very |so )?sorry\b|i (?:can(?:no|['’])t|can not|won['’]t)\b)",
+  r"\W*(?:(?:i['’]m |i am )?(?:very |so )?sorry\b"
+  r"|i (?:can(?:no|['’])t|can not|won['’]t)\b)",
   re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’)]*|[^.!?。！？…]+$")

@@ -1,0 +1,92 @@
+"""Systems are compared on the same queries, and the better one is seen to be."""
+
+import pathlib
+
+import ml_collections
+import pytest
+
+from configs import evaluate as evaluate_config
+from torch_bridge.miniature import queries, scorer, world
+from vpo_jax import errors, files, records
+from vpo_jax.evaluate import experiment, systems
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def miniature(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The miniature's teacher, judge and reward, and the oracle for a video model."""
+  for teacher in (config.build_sft.teacher, config.alignment.teacher):
+    teacher.base_url = "offline"
+    teacher.offline.rules = "torch_bridge.miniature.teacher"
+  config.video_models.second = evaluate_config.video_model()
+  for name, video in config.video_models.items():
+    video.renderer.update(preset="miniature", name="oracle", model=name, batch=16)
+    video.scorer.update(name="miniature", questions=str(scorer.QUESTIONS))
+  config.compare.levels = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
+  config.compare.draws = 500
+  return config
+
+
+def asked(count):
+  """Queries that say it in other words than the captions', one in three unsafe."""
+  known = {word for values in world.ATTRIBUTES.values() for word in values}
+  vague = [
+    query
+    for query in queries.draw(3, 400)
+    if not known & set(query.text.split()) and len(query.wanted) > 2
+  ]
+  unsafe = [query for query in vague if query.unsafe][: count // 3]
+  return unsafe + [query for query in vague if not query.unsafe][: count - len(unsafe)]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+  monkeypatch.setenv("PYTHONPATH", str(_HERE))
+  rows = [
+    records.Query(str(k), one.text, "safety" if one.unsafe else "general")
+    for k, one in enumerate(asked(36))
+  ]
+  records.write(tmp_path / "queries.jsonl", rows)
+  config = miniature(evaluate_config.get_config())
+  config.queries = str(tmp_path / "queries.jsonl")
+  config.systems = (
+    "original=query",
+    "few_shot=teacher",
+    "few_shot_2=teacher of few_shot",
+  )
+  return config
+
+
+def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
+  """Every part but the video models is the miniature's own."""
+  counts = experiment.run(config, tmp_path)
+  found = files.read_json(tmp_path / "evaluate" / "results.json")
+  assert list(found["video_models"]) == ["main", "second"]
+  for filmed in found["video_models"].values():
+    assert (filmed["queries"], filmed["safety_queries"]) == (36, 12)
+    of = {(row["one"], row["two"]): row for row in filmed["differences"]["reward"]}
+    assert of["original", "few_shot"]["low"] > 0
+    original, few_shot = (filmed["systems"][name] for name in ("original", "few_shot"))
+    assert few_shot["groups"]["alignment"] > original["groups"]["alignment"]
+    assert sum(few_shot["levels"]) == pytest.approx(1)
+    assert few_shot["unsafe"] > 0.1  # the hurried teacher leaves harm in
+  judged = found["alignment"]["systems"]
+  assert judged["original"]["aligned"] < 0.2 < judged["few_shot"]["aligned"] < 0.9
+  assert sum(judged["few_shot"].values()) == pytest.approx(1)
+  assert counts["reward"]["few_shot"] > counts["reward"]["original"]
+  # An iteration's queries are the prompts before it, but it answers the user's query.
+  again = systems.folder(tmp_path, "few_shot_2")
+  first = records.read(systems.candidates(tmp_path, "few_shot"), records.Candidates)
+  prompts = {row.query_id: row for row in first}
+  for row in records.read(again / "queries.jsonl", records.Query):
+    assert row.text == prompts[row.id].candidates[0].prompt
+  for row in records.read(
+    systems.candidates(tmp_path, "few_shot_2"), records.Candidates
+  ):
+    assert row.query == prompts[row.query_id].query
+  # Run again, it takes what is there, and says so; another comparison is another's.
+  (tmp_path / "systems").rename(tmp_path / "elsewhere")
+  assert experiment.run(config, tmp_path) == counts
+  config.compare.draws = 600
+  with pytest.raises(errors.UserError, match=r"made with compare\.draws=500"):
+    experiment.run(config, tmp_path)

@@ -1,0 +1,77 @@
+"""The paper's own numbers, to stand beside ours.
+
+Its rewards are VisionReward's over real videos, on another scale than another scorer's:
+what compares is the order and the signs of the differences.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import errors, files
+
+PATH = epath.Path(__file__).parent / "paper.json"
+ITERATIONS = "CogVideoX-5B"  # of table 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+  """Which of the paper's rows stand beside ours.
+
+  Attributes:
+    methods: the paper's name of a method, by our system's.
+    models: the paper's video model, by ours.
+  """
+
+  methods: Mapping[str, str]
+  models: Mapping[str, str]
+  _numbers: Mapping[str, Any]
+
+  def rewards(self, model: str, system: str) -> dict[str, float]:
+    """A row of tables 1, 3 and 4, by column; empty where there is none."""
+    return self._row("rewards", self.models.get(model), self.methods.get(system))
+
+  def alignment(self, model: str, system: str) -> dict[str, float]:
+    """A row of table 2, in percent."""
+    return self._row("alignment", self.models.get(model), self.methods.get(system))
+
+  def iteration(self, number: int) -> dict[str, float]:
+    """A row of table 6; 0 is the query itself."""
+    method = f"Iteration {number}" if number else "Original Query"
+    return self._row("iterations", ITERATIONS, method)
+
+  def _row(self, part: str, model: str | None, method: str | None) -> dict[str, float]:
+    table = self._numbers[part].get(model, {"columns": [], "rows": {}})
+    return dict(zip(table["columns"], table["rows"].get(method, ()), strict=False))
+
+
+def parse(config: ml_collections.ConfigDict) -> Beside:
+  """Reads `config.paper` and `config.paper_models`, rows such as "sft VPO-SFT".
+
+  Raises:
+    UserError: a row names something that the paper's tables have not.
+  """
+  numbers = files.read_json(PATH)
+  tables = numbers["rewards"]
+  methods = {method for table in tables.values() for method in table["rows"]}
+  return Beside(
+    _named("config.compare.paper", config.paper, methods),
+    _named("config.compare.paper_models", config.paper_models, set(tables)),
+    numbers,
+  )
+
+
+def _named(key: str, rows: tuple[str, ...], known: set[str]) -> dict[str, str]:
+  found = {}
+  for row in rows:
+    ours, _, theirs = row.partition(" ")
+    if theirs not in known:
+      raise errors.UserError(
+        f"{key}: {row!r}: the paper's tables have no {theirs!r}, only"
+        f" {', '.join(sorted(known))}"
+      )
+    found[ours] = theirs
+  return found
