@@ -14,6 +14,9 @@ def get_config() -> ml_collections.ConfigDict:
   # "union": without duplicates, text first (paper); "one_per_query": a query seen twice
   # keeps its text pair (release).
   config.rule = "union"
+  # Share of text pairs, the other kind's surplus dropped: 0.0 is without text-level
+  # feedback (paper, table 1), 1.0 without videos; None keeps all (paper).
+  config.text_share = ml_collections.config_dict.placeholder(float)
   config.heldout = 0.05  # ours: share of the queries that training never sees
   config.seed = 0
   config.instruction = ""  # your own template; "" is vpo_jax/templates/instruction.txt

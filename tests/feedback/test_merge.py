@@ -40,6 +40,21 @@ def test_no_query_is_in_both_parts_and_no_pair_is_lost(heldout):
   assert train
 
 
+@pytest.mark.parametrize(
+  ("share", "counts"),
+  [(None, (30, 50)), (0.0, (0, 50)), (1.0, (30, 0)), (0.5, (30, 30)), (0.2, (12, 50))],
+)
+def test_a_share_of_text_pairs_keeps_as_many_pairs_as_it_can(share, counts):
+  text, video = (
+    [_pair(f"{kind}{i}") for i in range(n)] for kind, n in (("t", 30), ("v", 50))
+  )
+  kept = merge.mix(text, video, share, seed=0)
+  assert tuple(map(len, kept)) == counts
+  assert all(
+    pair in part for part, own in zip((text, video), kept, strict=True) for pair in own
+  )
+
+
 def test_the_split_depends_on_the_seed_and_not_on_the_order():
   pairs = [_pair(f"q{i}") for i in range(50)]
   held = merge.split(pairs, 0.2, seed=0)[1]

@@ -26,6 +26,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     raise errors.UserError(
       f"config.rule={config.rule!r}: must be 'union' or 'one_per_query'"
     )
+  if config.text_share is not None and not 0 <= config.text_share <= 1:
+    raise errors.UserError(f"config.text_share={config.text_share}: from 0 to 1")
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
   folder = epath.Path(workdir)
@@ -38,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     return work.counts
   text, text_aside = read(text_path, "text")
   video, video_aside = read(video_path, "video")
-  pairs = union(text, video)
+  pairs = union(*mix(text, video, config.text_share, config.seed))
   if config.rule == "one_per_query":
     pairs = one_per_query(pairs)
   if not pairs:
@@ -105,6 +107,33 @@ def _preference(row: Any, source: Literal["text", "video"]) -> records.Pair:
   return records.Pair(
     records.row_id(raw.text), raw.text, chosen, rejected, source=source
   )
+
+
+def mix(
+  text: Sequence[records.Pair],
+  video: Sequence[records.Pair],
+  share: float | None,
+  seed: int,
+) -> tuple[list[records.Pair], list[records.Pair]]:
+  """The most pairs of which the text pairs are a share; None keeps all.
+
+  Which ones of the kind that is left over are kept depends on the seed and the pair.
+  """
+  if share is None:
+    return list(text), list(video)
+  total = min(
+    len(part) / wanted for part, wanted in ((text, share), (video, 1 - share)) if wanted
+  )
+  return _drawn(text, round(total * share), seed), _drawn(
+    video, round(total * (1 - share)), seed
+  )
+
+
+def _drawn(pairs: Sequence[records.Pair], count: int, seed: int) -> list[records.Pair]:
+  """`count` of the pairs, in their order."""
+  drawn = sorted(pairs, key=lambda pair: records.row_id(seed, pair_id(pair)))[:count]
+  kept = {pair_id(pair) for pair in drawn}
+  return [pair for pair in pairs if pair_id(pair) in kept]
 
 
 def union(

@@ -1,0 +1,124 @@
+"""The paper's experiment in a world that fits a CPU (docs/miniature.md).
+
+    python launch/pipeline.py --config=configs/miniature.py --workdir=runs/miniature
+
+Every stage is the real one. The world's clips, captions and queries, its video model,
+its reward and its teacher are in torch_bridge/miniature; what is shrunk is written
+below with the paper's number. `--config.seed=1` is another run; `--config.variants`
+trains further systems with a value changed, and compares them in the same tables.
+"""
+
+import pathlib
+
+import ml_collections
+
+from configs import (
+  build_sft,
+  curate,
+  dpo,
+  export,
+  hardware,
+  merge_pairs,
+  report,
+  sample,
+  sft,
+  text_pairs,
+  video_pairs,
+)
+from vpo_jax.llama import source
+
+WORLD = pathlib.Path(__file__).parents[1] / "torch_bridge" / "miniature"
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  # Of the queries' order and split, of training and of sampling.
+  config.seed = seed = ml_collections.config_dict.FieldReference(0)
+
+  config.curate = curate.get_config()
+  config.curate.input = str(WORLD / "queries.jsonl")
+  config.curate.seed = seed
+  config.curate.sizes.update(
+    sft_general=500,  # paper: 9,000
+    sft_safety=100,  # paper: 1,000
+    dpo_general=400,  # paper: 9,000
+    dpo_safety=100,  # paper: 1,000
+    test_general=200,
+    test_safety=50,
+  )
+
+  config.build_sft = build_sft.get_config()
+  teacher(config.build_sft.teacher)
+
+  config.train_sft = sft.get_config()
+  config.train_sft.update(
+    model=source.SMOLLM2,  # 135M; paper: Llama-3-8B-Instruct
+    seed=seed,
+    batch_size=16,  # paper: 64
+    epochs=2,  # paper: 5
+  )
+  shrink(config.train_sft)
+  config.train_sft.optimizer.peak_lr = 2e-4  # paper: 2e-6, over 780 steps of 64
+
+  config.sample = sample.get_config()
+  config.sample.update(
+    seed=seed,
+    max_new_tokens=96,  # release: 2048; the teacher's prompts take about 45
+    precision=hardware.precision(),
+  )
+
+  config.text_pairs = text_pairs.get_config()
+  config.text_pairs.pairs = "all"  # paper; the release takes one a query
+  teacher(config.text_pairs.teacher)
+
+  config.video_pairs = video_pairs.get_config()
+  film(config.video_pairs)
+
+  config.merge_pairs = merge_pairs.get_config()
+  config.merge_pairs.seed = seed
+  config.train_dpo = dpo.get_config()
+  config.train_dpo.seed = seed
+  shrink(config.train_dpo)
+  config.train_dpo.optimizer.peak_lr = 1e-5  # paper: 5e-7, over 310 steps of 16
+
+  config.export = export.get_config()
+  config.report = report.get_config()
+  config.report.max_new_tokens = 96
+  config.variants = (WITHOUT_TEXT,)
+  return config
+
+
+# Only video-level rewards, of prompts that no one judged (paper, table 1).
+WITHOUT_TEXT = (
+  "without_text video_pairs.rules.text_check=False merge_pairs.text_share=0.0"
+)
+
+
+def teacher(config: ml_collections.ConfigDict) -> None:
+  """The rule-based teacher that knows the world's words, and errs at set rates."""
+  config.base_url = "offline"  # rules in place of GPT-4o
+  config.offline.rules = "torch_bridge.miniature.teacher"
+
+
+def film(config: ml_collections.ConfigDict, model: str = "model") -> None:
+  """The world's video model, and the reward that is measured on the frames."""
+  config.renderer.preset = "miniature"
+  config.renderer.model = str(WORLD / model)
+  config.renderer.batch = 16
+  config.scorer.name = "miniature"
+  config.scorer.questions = str(WORLD / "checklist.json")
+  config.bridge.shard = 64  # 0.1 s a video: what a worker takes at once should last
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """What a CPU wants: no recomputation, small micro-batches, few checkpoints."""
+  config.update(
+    precision=hardware.precision(),
+    remat="none",
+    micro_tokens=1024,
+    shapes=1,  # few steps: a second shape costs more to compile than it saves
+    eval_every=1000,  # at the start and the end only
+    checkpoint_every=10,  # a killed run loses about a minute
+    keep_checkpoints=1,
+  )
+  config.mesh.update(data=1, fsdp=1, tensor=1)
