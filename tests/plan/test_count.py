@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vpo_jax.plan import count, hlo, products
+from vpo_jax.plan import count, hlo, products, trips
 
 
 def text(function, *arguments):
@@ -92,6 +92,60 @@ def test_a_tpus_convolutions_are_products():
   cost = count.cost(TPU)
   assert cost.flops == 2 * 128 * 64 * 32 + 6 * 2 * 16 * 8 * 4
   assert cost.collectives == {("reduce-scatter", 2): 4 * 128 * 32 / 2}
+
+
+# A loop as libtpu writes it, without the number of its turns: here from 0, by 2, to a
+# bound that the loop is given; S(1) is a chip's own memory.
+LOOP = """HloModule jit_f, is_scheduled=true, num_partitions=1
+
+%turn (p: (s32[], f32[8,128], s32[])) -> (s32[], f32[8,128], s32[]) {
+  %p = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}, s32[]{:T(128)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%p), index=1
+  %end = s32[]{:T(128)} get-tuple-element(%p), index=2
+  %two = s32[]{:T(128)S(6)} constant(2)
+  %near = f32[8,128]{1,0:T(8,128)S(1)} negate(%x)
+  %y = f32[8,128]{1,0:T(8,128)} negate(%near)
+  %next = s32[]{:T(128)S(6)} add(%i, %two)
+  ROOT %t = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}, s32[]{:T(128)}) \
+tuple(%next, %y, %end)
+}
+
+%more (p.1: (s32[], f32[8,128], s32[])) -> pred[] {
+  %p.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}, s32[]{:T(128)}) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%p.1), index=0
+  %end.1 = s32[]{:T(128)} get-tuple-element(%p.1), index=2
+  ROOT %lt = pred[]{:T(512)} compare(%i.1, %end.1), direction=LT
+}
+
+ENTRY %main (x.2: f32[8,128], n: s32[]) -> (s32[], f32[8,128], s32[]) {
+  %x.2 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %n = s32[]{:T(128)} parameter(1)
+  %zero = s32[]{:T(128)} constant(0)
+  %end.2 = s32[]{:T(128)} BOUND
+  %begin = s32[]{:T(128)} copy(%zero)
+  %given = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}, s32[]{:T(128)}) \
+tuple(%begin, %x.2, %end.2)
+  ROOT %w = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}, s32[]{:T(128)}) \
+while(%given), condition=%more, body=%turn
+}
+""".replace("\\\n", "")
+
+
+def test_a_tpus_loops_are_read_and_memory_of_the_chip_itself_costs_nothing():
+  fixed, given = (LOOP.replace("BOUND", b) for b in ("constant(7)", "copy(%n)"))
+  assert trips.count(*loop_of(fixed)) == 4
+  cost = count.cost(fixed)
+  array, number = 4 * 8 * 128, 4
+  # A turn reads x and writes y; the sum reads its number and writes to the chip's own.
+  assert cost.bytes == 4 * (2 * array + number) + 2 * number  # and one copy before
+  assert trips.count(*loop_of(given)) is None
+  assert count.cost(given, loops=3).bytes == 3 * (2 * array + number) + 4 * number
+
+
+def loop_of(program):
+  computations, entry = hlo.read(program)
+  return computations, computations[entry], computations[entry]["w"]
 
 
 def test_shapes_take_the_bytes_of_their_bits():

@@ -127,6 +127,12 @@ def test_a_group_over_nodes_is_bound_by_the_ports():
   assert machine.sends(16) == 400e9
 
 
+def test_a_permute_goes_both_ways_round_a_ring():
+  machine = chips.parse("v5p:2x2x2")
+  assert machine.sends(2) == 9e10
+  assert machine.sends(2, "collective-permute") == 2 * 9e10
+
+
 def test_a_model_that_is_none_is_one_line():
   with pytest.raises(errors.UserError, match="no such directory; or one of llama3-8b"):
     models.read("nothing")

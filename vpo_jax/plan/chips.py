@@ -75,16 +75,19 @@ class Machine:
       return None
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
-  def sends(self, group: int) -> float:
+  def sends(self, group: int, kind: str = "") -> float:
     """Bytes a second that each of `group` devices sends in a collective.
 
     All devices of a torus use all of its axes; a smaller group is taken to lie along
-    one. GPUs of one node use NVLink; a group over nodes at most all ports of a node.
+    one. Permutes come in pairs, to the next device of a ring and to the one before.
+    GPUs of one node use NVLink; a group over nodes at most all ports of a node.
     """
     chip = self.chip
     if chip.node:
       within = group <= chip.node
       return chip.link if within else min(chip.link, chip.between * chip.node)
+    if kind == "collective-permute":
+      return 2 * chip.link
     axes = [n for n in self.shape if n > 1]
     rates = [chip.link * (2 if n % chip.wrap == 0 else 1) for n in axes]
     return sum(rates) if group >= self.devices else max(rates, default=chip.link)

@@ -90,6 +90,9 @@ def _counted(result: dict[str, Any], request: Request) -> dict[str, Any]:
     return result | {"cost": None}
   host = request.topology == worker.HOST
   found = count.cost(text(result["text"]), result["loops"], host=host)
+  done, useful = found.flops * request.devices, result["work"]["flops"]
+  if done < 0.9 * useful:  # a loop's turns were not seen
+    raise RuntimeError(f"counted {done:.3g} FLOPs of a step of at least {useful:.3g}")
   sent = [
     {"kind": kind, "devices": size, "bytes": moved}
     for (kind, size), moved in sorted(found.collectives.items())

@@ -1,9 +1,8 @@
 """What a compiled program does: a count over its HLO text.
 
 XLA's own cost analysis counts a loop's body once and knows no interconnect. Here every
-computation is counted as often as it runs: loops carry their trip counts in the text
-(`known_trip_count`), products inside fusions are found, and a stacked weight of which a
-loop slices one layer is read a layer at a time.
+computation is counted as often as it runs (`trips`), products inside fusions are found,
+and a stacked weight of which a loop slices one layer is read a layer at a time.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 
-from vpo_jax.plan import hlo, products
+from vpo_jax.plan import hlo, products, trips
 
 FREE = {  # move nothing, or are counted elsewhere
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
@@ -23,8 +22,6 @@ COLLECTIVES = (
   *("all-gather", "all-reduce", "reduce-scatter", "all-to-all"),
   *("collective-permute", "ragged-all-to-all", "collective-broadcast"),
 )
-
-_TRIPS = re.compile(r'known_trip_count"?[:=]\s*\{\s*"?n"?\s*[:=]\s*"?(\d+)')
 
 
 @dataclasses.dataclass
@@ -89,9 +86,9 @@ class _Counter:
     computation = self._computations.get(name, {})
     for instruction in computation.values():
       if instruction.op == "while":
-        trips = _TRIPS.search(instruction.rest)
-        times = float(trips[1]) if trips else self._loops
-        total.add(self.computation(_body(instruction)), times)
+        times = trips.count(self._computations, computation, instruction)
+        times = self._loops if times is None else times
+        total.add(self.computation(trips.body(instruction)), times)
       elif instruction.op in ("call", "conditional", "async-start"):
         for called in instruction.called:
           total.add(self.computation(called))
@@ -206,26 +203,24 @@ class _Counter:
     return 0.0
 
   def _moved(self, computation: hlo.Computation, instruction: hlo.Instruction) -> float:
-    """Bytes that an operation reads and writes."""
+    """Bytes that an operation reads from the main memory and writes to it."""
     operands = [computation[n] for n in instruction.operands if n in computation]
+    if instruction.op == "copy-start":  # its result names what it reads, too
+      return instruction.far_bytes
     if instruction.op in ("dynamic-slice", "slice", "gather"):
-      return 2 * instruction.bytes
+      read = min(instruction.bytes, operands[0].far_bytes)
+      return read + instruction.far_bytes
     if instruction.op in ("dynamic-update-slice", "scatter"):
-      return 2 * sum(operand.bytes for operand in operands[1:])
+      update = sum(operand.bytes for operand in operands[1:])
+      return min(update, instruction.far_bytes) + sum(o.far_bytes for o in operands[1:])
     if instruction.op != "fusion":
-      return instruction.bytes + sum(operand.bytes for operand in operands)
+      return instruction.far_bytes + sum(operand.far_bytes for operand in operands)
     inner = self._computations.get(instruction.called[0], {})
     reads = sum(
-      min(_read(inner, number), operand.bytes)
+      min(_read(inner, number), operand.far_bytes)
       for number, operand in enumerate(operands)
     )
     return reads + _written(inner, instruction)
-
-
-def _body(instruction: hlo.Instruction) -> str:
-  found = re.search(r"body=%?([\w.\-]+)", instruction.rest)
-  assert found, instruction
-  return found[1]
 
 
 def _read(fused: hlo.Computation, number: int) -> float:
@@ -264,7 +259,7 @@ def _written(fused: hlo.Computation, fusion: hlo.Instruction) -> float:
       total += fused[made.operands[1]].bytes if made.operands[1] in fused else 0
     else:
       total += made.bytes if made else 0
-  return min(total, fusion.bytes) if roots != [None] else fusion.bytes
+  return min(total, fusion.far_bytes) if roots != [None] else fusion.far_bytes
 
 
 def _group(text: str) -> int:

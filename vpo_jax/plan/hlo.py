@@ -8,7 +8,8 @@ from collections.abc import Iterable
 _BITS = {"pred": 8, "token": 0, "opaque": 0}  # others tell theirs: f32, bf16, s4
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT\s+)?%?([\w.\-]+) = (.*)$")
-_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\]")
+# A type, sizes, and of a layout the memory space: f32[8,128]{1,0:T(8,128)S(1)}
+_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](?:\{[^}]*?(?:S\((\d+)\)[^}]*)?\})?")
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
 )
@@ -25,6 +26,8 @@ class Instruction:
     inside: what stands between the operation's parentheses; a parameter's number.
     rest: what stands behind them: attributes, called computations.
     root: it is its computation's result.
+    near: of each of the shapes, whether it lies in a memory of the chip's own (a TPU's
+      VMEM is space 1), not in the main one.
   """
 
   name: str
@@ -34,10 +37,17 @@ class Instruction:
   inside: str
   rest: str
   root: bool
+  near: tuple[bool, ...]
 
   @property
   def bytes(self) -> int:
     return sum(_bytes(shape) for shape in self.shapes)
+
+  @property
+  def far_bytes(self) -> int:
+    """Bytes in the main memory."""
+    parts = zip(self.shapes, self.near, strict=True)
+    return sum(_bytes(shape) for shape, near in parts if not near)
 
   @property
   def dims(self) -> tuple[int, ...]:
@@ -81,8 +91,9 @@ def _instruction(name: str, text: str, root: bool) -> Instruction | None:
     return None
   inside, rest = _parentheses(after[op.end() - 1 :])
   operands = tuple(re.findall(r"%([\w.\-]+)", inside))
-  shapes = tuple(_shapes(made))
-  return Instruction(name, op[1], shapes, operands, inside, rest, root)
+  found = tuple(_shapes(made))
+  shapes, near = tuple(x[:2] for x in found), tuple(x[2] for x in found)
+  return Instruction(name, op[1], shapes, operands, inside, rest, root, near)
 
 
 def _result(text: str) -> tuple[str, str]:
@@ -103,10 +114,10 @@ def _parentheses(text: str) -> tuple[str, str]:
   return text[1:], ""
 
 
-def _shapes(text: str) -> Iterable[tuple[str, tuple[int, ...]]]:
-  for kind, dims in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", text)):
+def _shapes(text: str) -> Iterable[tuple[str, tuple[int, ...], bool]]:
+  for kind, dims, space in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", text)):
     sizes = dims.replace("<=", "").split(",")
-    yield kind, tuple(int(size) for size in sizes if size)
+    yield kind, tuple(int(size) for size in sizes if size), space not in ("", "0")
 
 
 def _bytes(shape: tuple[str, tuple[int, ...]]) -> int:

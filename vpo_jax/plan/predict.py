@@ -103,7 +103,8 @@ def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
     times = []
     for entry in cost["collectives"]:
       sent[entry["kind"]] = sent.get(entry["kind"], 0.0) + entry["bytes"]
-      times.append(entry["bytes"] / machine.sends(entry["devices"]))
+      rate = machine.sends(entry["devices"], entry["kind"])
+      times.append(entry["bytes"] / rate)
     seconds = {
       "compute": cost["flops"] / chip.flops,
       "memory": cost["bytes"] / chip.bandwidth,
