@@ -181,7 +181,7 @@ class _Counter:
       user.op == "dynamic-slice"
       or (
         user.op == "fusion"
-        and _read(self._computations[user.called[0]], user.operands.index(name))
+        and self._read(user.called[0], user.operands.index(name))
         < computation[name].bytes
       )
       for user in users
@@ -215,35 +215,35 @@ class _Counter:
       return min(update, instruction.far_bytes) + sum(o.far_bytes for o in operands[1:])
     if instruction.op != "fusion":
       return instruction.far_bytes + sum(operand.far_bytes for operand in operands)
-    inner = self._computations.get(instruction.called[0], {})
+    called = instruction.called[0]
     reads = sum(
-      min(_read(inner, number), operand.far_bytes)
+      min(self._read(called, number), operand.far_bytes)
       for number, operand in enumerate(operands)
     )
-    return reads + _written(inner, instruction)
+    return reads + _written(self._computations.get(called, {}), instruction)
 
+  def _read(self, called: str, number: int) -> float:
+    """Bytes that a fusion reads of a parameter: slices where it only slices."""
+    fused, place = self._computations.get(called, {}), ("parameter", str(number))
+    name = next((i.name for i in fused.values() if (i.op, i.inside) == place), "")
+    return self._used(fused, name)
 
-def _read(fused: hlo.Computation, number: int) -> float:
-  """Bytes that a fusion reads of its parameter: slices where it only slices."""
-  name = next(
-    (i.name for i in fused.values() if (i.op, i.inside) == ("parameter", str(number))),
-    "",
-  )
-  return _used(fused, name)
-
-
-def _used(fused: hlo.Computation, name: str) -> float:
-  total = 0.0
-  for user in (i for i in fused.values() if name in i.operands):
-    if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
-      total += user.bytes
-    elif user.op == "dynamic-update-slice" and user.operands[0] == name:
-      continue  # written in place
-    elif user.op in ("bitcast", "reshape", "copy") and user.bytes == fused[name].bytes:
-      total += _used(fused, user.name)
-    else:
-      return math.inf
-  return total
+  def _used(self, fused: hlo.Computation, name: str) -> float:
+    total = 0.0
+    for user in (i for i in fused.values() if name in i.operands):
+      if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
+        total += user.bytes
+      elif user.op == "dynamic-update-slice" and user.operands[0] == name:
+        continue  # written in place
+      elif (
+        user.op in ("bitcast", "reshape", "copy") and user.bytes == fused[name].bytes
+      ):
+        total += self._used(fused, user.name)
+      elif user.op == "fusion":  # a TPU's have fusions in them
+        total += self._read(user.called[0], user.operands.index(name))
+      else:
+        return math.inf
+    return total
 
 
 def _written(fused: hlo.Computation, fusion: hlo.Instruction) -> float:
