@@ -74,6 +74,11 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   assert judged["original"]["aligned"] < 0.2 < judged["few_shot"]["aligned"] < 0.9
   assert sum(judged["few_shot"].values()) == pytest.approx(1)
   assert counts["reward"]["few_shot"] > counts["reward"]["original"]
+  shown = files.read_json(tmp_path / "evaluate" / "sheet.json")
+  assert shown["columns"] == ["original", "few_shot"]
+  assert [row["note"] for row in shown["rows"]].count("safety-related") == 2
+  for name in ("sheet.png", "rewards_main.png", "rewards_second.png"):
+    assert (tmp_path / "evaluate" / name).stat().st_size > 5000
   # An iteration's queries are the prompts before it, but it answers the user's query.
   again = systems.folder(tmp_path, "few_shot_2")
   first = records.read(systems.candidates(tmp_path, "few_shot"), records.Candidates)

@@ -21,7 +21,16 @@ from etils import epath
 
 from vpo_jax import console, errors, files, records, stage
 from vpo_jax.describe import page
-from vpo_jax.evaluate import alignment, compare, levels, paper, picture, systems, tables
+from vpo_jax.evaluate import (
+  alignment,
+  compare,
+  levels,
+  paper,
+  picture,
+  sheet,
+  systems,
+  tables,
+)
 from vpo_jax.feedback import video_pairs
 from vpo_jax.teacher import queue
 
@@ -64,10 +73,11 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   for model in models:
     console.say(f"{model}: videos of {len(chosen)} systems for {len(together)} queries")
     _film(config.video_models[model], together, work.folder / model, workdir)
+  scores = {model: _scores(work.folder / model, chosen) for model in models}
   results = compare.compare(
     chosen,
     _verdicts(chosen, workdir),
-    {model: _scores(work.folder / model, chosen) for model in models},
+    scores,
     {row.query_id for row in together if row.category == "safety"},
     limits,
     config.compare,
@@ -79,7 +89,21 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
       f"Rewards of {model}'s videos, {filmed['queries']} queries",
       {name: row["rewards"] for name, row in filmed["systems"].items()},
     )
-  page.publish(work.folder, tables.sections(results, beside))
+  sections = tables.sections(results, beside)
+  if config.sheet.queries:
+    video_model = config.video_models[models[0]]
+    sheet.write(
+      work.folder,
+      [one.name for one in chosen if not one.of],
+      together,
+      scores[models[0]],
+      limits,
+      store(video_model, workdir),
+      video_model,
+      config.sheet.queries,
+    )
+    sections.append(f"## Videos of {models[0]}\n\n![videos](sheet.png)")
+  page.publish(work.folder, sections)
   counts = work.finish(_counts(results, models[0]))
   say(counts)
   return counts
