@@ -147,4 +147,20 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     ),
     ("reward accuracy", f"{dpo['reward_accuracy']:.2f} on held-out pairs"),
     ("reward margin", f"{dpo['reward_margin']:.4f} on held-out pairs (nats)"),
+    *(_compared(c["evaluate"]) if "evaluate" in c else ()),
+  ]
+
+
+def _compared(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """What the systems' videos of the test queries got (`experiment.run`)."""
+  rewards = ", ".join(f"{name} {value:.3f}" for name, value in counts["reward"].items())
+  return [
+    ("video reward", f"{rewards} (means over {counts['queries']} test queries)"),
+    *(
+      (
+        f"{row['two']} - {row['one']}",
+        f"{row['mean']:+.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f}",
+      )
+      for row in counts["differences"]
+    ),
   ]
