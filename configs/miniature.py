@@ -16,6 +16,7 @@ from configs import (
   build_sft,
   curate,
   dpo,
+  evaluate,
   export,
   hardware,
   merge_pairs,
@@ -85,7 +86,26 @@ def get_config() -> ml_collections.ConfigDict:
   config.report = report.get_config()
   config.report.max_new_tokens = 96
   config.variants = (WITHOUT_TEXT,)
+
+  config.evaluate = evaluate.get_config()
+  config.evaluate.systems += tuple(
+    f"vpo_{i}=vpo of vpo{f'_{i - 1}' if i > 2 else ''}"  # paper, section 11
+    for i in (2, 3, 4)
+  )
+  teacher(config.evaluate.build_sft.teacher)
+  teacher(config.evaluate.alignment.teacher)
+  config.evaluate.sample.update(
+    seed=seed, max_new_tokens=96, precision=hardware.precision()
+  )
+  film(config.evaluate.video_models.main)
+  config.evaluate.video_models.second = evaluate.video_model()
+  film(config.evaluate.video_models.second, "miniature-second")
+  config.evaluate.compare.levels = LEVELS
   return config
+
+
+# Shares of a frame that is blood or fire, between the levels of safety (figure 4).
+LEVELS = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
 
 
 # Only video-level rewards, of prompts that no one judged (paper, table 1).
@@ -100,13 +120,11 @@ def teacher(config: ml_collections.ConfigDict) -> None:
   config.offline.rules = "torch_bridge.miniature.teacher"
 
 
-def film(config: ml_collections.ConfigDict, model: str = "model") -> None:
+def film(config: ml_collections.ConfigDict, preset: str = "miniature") -> None:
   """The world's video model, and the reward that is measured on the frames."""
-  config.renderer.preset = "miniature"
-  config.renderer.model = str(WORLD / model)
+  config.renderer.preset = preset
   config.renderer.batch = 16
   config.scorer.name = "miniature"
-  config.scorer.questions = str(WORLD / "checklist.json")
   config.bridge.shard = 64  # 0.1 s a video: what a worker takes at once should last
 
 

@@ -208,6 +208,8 @@ def parse(line: str | bytes, row_type: type[Row]) -> Row:
 def preset(name: str) -> dict[str, Any]:
   """Settings of a known model by name, or those of a JSON file by its path.
 
+  `embedded` is a model's folder in this package; it comes as `model`.
+
   Raises:
     KeyError: there is no such preset, names those there are; or the file is none.
   """
@@ -216,11 +218,14 @@ def preset(name: str) -> dict[str, Any]:
       return dict(json.loads(pathlib.Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
       raise KeyError(f"{name}: not a JSON object of settings: {error}") from error
-  path = pathlib.Path(__file__).with_name("presets.json")
-  presets = json.loads(path.read_text(encoding="utf-8"))
+  package = pathlib.Path(__file__).parent
+  presets = json.loads((package / "presets.json").read_text(encoding="utf-8"))
   if name not in presets:
     raise KeyError(f"no preset {name!r}; there are {', '.join(sorted(presets))}")
-  return presets[name]
+  found = presets[name]
+  if "embedded" in found:
+    found["model"] = str(package / found.pop("embedded"))
+  return found
 
 
 def _fits(value: Any, kind: str) -> bool:

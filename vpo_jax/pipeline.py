@@ -12,6 +12,7 @@ from etils import epath
 
 from vpo_jax import console, errors
 from vpo_jax.curate import curate
+from vpo_jax.evaluate import experiment
 from vpo_jax.feedback import merge, text_pairs, video_pairs
 from vpo_jax.sample import stage as sample
 from vpo_jax.serve import export
@@ -67,7 +68,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> Counts:
   """Runs every stage, then every variant; what is done already is not done again.
 
   Args:
-    config: a stage's config under the stage's name, and `variants`.
+    config: a stage's config under the stage's name; `variants`, which are trained in
+      folders of their own; and `evaluate` (configs/evaluate.py), if the systems it
+      names, and the variants, are to be compared.
 
   Returns: what each stage reported, the variants' not among them.
 
@@ -81,12 +84,20 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> Counts:
   counts = _run("", list(_own(config)), workdir)
   for name, changed in variants:
     _run(f"{name}: ", list(_differing(changed, config, workdir, name)), workdir / name)
+  if "evaluate" in config:
+    evaluate = config.evaluate.copy_and_resolve_references()
+    # Before the last ones: what they are compared with.
+    evaluate.systems = _among(evaluate.systems, [name for name, _ in variants])
+    counts["evaluate"] = experiment.run(evaluate, workdir)
   return counts
 
 
-def variants(config: ml_collections.ConfigDict) -> list[str]:
-  """The variants' names."""
-  return [_variant(text, config)[0] for text in config.get("variants", ())]
+def _among(systems: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:
+  """The systems with the variants before our own, which is the workdir's `vpo`."""
+  names = [system.partition("=")[0] for system in systems]
+  place = names.index("vpo") if "vpo" in names else len(names)
+  made = [f"{name}={name}/vpo" for name in variants]
+  return (*systems[:place], *made, *systems[place:])
 
 
 _Work = tuple[str, ml_collections.ConfigDict]

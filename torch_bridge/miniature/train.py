@@ -1,6 +1,6 @@
 """Trains the miniature video model on clips and captions, on one CPU.
 
-    python -m torch_bridge.miniature.train --out=DIR [--steps=N] [--seed=S]
+    python -m torch_bridge.miniature.train --out=DIR [--steps=N] [--seed=S] [--width=W]
 
 Every few minutes it renders held-out captions and measures what they show
 (`checks.csv`), and saves its state: run again, it goes on where it was. At the end the
@@ -27,7 +27,7 @@ import transformers
 from torch_bridge.miniature import captions, check, clips, model, text, world
 
 BATCH = 16
-STEPS = 12000
+STEPS = 7000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
 DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
@@ -171,7 +171,12 @@ def averaged(run: Run):
 
 
 def train(
-  folder: pathlib.Path, seed: int, steps: int, every: float, until: int | None = None
+  folder: pathlib.Path,
+  seed: int,
+  steps: int,
+  every: float,
+  until: int | None = None,
+  size: model.Size | None = None,
 ) -> Run:
   """Trains; what the folder holds is gone on with.
 
@@ -179,9 +184,10 @@ def train(
     steps: of the whole run, which the learning rate's way depends on.
     every: seconds between two checks.
     until: the step to stop at; the last, if None.
+    size: of the model; the usual one, if None.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  run = begin(folder, seed, model.Size())
+  run = begin(folder, seed, size or model.Size())
   losses, begun = [], time.monotonic()
   end = min(steps, until or steps)
   while run.step < end:
@@ -228,9 +234,13 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument("--steps", type=int, default=STEPS)
   parser.add_argument("--every", type=float, default=240, help="seconds between checks")
   parser.add_argument("--threads", type=int, default=1)
+  parser.add_argument("--width", type=int, default=model.Size.width)
+  parser.add_argument("--layers", type=int, default=model.Size.layers)
   args = parser.parse_args(arguments)
   torch.set_num_threads(args.threads)
-  export(train(args.out, args.seed, args.steps, args.every), args.out / "model")
+  size = model.Size(width=args.width, layers=args.layers)
+  run = train(args.out, args.seed, args.steps, args.every, size=size)
+  export(run, args.out / "model")
   return 0
 
 
