@@ -119,6 +119,26 @@ def test_one_is_killed_the_others_leave_fewer_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hangs", [0, 1])
+def test_one_hangs_all_leave(tmp_path, launch, make_config, monkeypatch, hangs):
+  """Its heart beats on; within a minute each says where it is, and ends."""
+  config = slow_steps(make_config("sft", mesh={"fsdp": 2}))
+  config.checkpoint_every = 1000
+  monkeypatch.setenv("HANGS", str(hangs))
+  run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
+  until(lambda: (run.folder / f"rows{hangs}").exists(), run)
+  until(lambda: len(run.rows(hangs)) == 19, run)
+  began = time.monotonic()
+  assert run.wait(60) == [1, 1]
+  assert time.monotonic() - began < 60
+  said = run.said(hangs)
+  assert re.search(rf"error: process {hangs}: step \d+ has not ended after", said)
+  assert re.search(r"a process or a device hangs .* noted\)", said)
+  last = run.said(1 - hangs).strip().splitlines()[-1]
+  assert last.startswith(f"error: process {1 - hangs}: ")
+
+
+@pytest.mark.slow
 def test_sigterm_to_one_is_seen_by_all_at_one_step(tmp_path, launch, make_config):
   config = slow_steps(make_config("sft", mesh={"data": 2}), steps=400)
   folder = tmp_path / "work" / "train_sft"

@@ -17,7 +17,7 @@ from vpo_jax.data import forest, order, packing
 from vpo_jax.llama import lora as loras
 from vpo_jax.llama import model, sharding
 from vpo_jax.llama.table import Params
-from vpo_jax.train import checkpoint, log, optimizer, preemption, work
+from vpo_jax.train import checkpoint, hang, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -119,6 +119,7 @@ def fit(
   with (
     checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
     preemption.noticed() as preempted,
+    hang.watched() as watch,
   ):
     state = train_step.init(trained, tx, placement)
     del params, trained  # the step donates what it trains
@@ -131,6 +132,7 @@ def fit(
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
+        watch.step(step + 1, plan.shapes[step])
         began = time.perf_counter()
         batch = feed(step)  # laid out while the step before runs
         waited = time.perf_counter() - began
@@ -143,6 +145,7 @@ def fit(
         saves = last or leaving or done % config.checkpoint_every == 0
         if evaluates or saves:
           advance(report.flush(), report.note)
+          watch.pause()
           if evaluates:
             values = evaluate(loras.join(lora, frozen, state.params))
             saves = _evaluate(metrics, done, values) or saves
