@@ -132,6 +132,47 @@ while(%given), condition=%more, body=%turn
 """.replace("\\\n", "")
 
 
+# An all-gather that goes on behind a product: it stands in both fusions, and is one.
+BEHIND = """HloModule jit_f, is_scheduled=true, num_partitions=4
+
+%begins (p.0: bf16[32,64]) -> (bf16[32,64], bf16[128,64]) {
+  %p.0 = bf16[32,64]{1,0} parameter(0)
+  %g.0 = bf16[128,64]{1,0} all-gather(%p.0), channel_id=7, replica_groups=[1,4]<=[4], \
+dimensions={0}
+  ROOT %t.0 = (bf16[32,64]{1,0}, bf16[128,64]{1,0}) tuple(%p.0, %g.0)
+}
+
+%goes_on (p.1: bf16[32,64], p.2: bf16[128,64], x: f32[16,8]) -> (f32[16,8]) {
+  %p.1 = bf16[32,64]{1,0} parameter(0)
+  %p.2 = bf16[128,64]{1,0} parameter(1)
+  %x = f32[16,8]{1,0} parameter(2)
+  %y = f32[16,8]{1,0} negate(%x)
+  %g.1 = bf16[128,64]{1,0} all-gather(%p.1), channel_id=7, replica_groups=[1,4]<=[4], \
+dimensions={0}
+  ROOT %t.1 = (f32[16,8], bf16[32,64], bf16[128,64]) tuple(%y, %p.1, %g.1)
+}
+
+ENTRY %main (a: bf16[32,64], b: f32[16,8]) -> f32[16,8] {
+  %a = bf16[32,64]{1,0} parameter(0)
+  %b = f32[16,8]{1,0} parameter(1)
+  %s = (bf16[32,64]{1,0}, bf16[128,64]{1,0}) fusion(%a), kind=kCustom, \
+output_to_operand_aliasing={{0}: (0, {})}, calls=%begins
+  %s.0 = bf16[32,64]{1,0} get-tuple-element(%s), index=0
+  %s.1 = bf16[128,64]{1,0} get-tuple-element(%s), index=1
+  %f = (f32[16,8]{1,0}, bf16[32,64]{1,0}, bf16[128,64]{1,0}) fusion(%s.0, %s.1, %b), \
+kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%goes_on
+  ROOT %y.1 = f32[16,8]{1,0} get-tuple-element(%f), index=0
+}
+""".replace("\\\n", "")
+
+
+def test_a_collective_behind_products_is_one():
+  cost = count.cost(BEHIND)
+  assert cost.collectives == {("all-gather", 4): 3 * 2 * 32 * 64}
+  # The gathered array is written once, by the first; the second moves x and y.
+  assert cost.bytes == 2 * 128 * 64 + 2 * 4 * 16 * 8
+
+
 def test_a_tpus_loops_are_read_and_memory_of_the_chip_itself_costs_nothing():
   fixed, given = (LOOP.replace("BOUND", b) for b in ("constant(7)", "copy(%n)"))
   assert trips.count(*loop_of(fixed)) == 4

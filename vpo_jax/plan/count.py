@@ -11,17 +11,13 @@ import math
 import re
 from collections.abc import Callable
 
-from vpo_jax.plan import hlo, products, trips
+from vpo_jax.plan import hlo, products, traffic, trips
 
 FREE = {  # move nothing, or are counted elsewhere
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
   *("while", "conditional", "call", "iota", "partition-id", "replica-id"),
   *("opt-barrier", "async-start", "async-done", "async-update"),
 }
-COLLECTIVES = (
-  *("all-gather", "all-reduce", "reduce-scatter", "all-to-all"),
-  *("collective-permute", "ragged-all-to-all", "collective-broadcast"),
-)
 
 
 @dataclasses.dataclass
@@ -79,6 +75,7 @@ class _Counter:
     self._loops = loops
     self._seconds = seconds
     self._host = host
+    self._channels: set[str] = set()  # of fused collectives that are counted
     self.computation = functools.cache(self._uncached)
 
   def _uncached(self, name: str) -> Cost:
@@ -101,23 +98,37 @@ class _Counter:
 
   def _one(self, computation: hlo.Computation, instruction: hlo.Instruction) -> Cost:
     op = instruction.op.removesuffix("-start")
-    if op in COLLECTIVES:
+    if op in hlo.COLLECTIVES:
       return Cost(collectives=self._collective(computation, instruction, op))
     if op in FREE or op.endswith("-done"):
       return Cost()
     cost = Cost(flops=self._flops(computation, instruction))
-    cost.bytes = self._moved(computation, instruction)
+    cost.bytes = traffic.moved(self._computations, computation, instruction)
     if self._seconds:
       cost.roofline = self._seconds(cost.flops, cost.bytes)
-    if op == "fusion":  # a TPU fuses a reduction with the slice that a device keeps
-      for called in instruction.called:
-        inner = self.computation(called).collectives
-        scatter = "reduce-scatter" in called or "reduce-scatter" in instruction.name
-        for (kind, size), moved in inner.items():
-          if scatter and kind == "all-reduce":
-            kind, moved = "reduce-scatter", moved / 2
-          cost.collectives[kind, size] = cost.collectives.get((kind, size), 0) + moved
+    if op == "fusion":
+      cost.collectives = self._fused(instruction)
     return cost
+
+  def _fused(self, fusion: hlo.Instruction) -> dict[tuple[str, int], float]:
+    """Of the collectives in a TPU's fusions.
+
+    A reduction is fused with the slice that a device keeps. A collective that goes on
+    behind products stands in each of their fusions, and is one: the first.
+    """
+    sent: dict[tuple[str, int], float] = {}
+    for called in fusion.called:
+      inner = self._computations.get(called, {})
+      channels = hlo.channels(inner)
+      if channels and channels <= self._channels:
+        continue
+      self._channels |= channels
+      scatter = "reduce-scatter" in called or "reduce-scatter" in fusion.name
+      for (kind, size), moved in self.computation(called).collectives.items():
+        if scatter and kind == "all-reduce":
+          kind, moved = "reduce-scatter", moved / 2
+        sent[kind, size] = sent.get((kind, size), 0.0) + moved
+    return sent
 
   def _collective(
     self, computation: hlo.Computation, instruction: hlo.Instruction, op: str
@@ -181,7 +192,7 @@ class _Counter:
       user.op == "dynamic-slice"
       or (
         user.op == "fusion"
-        and self._read(user.called[0], user.operands.index(name))
+        and traffic.read(self._computations, user.called[0], user.operands.index(name))
         < computation[name].bytes
       )
       for user in users
@@ -201,65 +212,6 @@ class _Counter:
         for inner in self._computations.get(called, {}).values()
       )
     return 0.0
-
-  def _moved(self, computation: hlo.Computation, instruction: hlo.Instruction) -> float:
-    """Bytes that an operation reads from the main memory and writes to it."""
-    operands = [computation[n] for n in instruction.operands if n in computation]
-    if instruction.op == "copy-start":  # its result names what it reads, too
-      return instruction.far_bytes
-    if instruction.op in ("dynamic-slice", "slice", "gather"):
-      read = min(instruction.bytes, operands[0].far_bytes)
-      return read + instruction.far_bytes
-    if instruction.op in ("dynamic-update-slice", "scatter"):
-      update = sum(operand.bytes for operand in operands[1:])
-      return min(update, instruction.far_bytes) + sum(o.far_bytes for o in operands[1:])
-    if instruction.op != "fusion":
-      return instruction.far_bytes + sum(operand.far_bytes for operand in operands)
-    called = instruction.called[0]
-    reads = sum(
-      min(self._read(called, number), operand.far_bytes)
-      for number, operand in enumerate(operands)
-    )
-    return reads + _written(self._computations.get(called, {}), instruction)
-
-  def _read(self, called: str, number: int) -> float:
-    """Bytes that a fusion reads of a parameter: slices where it only slices."""
-    fused, place = self._computations.get(called, {}), ("parameter", str(number))
-    name = next((i.name for i in fused.values() if (i.op, i.inside) == place), "")
-    return self._used(fused, name)
-
-  def _used(self, fused: hlo.Computation, name: str) -> float:
-    total = 0.0
-    for user in (i for i in fused.values() if name in i.operands):
-      if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
-        total += user.bytes
-      elif user.op == "dynamic-update-slice" and user.operands[0] == name:
-        continue  # written in place
-      elif (
-        user.op in ("bitcast", "reshape", "copy") and user.bytes == fused[name].bytes
-      ):
-        total += self._used(fused, user.name)
-      elif user.op == "fusion":  # a TPU's have fusions in them
-        total += self._read(user.called[0], user.operands.index(name))
-      else:
-        return math.inf
-    return total
-
-
-def _written(fused: hlo.Computation, fusion: hlo.Instruction) -> float:
-  root = next((i for i in fused.values() if i.root), None)
-  roots = (
-    [fused.get(n) for n in root.operands] if root and root.op == "tuple" else [root]
-  )
-  total = 0.0
-  for made in roots:
-    while made and made.op in ("bitcast", "copy") and made.operands[0] in fused:
-      made = fused[made.operands[0]]
-    if made and made.op == "dynamic-update-slice":
-      total += fused[made.operands[1]].bytes if made.operands[1] in fused else 0
-    else:
-      total += made.bytes if made else 0
-  return min(total, fusion.far_bytes) if roots != [None] else fusion.far_bytes
 
 
 def _group(text: str) -> int:

@@ -5,6 +5,11 @@ import math
 import re
 from collections.abc import Iterable
 
+COLLECTIVES = (
+  *("all-gather", "all-reduce", "reduce-scatter", "all-to-all"),
+  *("collective-permute", "ragged-all-to-all", "collective-broadcast"),
+)
+
 _BITS = {"pred": 8, "token": 0, "opaque": 0}  # others tell theirs: f32, bf16, s4
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT\s+)?%?([\w.\-]+) = (.*)$")
@@ -54,6 +59,13 @@ class Instruction:
     return self.shapes[0][1]
 
   @property
+  def carried(self) -> dict[int, int]:
+    """Which elements of its result are an operand's own memory, and whose."""
+    pairs = re.search(r"output_to_operand_aliasing=\{(.*?\))\}", self.rest)
+    found = re.findall(r"\{(\d*)\}: \((\d+)", pairs[1]) if pairs else []
+    return {int(out or 0): int(operand) for out, operand in found}
+
+  @property
   def called(self) -> list[str]:
     branches = _BRANCHES.search(self.rest)
     listed = branches[1].split(",") if branches else []
@@ -61,6 +73,16 @@ class Instruction:
 
 
 Computation = dict[str, Instruction]
+
+
+def channels(computation: Computation) -> set[str]:
+  """Numbers of the collectives that stand in a computation."""
+  return {
+    number
+    for i in computation.values()
+    if i.op.removesuffix("-start") in COLLECTIVES
+    for number in re.findall(r"channel_id=(\d+)", i.rest)
+  }
 
 
 def read(text: str) -> tuple[dict[str, Computation], str]:
