@@ -144,12 +144,13 @@ def _wrapped(text: str, font: Any, width: int, most: int = _LINES) -> list[str]:
 
 
 def _cut(line: str, font: Any, width: int) -> str:
-  """A line whose last letters give way where it is too wide."""
+  """A line whose last words give way where it is too wide, or a word's letters."""
   if font.getlength(line) <= width:
     return line
+  line = line.removesuffix(" …")
   while line and font.getlength(f"{line} …") > width:
-    line = line[:-1]
-  return f"{line.rstrip(' …')} …"
+    line = line.rpartition(" ")[0] or line[:-1]
+  return f"{line} …"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

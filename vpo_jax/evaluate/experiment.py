@@ -43,6 +43,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
 
   Returns: of the first video model the mean reward and the shares of prompts aligned
     and unsafe by system, and the differences of the reward from one system to the next.
+    Nothing in a dry run of the teacher or the judge, which say what they would cost.
 
   Raises:
     UserError: the config is wrong, a system's or the bridge's work cannot be done, or
@@ -67,8 +68,12 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   for system in chosen:
     console.say(f"{system.name}: prompts")
     systems.write(system, config, queries, workdir)
+  if config.build_sft.teacher.dry_run:
+    return {}
   for system in chosen:
     alignment.run(config.alignment, systems.folder(workdir, system.name))
+  if config.alignment.teacher.dry_run:
+    return {}
   together = _together(chosen, workdir)
   for model in models:
     console.say(f"{model}: videos of {len(chosen)} systems for {len(together)} queries")

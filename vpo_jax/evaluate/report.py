@@ -48,7 +48,7 @@ def run(
   queries = epath.Path(config.queries or workdir / "curate" / "test.jsonl")
   models = {"sft": workdir / "train_sft" / "model", "vpo": workdir / "vpo"}
   work = stage.begin(NAME, config, workdir, {"queries": queries, **models})
-  path = workdir / "report.json"
+  made = work.folder / "prompts.json"
   if work.counts is None:
     shown = _choose(queries_lib.load(queries)[0], config.shown)
     texts = {
@@ -59,9 +59,11 @@ def run(
       dataclasses.asdict(Shown(q.text, *(texts[name][i] for name in texts)))
       for i, q in enumerate(shown)
     ]
-    files.write_json(path, {"counts": counts, "prompts": prompts})
+    files.write_json(made, prompts)
     work.finish({"shown": len(shown)})
-  report = files.read_json(path)
+  # What was compared may have grown since the prompts were written.
+  report = {"counts": dict(counts), "prompts": files.read_json(made)}
+  files.write_json(workdir / "report.json", report)
   show(report)
   return report
 
