@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -212,10 +213,16 @@ def train(
 
 
 def export(run: Run, folder: pathlib.Path) -> None:
-  """Saves the smoothed weights as a pipeline's directory, in half precision."""
+  """Saves the smoothed weights as a pipeline's directory, in half precision.
+
+  What the run wrote on its way goes with them, in `training/`.
+  """
   with averaged(run) as pipe:
     pipe.to(dtype=torch.float16)
     pipe.save_pretrained(folder)
+  (folder / "training").mkdir(exist_ok=True)
+  for name in ("text.json", "checks.csv"):
+    shutil.copy(folder.parent / name, folder / "training")
 
 
 def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
