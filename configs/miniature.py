@@ -55,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.train_sft.update(
     model=source.SMOLLM2,  # 135M; paper: Llama-3-8B-Instruct
     seed=seed,
-    batch_size=16,  # paper: 64
+    batch_size=8,  # paper: 64
     epochs=2,  # paper: 5
   )
   shrink(config.train_sft)
@@ -78,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.merge_pairs = merge_pairs.get_config()
   config.merge_pairs.seed = seed
   config.train_dpo = dpo.get_config()
-  config.train_dpo.seed = seed
+  config.train_dpo.update(seed=seed, batch_size=8)  # paper: 16
   shrink(config.train_dpo)
   config.train_dpo.optimizer.peak_lr = 1e-5  # paper: 5e-7, over 310 steps of 16
 

@@ -23,9 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     test_safety=10,
   )
   config.build_sft.heldout = 0.1  # about 20 examples, so that a loss means something
-  config.train_sft.batch_size = 8
   config.merge_pairs.heldout = 0.2  # ours: few pairs, so a larger part tells more
-  config.train_dpo.batch_size = 8
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
   del config.evaluate.video_models.second
   return config
