@@ -5,6 +5,7 @@ r"""Measures a stage, alone or in turns with another program; JSON on the last l
       --against=transformers
     python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
       --against=trl --trl_micro_batches=1,2
+    python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
 """
 
 import json
@@ -31,6 +32,9 @@ _TRL_PRECISIONS = flags.DEFINE_list(
 )
 _QUERIES = flags.DEFINE_string("queries", "", "Query file; '' is the embedded set.")
 _BATCH = flags.DEFINE_integer("batch", 8, "Queries (examples, pairs) a step.")
+_DEVICES = flags.DEFINE_list(
+  "devices", [], "sft, dpo: numbers of devices, each measured; --batch is one's."
+)
 _CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates a query.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: longest candidate.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.9, "sample: 0 is greedy.")
@@ -67,6 +71,8 @@ def train() -> dict:
 
   if _AGAINST.value not in ("", "trl"):
     raise errors.UserError(f"--against={_AGAINST.value}: training is measured with trl")
+  if _DEVICES.value:
+    return on_devices()
   settings = [
     trl.Setting(int(rows), precision)
     for precision in _TRL_PRECISIONS.value
@@ -84,6 +90,24 @@ def train() -> dict:
     remat=_REMAT.value,
     shapes=_SHAPES.value,
     against=settings,
+  )
+
+
+def on_devices() -> dict:
+  from vpo_jax.plan import devices
+
+  counts = [int(count) for count in _DEVICES.value]
+  devices.expect(max(counts))
+  return devices.bench(
+    _STAGE.value,
+    _MODEL.value,
+    read_queries(),
+    counts,
+    batch=_BATCH.value,
+    steps=_STEPS.value,
+    precision=_PRECISION.value,
+    micro_tokens=_MICRO.value,
+    remat=_REMAT.value,
   )
 
 

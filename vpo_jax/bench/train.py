@@ -72,7 +72,7 @@ def bench(
       shapes=shapes,
     )
     with _compile_seconds() as compiling:
-      ours = _Ours(kind, config, str(base), train)
+      ours = Program(kind, config, str(base), train)
       ours.warm_up()
     results = {}
     for setting in against:
@@ -144,7 +144,7 @@ def _compile_seconds() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-class _Ours:
+class Program:
   """A program for `turns`: one training step a call, as the stage takes it."""
 
   def __init__(
@@ -172,6 +172,7 @@ class _Ours:
     self._state = train_step.init(self.model.load(), tx, placement)
     self._feed = loop.Feed(self._split, self.plan, placement)
     self._seconds: list[tuple[int, float, float]] = []  # batch, wall, CPU
+    self.losses: list[float] = []
     self.start()
 
   def start(self) -> None:
@@ -208,6 +209,18 @@ class _Ours:
     self._state, values = self._step_fn(self._state, None, *self._feed(index))
     loss = float(values["loss"])
     assert np.isfinite(loss), f"loss {loss}"
+    self.losses.append(loss)
+
+  def compiled(self) -> tuple[str, int]:
+    """The first step's compiled text, and its number of micro-batches."""
+    lowered = self._step_fn.lower(self._state, None, *self._feed(0))  # pyright: ignore[reportFunctionMemberAccess]
+    return lowered.compile().as_text(), len(self.plan.steps[0])
+
+  def state_bytes(self) -> int:
+    """What the first device holds of weights and optimizer."""
+    device = jax.devices()[0]
+    shards = [s for x in jax.tree.leaves(self._state) for s in x.addressable_shards]
+    return sum(s.data.nbytes for s in shards if s.device == device)
 
   def rates(self) -> dict[str, float]:
     """Medians over the timed steps."""
