@@ -89,9 +89,17 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
     systems.candidates(tmp_path, "few_shot_2"), records.Candidates
   ):
     assert row.query == prompts[row.query_id].query
-  # Run again, it takes what is there, and says so; another comparison is another's.
+  # Run again, it takes what is there, and says so.
   (tmp_path / "systems").rename(tmp_path / "elsewhere")
   assert experiment.run(config, tmp_path) == counts
-  config.compare.draws = 600
-  with pytest.raises(errors.UserError, match=r"made with compare\.draws=500"):
+  (tmp_path / "elsewhere").rename(tmp_path / "systems")
+  # Fewer systems are other tables of the same videos: the renderer is not asked.
+  config.systems = config.systems[:2]
+  for video in config.video_models.values():
+    video.renderer.python = "/no/interpreter"
+  config.sheet.queries = 0
+  fewer = experiment.run(config, tmp_path)
+  assert fewer["reward"] == {k: counts["reward"][k] for k in ("original", "few_shot")}
+  config.video_models.main.renderer.settings.fps = 9
+  with pytest.raises(errors.UserError, match=r"renderer.settings.fps=0, asked for"):
     experiment.run(config, tmp_path)

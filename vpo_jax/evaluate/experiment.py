@@ -13,6 +13,7 @@ prompt of, so that all means are over the same queries and differences are paire
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,9 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     dataclasses.replace(one, source=_source(one.source, workdir)) for one in chosen
   )
   inputs = {one.name: one.source for one in chosen if epath.Path(one.source).exists()}
-  work = stage.begin(NAME, _lasting(config), workdir, {"queries": queries, **inputs})
+  lasting = _lasting(config)
+  _clear_other(lasting, epath.Path(workdir) / NAME)
+  work = stage.begin(NAME, lasting, workdir, {"queries": queries, **inputs})
   if work.counts is not None:
     say(work.counts)
     return work.counts
@@ -123,6 +126,20 @@ def say(counts: dict[str, Any]) -> None:
 def _source(source: str, workdir: epath.PathLike) -> str:
   inside = epath.Path(workdir) / source
   return str(inside) if inside.exists() else source
+
+
+def _clear_other(config: ml_collections.ConfigDict, folder: epath.Path) -> None:
+  """Removes tables of other systems or another comparison: the work is in `systems`."""
+  path = folder / stage.MANIFEST
+  if not path.exists():
+    return
+  had = files.read_json(path)["config"]
+  wanted = json.loads(config.to_json_best_effort())  # lists, as the manifest has
+  for key in ("systems", "compare", "sheet"):
+    if had[key] != wanted[key]:
+      console.say(f"evaluate: other {key} than before; the tables are made anew")
+      folder.rmtree()
+      return
 
 
 def _lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
