@@ -133,10 +133,11 @@ def test_memory_is_what_a_real_run_holds_on_eight_devices(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_time_of_smollm2_on_this_cpu_is_what_a_step_takes():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_time_of_smollm2_on_this_cpu_is_what_a_step_takes(precision):
   """The CPU's rates are measured here and now; wants a machine that is quiet."""
   config = sft.get_config()
-  config.update(batch_size=8, precision="float32", micro_tokens=1024, remat="cheap")
+  config.update(batch_size=8, precision=precision, micro_tokens=1024, remat="cheap")
   config.mesh.fsdp = 1
   model = models.read("smollm2-135m")
   predicted = cpu.step_seconds("sft", config, model, models.Lengths())

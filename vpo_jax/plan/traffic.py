@@ -1,5 +1,6 @@
 """What an operation of a compiled program reads from main memory and writes to it."""
 
+import dataclasses
 import math
 
 from vpo_jax.plan import hlo
@@ -18,6 +19,11 @@ def moved(
   operands = [around[n] for n in instruction.operands if n in around]
   if instruction.op == "copy-start":  # its result names what it reads, too
     return instruction.far_bytes
+  if instruction.op in ("slice-start", "dynamic-slice-start"):
+    part = dataclasses.replace(
+      instruction, shapes=instruction.shapes[1:2], near=instruction.near[1:2]
+    )
+    return part.bytes + part.far_bytes
   if instruction.op in ("dynamic-slice", "slice", "gather"):
     taken = min(instruction.bytes, operands[0].far_bytes)
     return taken + instruction.far_bytes
@@ -46,17 +52,21 @@ def read(computations: Computations, called: str, number: int) -> float:
 
 
 def _used(computations: Computations, fused: hlo.Computation, name: str) -> float:
+  if name not in fused or fused[name].root:
+    return math.inf  # all of it goes on
   total = 0.0
   for user in (i for i in fused.values() if name in i.operands):
-    same = user.op in ("bitcast", "reshape", "copy")
+    same = user.bytes == fused[name].bytes
     if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
       total += user.bytes
     elif user.op == "dynamic-update-slice" and user.operands[0] == name:
       continue  # written in place
-    elif same and user.bytes == fused[name].bytes:
+    elif same and user.op in ("bitcast", "reshape", "copy"):
       total += _used(computations, fused, user.name)
     elif user.op == "fusion":  # a TPU's have fusions in them
-      total += read(computations, user.called[0], user.operands.index(name))
+      inner = read(computations, user.called[0], user.operands.index(name))
+      whole = same and math.isinf(inner)
+      total += _used(computations, fused, user.name) if whole else inner
     else:
       return math.inf
   return total
