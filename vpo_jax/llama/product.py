@@ -15,7 +15,7 @@ class Rows:
   """A matrix kept as [out, in], for products with few rows of x (a decode).
 
   With it on the left, a CPU reads it in place; on the right it is packed anew at every
-  product: 1.8 times the time of all products of a step for 32 rows, twice for 4.
+  product, which takes 1.1 to 1.6 times as long for 32 rows.
   """
 
   w: Float[Array, "o i"]
@@ -45,10 +45,9 @@ def product(
 
 
 def _rows(x, w, dtype):
-  x_BI, w = _cast(dtype, x.reshape(-1, x.shape[-1]), w)
-  # Without the barriers XLA folds the transpositions into the product, and swaps it.
-  x_IB = jax.lax.optimization_barrier(x_BI.T)
-  y_OB = jnp.matmul(w, x_IB, preferred_element_type="float32")
+  x_BI, w_OI = _cast(dtype, x.reshape(-1, x.shape[-1]), w)
+  y_OB = jnp.einsum("oi,bi->ob", w_OI, x_BI, preferred_element_type="float32")
+  # Without the barrier XLA folds the transposition into the product, and swaps it.
   return jax.lax.optimization_barrier(y_OB).T.reshape(*x.shape[:-1], -1)
 
 

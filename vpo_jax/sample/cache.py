@@ -19,12 +19,21 @@ SLOTS = PartitionSpec(("data", "fsdp"), "tensor")  # B, K
 STEM = PartitionSpec("tensor")  # K
 
 
+def held(precision: str) -> str:
+  """What keys and values are kept in.
+
+  XLA for CPUs writes into a bfloat16 array by making a float32 copy of all of it; the
+  products of a decode's attention are so thin that float32 costs them nothing.
+  """
+  return "float32" if jax.default_backend() == "cpu" else precision
+
+
 def make(
   slots: int,
   length: int,
   config: llama_config.LlamaConfig,
   mesh: Mesh,
-  dtype: str,
+  precision: str,
 ) -> Cache:
   """Empty slots."""
   head = (config.head_dim, length)
@@ -32,7 +41,7 @@ def make(
 
   @functools.partial(jax.jit, static_argnums=0, out_shardings=where)
   def zeros(shape):
-    return jnp.zeros((slots, config.kv_heads, *shape), dtype)
+    return jnp.zeros((slots, config.kv_heads, *shape), held(precision))
 
   return tuple({"k": zeros(head), "v": zeros(head[::-1])} for _ in range(config.layers))
 
@@ -48,9 +57,10 @@ def attention(
   own_mask_BTS: Bool[Array, "B T S"],
   stem: Layer | None,
   stem_mask_B: Bool[Array, " B"],
-  dtype: jnp.dtype,
 ) -> Float[Array, "B T N H"]:
   """Attention to the shared stem and to a slot's own keys, under one softmax.
+
+  Products have operands in the type of the keys and values, and float32 results.
 
   Args:
     own: keys [B, K, H, S] and values [B, K, S, H].
@@ -60,7 +70,7 @@ def attention(
   """
   B, T, N, H = q_BTNH.shape
   K = own["v"].shape[1]
-  q = (q_BTNH * H**-0.5).astype(dtype).reshape(B, T, K, N // K, H)
+  q = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
   q_BKRH = jnp.swapaxes(q, 1, 2).reshape(B, K, -1, H)  # R: a head's queries
   mask = jnp.repeat(own_mask_BTS, N // K, axis=1)[:, None]
   scores = jnp.where(mask, _products(q_BKRH, own["k"]), -1e30)
@@ -68,7 +78,7 @@ def attention(
   if stem is None:
     weights = jnp.exp(scores - top)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed = _products(weights.astype(dtype), own["v"])
+    mixed = _products(weights, own["v"])
   else:
     # In two parts under one softmax: joining them would copy every score twice.
     shared = _shared(q_BKRH, stem["k"])
@@ -77,31 +87,34 @@ def attention(
     weights, shared = jnp.exp(scores - top), jnp.exp(shared - top)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     total += jnp.sum(shared, axis=-1, keepdims=True)
-    mixed = _products(weights.astype(dtype), own["v"])
-    mixed += _shared(shared.astype(dtype), stem["v"])
+    mixed = _products(weights, own["v"])
+    mixed += _shared(shared, stem["v"])
   out = (mixed / total).reshape(B, K, T, N // K, H)
   return jnp.swapaxes(out, 1, 2).reshape(B, T, N, H)
 
 
 def _products(a_BKRX, b_BKXY):
   """Each slot's own: [R, X] @ [X, Y]."""
-  return jnp.einsum("bkrx,bkxy->bkry", a_BKRX, b_BKXY, preferred_element_type="float32")
+  a = a_BKRX.astype(b_BKXY.dtype)
+  return jnp.einsum("bkrx,bkxy->bkry", a, b_BKXY, preferred_element_type="float32")
 
 
 def _shared(a_BKRX, b_KXY):
   """The stem's: [B * R, X] @ [X, Y] a head, one product for all slots."""
   B, K, R, _ = a_BKRX.shape
   # Barriers keep the product in this shape; see `product.Rows`.
-  a = jax.lax.optimization_barrier(jnp.swapaxes(a_BKRX, 0, 1).reshape(K, B * R, -1))
+  a = jnp.swapaxes(a_BKRX.astype(b_KXY.dtype), 0, 1).reshape(K, B * R, -1)
+  a = jax.lax.optimization_barrier(a)
   out = jnp.einsum("krx,kxy->kry", a, b_KXY, preferred_element_type="float32")
   out = jax.lax.optimization_barrier(out).reshape(K, B, R, -1)
   return jnp.swapaxes(out, 0, 1)
 
 
 def layer(
-  k_BTKH: Float[Array, "B T K H"], v_BTKH: Float[Array, "B T K H"], dtype: str
+  k_BTKH: Float[Array, "B T K H"], v_BTKH: Float[Array, "B T K H"], precision: str
 ) -> Layer:
   """New keys and values as a cache holds them."""
+  dtype = held(precision)
   return {
     "k": jnp.transpose(k_BTKH, (0, 2, 3, 1)).astype(dtype),
     "v": jnp.transpose(v_BTKH, (0, 2, 1, 3)).astype(dtype),

@@ -32,7 +32,7 @@ def choose(
     top_p_B: 1 keeps all tokens.
     top_k_B: 0 keeps all tokens.
   """
-  greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+  greedy_B = first(logits_BV, jnp.max(logits_BV, axis=-1))
 
   def draw():
     p_BV = probabilities(logits_BV, temperature_B, top_k_B)
@@ -83,7 +83,7 @@ def _nucleus(p_BV, race_BV, top_p_B, settled_B):
   def attempt(state):
     floor_B, token_B, settled_B = state
     running_BV = jnp.where(p_BV > floor_B[:, None], race_BV, jnp.inf)
-    first_B = jnp.argmin(running_BV, axis=-1).astype(jnp.int32)
+    first_B = first(running_BV, jnp.min(running_BV, axis=-1))
     p_B = jnp.take_along_axis(p_BV, first_B[:, None], axis=-1)[:, 0]
     above_B = jnp.sum(jnp.where(p_BV > p_B[:, None], p_BV, 0.0), axis=-1)
     token_B = jnp.where(settled_B, token_B, first_B)
@@ -93,6 +93,18 @@ def _nucleus(p_BV, race_BV, top_p_B, settled_B):
   zero_B = jnp.zeros_like(allowed_B)
   state = (zero_B, zero_B.astype(jnp.int32), settled_B)
   return jax.lax.while_loop(lambda state: ~jnp.all(state[2]), attempt, state)[1]
+
+
+def first(x_BV: Float[Array, "B V"], x_B: Float[Array, " B"]) -> Int[Array, " B"]:
+  """Where x_B stands first in its row.
+
+  With the largest of a row it is argmax, which XLA does one number at a time on a CPU:
+  7 ms for 32 rows of 49,152, where this takes one.
+  """
+  V = x_BV.shape[1]
+  place_1V = jnp.arange(V, dtype=jnp.int32)[None]
+  place_B = jnp.min(jnp.where(x_BV == x_B[:, None], place_1V, V), axis=-1)
+  return jnp.minimum(place_B, V - 1)
 
 
 def exponentials(

@@ -86,7 +86,7 @@ def block(
   def step(state):
     number, own, slots, tokens = state
     active_B = (slots.left > 0) & (slots.place < T)
-    attend = _attend(slots, T, jnp.dtype(dtype))
+    attend = _attend(slots, T)
     x_BLD, own = model.hidden(
       params,
       slots.token[:, None],
@@ -98,7 +98,7 @@ def block(
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
     token_B = choose.choose(
-      product.product(x_BLD[:, 0], product.Rows(model.head(params)), jnp.dtype(dtype)),
+      product.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype)),
       slots.key,
       slots.drawn,
       slots.temperature,
@@ -128,13 +128,13 @@ def block(
   return own, tokens
 
 
-def _attend(slots: Slots, T: int, dtype: jnp.dtype) -> model.Attend:
+def _attend(slots: Slots, T: int) -> model.Attend:
   """The newest token sees the stem, and its slot up to itself."""
   mask_BTS = (jnp.arange(T)[None] <= slots.place[:, None])[:, None]
 
   def attend(q, k, v, layer):
     own, stem = layer
     own = cache.put(own, k[:, 0], v[:, 0], slots.place)
-    return cache.attention(q, own, mask_BTS, stem, slots.on_stem, dtype), own
+    return cache.attention(q, own, mask_BTS, stem, slots.on_stem), own
 
   return attend

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from vpo_jax import errors, files, templates
 from vpo_jax.data import chat
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, product, sharding, source, table, weights
-from vpo_jax.sample import prefill
+from vpo_jax.llama import directory, model, product, sharding, source, table, weights
+from vpo_jax.sample import cache, prefill
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -39,7 +39,8 @@ class Policy:
 
   Attributes:
     folder: its Hugging Face directory.
-    params: in `precision`, layers as a tuple, matrices as `product.Rows`.
+    params: in `precision`, layers as a tuple, matrices and head as `product.Rows`; the
+      embedding in `cache.held(precision)`.
     instruction: the template that holds `{query}`.
     stem_tokens: the tokens with which every optimizer prompt begins.
     stem: their keys and values, a layer each; made once.
@@ -110,7 +111,7 @@ def load(
     folder=folder,
     config=config,
     tokenizer=tokenizer,
-    params=_unstack(params),
+    params=_unstack(params, cache.held(precision)),
     precision=precision,
     instruction=template,
     stem_tokens=(),
@@ -123,9 +124,10 @@ def load(
   return dataclasses.replace(policy, stem_tokens=stem_tokens, stem=stem)
 
 
-def _unstack(params: table.Params) -> table.Params:
+def _unstack(params: table.Params, held: str) -> table.Params:
   """Layers as a tuple of `product.Rows`, which a decode reads without a copy.
 
+  The head stands beside the embedding, of which rows are taken in the type `held`.
   Takes the stacked leaves out of `params`, so that only one is there twice at a time.
   """
   stacked = params.pop("layers")
@@ -139,7 +141,9 @@ def _unstack(params: table.Params) -> table.Params:
       weights = jnp.unstack(leaf)
     for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
-  return params | {"layers": tuple(layers)}
+  tables = {"head": product.Rows(model.head(params))}
+  tables["embed"] = params["embed"].astype(held)
+  return params | tables | {"layers": tuple(layers)}
 
 
 def _instruction(folder: epath.Path, path: str) -> str:

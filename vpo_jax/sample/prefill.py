@@ -22,12 +22,15 @@ def stem(
   mesh: Mesh,
   dtype: str,
 ) -> cache.Cache | None:
-  """The stem's keys and values, without a batch axis; None when it is empty."""
+  """The stem's keys and values, without a batch axis; None when it is empty.
+
+  They are only read, and by products that are not thin: in `dtype`.
+  """
   if not tokens:
     return None
   tokens_GQ = np.asarray([tokens], np.int32)
   made = tails(params, None, tokens_GQ, np.zeros(1, bool), config, mesh, dtype)
-  return jax.tree.map(lambda x: x[0], made)
+  return jax.tree.map(lambda x: x[0].astype(dtype), made)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh", "dtype"))
@@ -52,8 +55,7 @@ def tails(
 
   def attend(q, k, v, shared) -> tuple[Any, cache.Layer]:
     made = cache.layer(k, v, dtype)
-    out = cache.attention(q, made, mask, shared, on_stem_G, jnp.dtype(dtype))
-    return out, made
+    return cache.attention(q, made, mask, shared, on_stem_G), made
 
   positions_GQ = start_G[:, None] + jnp.arange(Q)[None]
   _, made = model.hidden(
