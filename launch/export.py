@@ -4,7 +4,9 @@ r"""Writes the trained optimizer as a Hugging Face directory.
       --config.dtype=bfloat16
 
 Reads <workdir>/train_dpo/model; writes <workdir>/vpo with weights, config, generation
-config, tokenizer, chat template, instruction template and a model card.
+config, tokenizer, chat template, instruction template and a model card. What LoRA
+trained is merged there; --config.adapter writes the adapter alone, as PEFT and vLLM
+read it, to <workdir>/vpo_adapter.
 """
 
 from vpo_jax import app

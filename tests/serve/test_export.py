@@ -2,7 +2,10 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers
@@ -11,6 +14,7 @@ from configs import export as export_config
 from vpo_jax import errors, files
 from vpo_jax.llama import attention, directory, model, weights
 from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import lora as loras
 from vpo_jax.sample import policy as policies
 from vpo_jax.serve import export
 
@@ -46,6 +50,44 @@ def test_transformers_gives_the_same_logits(tiny, exported):
   assert np.abs(ours - expected).max() < 1e-4 * spread
   assert theirs.generation_config.temperature == 0.7
   assert theirs.generation_config.eos_token_id == 2
+
+
+def test_peft_loads_an_adapter_beside_its_base(tiny, tmp_path):
+  llama = llama_config.read(tiny)
+  lora = loras.Lora(rank=4, alpha=8.0, targets=("q", "down"))
+  adapters = {
+    name: {
+      k: 0.1 * np.random.default_rng(0).normal(size=w.shape) for k, w in pair.items()
+    }
+    for name, pair in lora.declare(llama).items()
+  }
+  adapters = jax.tree.map(jnp.float32, adapters)
+  trained = tmp_path / "train_dpo"
+  lora.save(trained / "adapter", adapters, llama, "somewhere/else")
+  merged = lora.merge(weights.load(tiny, llama), adapters)
+  directory.save_model(trained / "model", merged, llama, tiny)
+  config = export_config.get_config()
+  config.update({"adapter": True, "base": str(tiny)})
+  assert export.run(config, tmp_path)["base"] == str(tiny)
+  folder = tmp_path / "vpo_adapter"
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  tokens = tokenizer("rain on a tin roof", return_tensors="pt").input_ids
+  ours = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
+  whole = transformers.AutoModelForCausalLM.from_pretrained(trained / "model")
+  base = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+  with torch.no_grad():
+    torch.testing.assert_close(ours(tokens).logits, whole(tokens).logits)
+    assert not torch.allclose(ours(tokens).logits, base(tokens).logits, atol=1e-3)
+  card = (folder / "README.md").read_text()
+  assert f"vllm serve {tiny} --enable-lora" in card
+  assert "peft.AutoPeftModelForCausalLM" in card
+
+
+def test_a_model_that_has_no_adapter_is_one_line(tiny, tmp_path):
+  config = export_config.get_config()
+  config.update({"adapter": True, "model": str(tiny)})
+  with pytest.raises(errors.UserError, match=r"lora\.rank"):
+    export.run(config, tmp_path)
 
 
 def test_it_brings_its_own_instruction(exported):

@@ -64,9 +64,8 @@ def save_model(
   weights.save(folder, params, config, dtype)
   if not processes.first():
     return
-  found = {n: (base / n).read_bytes() for n in COMPANIONS if (base / n).exists()}
-  for name, content in (found | dict(extra or {})).items():
-    _publish(folder / name, content)
+  for name, content in (companions(base) | dict(extra or {})).items():
+    publish(folder / name, content)
   hf = files.read_json(base / CONFIG)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key
   hf.pop("quantization_config", None)
@@ -83,6 +82,12 @@ def _clear(folder: epath.Path) -> None:
       path.unlink()
 
 
-def _publish(path: epath.Path, content: bytes) -> None:
+def companions(folder: epath.Path) -> dict[str, bytes]:
+  """What of `COMPANIONS` a directory has."""
+  paths = [folder / name for name in COMPANIONS]
+  return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def publish(path: epath.Path, content: bytes) -> None:
   with files.publish(path, "wb") as file:
     file.write(content)

@@ -16,6 +16,7 @@ from vpo_jax import errors, files, processes
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import product, table, weights
 
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -116,7 +117,7 @@ class Lora:
     tensors = dict(weights.hf_tensors(adapters, self.declare(config), dtype))
     if not processes.first():
       return
-    with files.publish(folder / "adapter_model.safetensors", "wb") as file:
+    with files.publish(folder / WEIGHTS, "wb") as file:
       file.write(weights.encode(tensors))
     hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
     wanted = {
@@ -130,7 +131,7 @@ class Lora:
       "bias": "none",
       "inference_mode": True,
     }
-    files.write_json(folder / "adapter_config.json", wanted)
+    files.write_json(folder / CONFIG, wanted)
 
 
 def from_config(config: ml_collections.ConfigDict) -> Lora | None:

@@ -21,7 +21,7 @@ _STAGES = (
 )
 
 _CARD = """---
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-generation
 tags:
 - text-to-video
@@ -34,7 +34,7 @@ It rewrites a short query into a prompt that is harmless, accurate and helpful f
 text-to-video model. Trained by VPO (Cheng et al., 2025, arXiv:2503.20491): supervised
 fine-tuning, then direct preference optimization on text-level and video-level pairs.
 
-- Base model: {base}
+- {base}
 - Tensors: {dtype}
 
 ## Use
@@ -43,11 +43,11 @@ The query goes into the instruction below, which is the user's turn of the chat
 template; the answer is the prompt. `instruction.txt` beside this card holds it.
 
 ```python
-import pathlib, transformers
+import pathlib, {imports}
 
 folder = "PATH/OF/THIS/FOLDER"
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+model = {loads}.from_pretrained(folder)
 instruction = pathlib.Path(folder, "instruction.txt").read_text()
 content = instruction.replace("{{query}}", "a cat on a skateboard")
 inputs = tokenizer.apply_chat_template(
@@ -56,11 +56,11 @@ inputs = tokenizer.apply_chat_template(
   return_tensors="pt",
   return_dict=True,
 )
-answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
+answer = model.generate(**inputs{sampling})[0, inputs["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 
-With vLLM: `vllm serve PATH/OF/THIS/FOLDER`.
+With vLLM: `{vllm}`.
 
 ## Instruction
 
@@ -87,8 +87,23 @@ def figures(workdir: epath.PathLike) -> Figures:
   return found
 
 
-def card(figures: Figures, instruction: str, dtype: str) -> str:
-  """The text of README.md."""
+_MODEL = {
+  "library": "transformers",
+  "imports": "transformers",
+  "loads": "transformers.AutoModelForCausalLM",
+  "sampling": "",  # its generation config says it
+  "vllm": "vllm serve PATH/OF/THIS/FOLDER",
+}
+_ADAPTER = {
+  "library": "peft",
+  "imports": "peft, transformers",
+  "loads": "peft.AutoPeftModelForCausalLM",
+  "sampling": ", max_new_tokens=512, do_sample=True, temperature=0.7",
+}
+
+
+def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -> str:
+  """The text of README.md; of a LoRA adapter to the model `adapter_of`, if given."""
   rows = [
     f"| {name} | {key} | {_show(value)} |"
     for name in _STAGES
@@ -98,8 +113,13 @@ def card(figures: Figures, instruction: str, dtype: str) -> str:
   shown = "No stage of the run was found beside the model."
   if rows:
     shown = "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
+  base = figures.get("base", {}).get("model") or "not recorded"
+  use: dict[str, str] = _MODEL | {"base": f"Base model: {base}"}
+  if adapter_of:
+    vllm = f"vllm serve {adapter_of} --enable-lora --lora-modules vpo=PATH"
+    use = _ADAPTER | {"base": f"LoRA adapter to: {adapter_of}", "vllm": vllm}
   return _CARD.format(
-    base=figures.get("base", {}).get("model") or "not recorded",
+    **use,
     dtype=dtype,
     instruction=instruction,
     figures=shown,

@@ -6,33 +6,36 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
+import safetensors.flax
 from etils import epath
 
 from vpo_jax import errors, files, stage, templates
 from vpo_jax.data import chat
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, source, table, weights
+from vpo_jax.llama import directory, lora, source, table, weights
 from vpo_jax.serve import card
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-  """Exports a model to `<workdir>/vpo`.
+  """Exports a model to `<workdir>/vpo`, or an adapter to `<workdir>/vpo_adapter`.
 
   Raises:
-    UserError: no model, an incomplete one, or a dtype that is none of `DTYPES`.
+    UserError: no model or adapter, an incomplete one, or a dtype that is none of
+      `DTYPES`.
   """
   if config.dtype not in DTYPES:
     raise errors.UserError(f"dtype {config.dtype!r}: wants {', '.join(DTYPES)}")
   workdir = epath.Path(workdir)
   trained = workdir / "train_dpo" / "model"
   model = source.resolve(config.model) if config.model else trained
-  work = stage.begin("vpo", config, workdir, {"model": model})
+  name, write = ("vpo_adapter", adapter) if config.adapter else ("vpo", export)
+  work = stage.begin(name, config, workdir, {"model": model})
   if work.counts is not None:
     return work.counts
-  size = export(work.folder, model, config, card.figures(workdir))
-  return work.finish(size)
+  return work.finish(write(work.folder, model, config, card.figures(workdir)))
 
 
 def export(
@@ -49,9 +52,7 @@ def export(
   """
   llama = llama_config.read(model)
   tokenizer = chat.load_tokenizer(model)
-  own = model / directory.INSTRUCTION
-  path = config.instruction or (own if own.exists() else "")
-  instruction = templates.load("instruction", path)
+  instruction = _instruction(model, config)
   extra = {
     directory.INSTRUCTION: instruction,
     "generation_config.json": _json(_generation(model, tokenizer, config)),
@@ -71,6 +72,48 @@ def export(
   shapes = jax.tree.leaves(table.table(llama))
   parameters = sum(math.prod(weight.shape) for weight in shapes)
   return {"parameters": parameters, "dtype": config.dtype}
+
+
+def adapter(
+  folder: epath.Path,
+  model: epath.Path,
+  config: ml_collections.ConfigDict,
+  figures: card.Figures,
+) -> dict[str, Any]:
+  """Writes the adapter that was trained beside `model`, which is the merged one.
+
+  Args:
+    config: see configs/export.py.
+    figures: of the run, for the model card.
+  """
+  trained = model.parent / "adapter"
+  if not (trained / lora.CONFIG).exists():
+    raise errors.UserError(
+      f"{trained}: no {lora.CONFIG}; only a model trained with lora.rank has an adapter"
+    )
+  peft = files.read_json(trained / lora.CONFIG)
+  base = config.base or peft["base_model_name_or_path"]
+  instruction = _instruction(model, config)
+  with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    tensors = safetensors.flax.load((trained / lora.WEIGHTS).read_bytes())
+    tensors = {name: np.asarray(t.astype(config.dtype)) for name, t in tensors.items()}
+  text = card.card(figures, instruction, config.dtype, adapter_of=base)
+  content = directory.companions(model) | {
+    lora.WEIGHTS: weights.encode(tensors),
+    directory.INSTRUCTION: instruction.encode(),
+    "README.md": text.encode(),
+    lora.CONFIG: _json(peft | {"base_model_name_or_path": base}).encode(),
+  }
+  for name, data in content.items():
+    directory.publish(folder / name, data)
+  size = sum(tensor.size for tensor in tensors.values())
+  return {"parameters": size, "dtype": config.dtype, "base": base}
+
+
+def _instruction(model: epath.Path, config: ml_collections.ConfigDict) -> str:
+  own = model / directory.INSTRUCTION
+  path = config.instruction or (own if own.exists() else "")
+  return templates.load("instruction", path)
 
 
 def _generation(
