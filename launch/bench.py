@@ -2,7 +2,7 @@ r"""Measures a stage, alone or in turns with another program; JSON on the last l
 
     python launch/bench.py --stage=sample --model=smollm2-135m-instruct \
       --batch=8 --num_candidates=4 --max_new_tokens=64 --ignore_eos --steps=3 \
-      --against=transformers
+      --against=transformers-float32,transformers-bfloat16
     python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
       --against=trl --trl_micro_batches=1,2
     python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
@@ -19,7 +19,7 @@ _MODEL = flags.DEFINE_string(
   "model", source.SMOLLM2, "Directory, hub id or the default."
 )
 _STEPS = flags.DEFINE_integer("steps", 3, "Timed steps; one more warms up.")
-_AGAINST = flags.DEFINE_string("against", "", "Another program, in turns with ours.")
+_AGAINST = flags.DEFINE_string("against", "", "Other programs, in turns with ours.")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
 _MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")
 _SHAPES = flags.DEFINE_integer("shapes", 1, "sft, dpo: as in their configs.")
@@ -61,7 +61,7 @@ def sample() -> dict:
     batch=_BATCH.value,
     steps=_STEPS.value,
     precision=_PRECISION.value,
-    against=_AGAINST.value,
+    against=_AGAINST.value.split(",") if _AGAINST.value else (),
   )
 
 

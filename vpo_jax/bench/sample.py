@@ -17,15 +17,15 @@ def bench(
   batch: int,
   steps: int,
   precision: str = "float32",
-  against: str = "",
+  against: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Samples `batch` queries a step.
 
   Args:
-    against: "transformers" measures it too, "transformers-bfloat16" in that precision.
+    against: "transformers-float32", "transformers-bfloat16" or both, measured too.
 
   Raises:
-    UserError: too few queries, or `against` is neither.
+    UserError: too few queries, or `against` names something else.
   """
   if len(queries) < batch:
     raise errors.UserError(f"--batch={batch} wants as many queries, got {len(queries)}")
@@ -41,9 +41,11 @@ def bench(
     rows = generate.generate(policy, chosen(step), wanted, slots=slots)
     return sum(candidate.tokens for row in rows for candidate in row)
 
+  for step in range(steps):  # compiles for the prompts of every length
+    ours(step)
   programs: dict[str, turns.Program] = {"vpo_jax": ours}
-  if against:
-    programs["transformers"] = _transformers(policy, against, wanted, chosen)
+  for name in against:
+    programs[name] = _transformers(policy, name, wanted, chosen)
   return {
     "stage": "sample",
     "batch": batch,
@@ -56,20 +58,18 @@ def bench(
 
 def _transformers(
   policy: policies.Policy,
-  against: str,
+  name: str,
   wanted: settings.Settings,
   chosen: Callable[[int], list[policies.Prompt]],
 ) -> turns.Program:
   import torch
   import transformers
 
-  name, _, dtype = against.partition("-")
-  if name != "transformers" or dtype not in ("", "float32", "bfloat16"):
-    raise errors.UserError(
-      f"--against={against}: wants transformers or transformers-bfloat16"
-    )
+  kind, _, dtype = name.partition("-")
+  if kind != "transformers" or dtype not in ("", *policies.PRECISIONS):
+    raise errors.UserError(f"--against={name}: wants transformers-{policy.precision}")
   llama: Any = transformers.AutoModelForCausalLM.from_pretrained(
-    policy.folder, dtype=getattr(torch, dtype or "float32")
+    policy.folder, dtype=getattr(torch, dtype or policy.precision)
   ).eval()
   tokenizer = transformers.AutoTokenizer.from_pretrained(
     policy.folder, padding_side="left"
