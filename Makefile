@@ -3,10 +3,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart miniature test test-slow lint clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+# The paper's experiment in small: SEED=1 is another run.
+SEED ?= 0
+miniature: $(VENV)/.run
+	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
+	  --config.seed=$(SEED) --workdir=runs/miniature-$(SEED)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

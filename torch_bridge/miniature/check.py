@@ -1,16 +1,19 @@
 """What the video model gets right, measured on its clips.
 
-    python -m torch_bridge.miniature.check --model=DIR [--clips=500] [--sheet=FILE.png]
+    python -m torch_bridge.miniature.check [--model=DIR] [--clips=500]
+      [--sheet=FILE.png] [--curves=FILE.png]
 
 Prints the share of clips that show what was asked, for captions of the model's own
-register and for users' queries, and draws a sheet of both.
+register and for users' queries, and draws a sheet of both and the training's curves.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
+import pathlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +26,7 @@ from PIL import Image, ImageDraw
 
 from torch_bridge.miniature import captions, measure, queries, world
 
+SHIPPED = pathlib.Path(__file__).with_name("model")
 STEPS = 10
 GUIDANCE = 2.0
 _BATCH = 32
@@ -121,14 +125,38 @@ def sheet(
   return picture
 
 
+def curves(path: str | os.PathLike, out: str | os.PathLike) -> None:
+  """Draws what training wrote to `checks.csv`: the loss, and what captions gave."""
+  import matplotlib
+
+  matplotlib.use("agg")
+  from matplotlib import pyplot
+
+  with open(path, newline="") as file:
+    rows = list(csv.DictReader(file))
+  steps = [int(row["step"]) for row in rows]
+  figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 5))
+  above.plot(steps, [float(row["loss"]) for row in rows], color="black")
+  above.set_ylabel("loss")
+  for name in world.VISIBLE:
+    below.plot(steps, [100 * float(row[name]) for row in rows], label=name)
+  below.set(xlabel="step", ylabel="% right of 32 captions", ylim=(0, 103))
+  below.legend(frameon=False, ncols=5, fontsize=8)
+  figure.tight_layout()
+  figure.savefig(out, dpi=100)
+
+
 def main(arguments: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--model", required=True, help="what `train` wrote")
+  parser.add_argument("--model", default=str(SHIPPED), help="what `train` wrote")
   parser.add_argument("--clips", type=int, default=500)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--guidance", type=float, default=GUIDANCE)
   parser.add_argument("--sheet", default="", help="a PNG to draw")
+  parser.add_argument("--curves", default="", help="a PNG to draw")
   args = parser.parse_args(arguments)
+  if args.curves:
+    curves(os.path.join(args.model, "training", "checks.csv"), args.curves)
   pipe = load(args.model)
   found = {
     "register": register(pipe, args.seed, args.clips, args.guidance),
