@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpo_jax.llama import attention
+from vpo_jax.llama import attention, blockwise
 
 
 def numbers(T, S):
@@ -22,7 +22,7 @@ def test_the_fused_form_is_the_plain_one(T, S):
   arrays, mask, weight = numbers(T, S)
 
   def plain(*arrays):
-    return jnp.sum(weight * attention.attention(*arrays, mask, jnp.dtype("float32")))
+    return jnp.sum(weight * attention.plain(*arrays, mask, jnp.dtype("float32")))
 
   def fused(*arrays):
     return jnp.sum(weight * attention.fused(*arrays, mask, "xla"))
@@ -33,3 +33,17 @@ def test_the_fused_form_is_the_plain_one(T, S):
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     # bfloat16 has 8 bits.
     assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(b) + 2e-2
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("T", "S"), [(7, 7), (8, 13)])
+def test_block_by_block_is_the_plain_one(T, S, dtype, off):
+  arrays, mask, weight = numbers(T, S)
+
+  def loss(attend):
+    return lambda *arrays: jnp.sum(weight * attend(*arrays, mask, jnp.dtype(dtype)))
+
+  theirs = jax.value_and_grad(loss(attention.plain), (0, 1, 2))(*arrays)
+  ours = jax.value_and_grad(loss(blockwise.attention), (0, 1, 2))(*arrays)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    assert np.linalg.norm(a - b) < off * np.linalg.norm(b)

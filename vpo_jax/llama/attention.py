@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from vpo_jax.llama import model
+from vpo_jax.llama import blockwise, model, product
 
 
 def attention(
@@ -19,20 +19,35 @@ def attention(
   """Grouped-query attention under a mask; softmax in float32.
 
   How it is computed is chosen here, for all callers: cuDNN's flash attention on GPUs,
-  where scores in memory are what costs, and which takes bfloat16 only; elsewhere the
-  plain products, whose scores of a row fit a CPU's or TPU's rows of 1,000 tokens.
+  where scores in memory are what costs, and which takes bfloat16 only; on CPUs block by
+  block, for the same reason; elsewhere the plain products, whose scores of a row fit
+  a TPU's rows of 1,000 tokens.
   """
   if jax.default_backend() == "gpu" and dtype == jnp.bfloat16:
     return fused(q_BTNH, k_BSKH, v_BSKH, mask_BTS, "cudnn")
+  if jax.default_backend() == "cpu":
+    return blockwise.attention(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
+  return plain(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
+
+
+def plain(
+  q_BTNH: Float[Array, "B T N H"],
+  k_BSKH: Float[Array, "B S K H"],
+  v_BSKH: Float[Array, "B S K H"],
+  mask_BTS: Bool[Array, "B T S"],
+  dtype: jnp.dtype,
+) -> Float[Array, "B T N H"]:
+  """All scores at once."""
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
-  q = (q_BTNH * H**-0.5).astype(dtype).reshape(B, T, K, N // K, H)
-  k, v = k_BSKH.astype(dtype), v_BSKH.astype(dtype)
+  q, k, v = map(product.kept, (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
+  q = q.astype(dtype).reshape(B, T, K, N // K, H)
+  k, v = k.astype(dtype), v.astype(dtype)
   scores = jnp.einsum("btkmh,bskh->bkmts", q, k, preferred_element_type="float32")
   scores = jnp.where(mask_BTS[:, None, None], scores, -1e30)
   weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
   out = jnp.einsum("bkmts,bskh->btkmh", weights, v, preferred_element_type="float32")
-  return out.reshape(B, T, N, H)
+  return product.kept(out.reshape(B, T, N, H))
 
 
 def fused(
