@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -59,10 +60,12 @@ def run(
       plan = fit.plan(stage, one, model, lengths, machine, find)
     except errors.UserError as error:
       return shown | {"problem": str(error)}
-    peak = plan.memory["peak"] / chips.GIB
-    return (
-      shown | {"scaling": scaling, "peak_gib": peak, "fits": plan.fits} | plan.rates
-    )
+    memory = {
+      "peak_gib": plan.memory["peak"] / chips.GIB,
+      "capacity_gib": plan.capacity / chips.GIB,
+      "fits": plan.fits,
+    }
+    return shown | {"scaling": scaling} | memory | plan.rates
 
   # A compilation keeps two cores busy, about.
   workers = max(1, (os.cpu_count() or 2) // 2)
@@ -108,25 +111,41 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def plots(rows: Sequence[dict[str, Any]], path: epath.PathLike, title: str) -> None:
   """Time, memory and efficiency against chips, one line a split, as one PNG."""
   import matplotlib.figure
+  import matplotlib.ticker
 
-  figure = matplotlib.figure.Figure(figsize=(12, 3.6), layout="constrained")
+  figure = matplotlib.figure.Figure(figsize=(12, 4), layout="constrained")
   axes: Any = figure.subplots(1, 3)
   counts = sorted({row["devices"] for row in rows})
-  for split in sorted({_split(row) for row in rows}):
+  splits, markers = sorted({_split(row) for row in rows}), itertools.cycle(_MARKERS)
+  for split, marker in zip(splits, markers, strict=False):
     same = [row for row in rows if _split(row) == split and "mfu" in row]
     devices = [row["devices"] for row in same]
     for axis, key in zip(axes, ("step_seconds", "peak_gib", "mfu"), strict=True):
-      axis.plot(devices, [row[key] for row in same], marker="o", label=split)
+      values = [row[key] for row in same]
+      # Filled with nothing: what lies below another line is still seen.
+      axis.plot(devices, values, marker, label=split, markerfacecolor="none")
+  has = max((row.get("capacity_gib", 0.0) for row in rows), default=0.0)
+  axes[1].axhline(has, color="black", linestyle="--", linewidth=1)
+  axes[1].annotate("the chip has", (counts[0], has), (0, -12), **_POINTS)
   names = ("seconds a step", "peak GiB a device", "MFU")
   for axis, name in zip(axes, names, strict=True):
-    axis.set(xlabel="chips", ylabel=name, xscale="log")
+    axis.set(xlabel="chips", title=name, xscale="log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.set_ylim(bottom=0)
-  axes[0].legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+  axes[2].yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+  figure.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=4
+  )
   figure.suptitle(title)
   with files.publish(path, "wb") as file:
-    figure.savefig(file, format="png", dpi=110)
+    figure.savefig(file, format="png", dpi=100)
+
+
+_MARKERS = ("o-", "s--", "^-.", "D:", "v-", "x--")
+_POINTS: Any = {"textcoords": "offset points", "fontsize": 8}
 
 
 def _split(row: dict[str, Any]) -> str:
