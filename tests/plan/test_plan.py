@@ -9,7 +9,7 @@ import pytest
 
 from configs import dpo, sample, sft
 from vpo_jax import errors
-from vpo_jax.plan import chips, compiles, fit, models, predict, report, sweep
+from vpo_jax.plan import chips, compiles, fit, models, predict, report, sweep, worker
 
 MODEL = models.read("llama3-8b")
 LENGTHS = models.Lengths()
@@ -48,6 +48,21 @@ def test_a_refusal_of_the_compiler_is_no_fit_and_has_no_time():
   plan = predict.predict(chips.parse("v5e:2x4"), compiled(memory=memory, cost=None))
   assert not plan.fits
   assert "4.25 GiB too much" in "\n".join(report.lines("sft", plan, None))
+
+
+@pytest.mark.parametrize(
+  ("text", "peak"),
+  [
+    ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 17.66G of 15.75G"
+     " hbm. Exceeded hbm capacity by 1.91G.", 17.66),
+    ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO"
+     " temporaries (17.63G) exceeds available HBM (15.75G).", 17.63),
+  ],
+)  # fmt: skip
+def test_both_refusals_of_libtpu_are_read(text, peak):
+  found = worker.refusal(text)
+  assert found == {"peak": peak * chips.GIB, "capacity": 15.75 * chips.GIB}
+  assert worker.refusal("INTERNAL: something else") is None
 
 
 def test_the_smallest_change_that_fits_is_found_by_trying():

@@ -19,7 +19,10 @@ from vpo_jax import errors, files
 
 HOST = "host"  # the platform whose devices stand in for a GPU's
 
-_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_OUT_OF_MEMORY = re.compile(  # libtpu's two ways to say it
+  r"(?:Used |temporaries \()([\d.]+)([KMGT]?)"
+  r"(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)"
+)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -86,11 +89,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
   try:
     compiled = made.lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    found = _OUT_OF_MEMORY.search(str(error))
-    if not found:
+    verdict = refusal(str(error))
+    if not verdict:
       raise
-    used, of = (float(found[i]) * 2 ** _UNITS[found[i + 1]] for i in (1, 3))
-    result["memory"] |= {"peak": used, "capacity": of}
+    result["memory"] |= verdict
     return result
   result["compile_seconds"] = time.perf_counter() - began
   result["memory"] |= memory(compiled)
@@ -98,6 +100,15 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     file.write(gzip.compress(compiled.as_text().encode()))
   result["text"], result["loops"] = request["text"], made.loops
   return result
+
+
+def refusal(text: str) -> dict[str, float] | None:
+  """`peak` and `capacity`, in bytes, of a TPU compiler's out-of-memory error."""
+  found = _OUT_OF_MEMORY.search(text)
+  if not found:
+    return None
+  used, of = (float(found[i]) * 2 ** _UNITS[found[i + 1]] for i in (1, 3))
+  return {"peak": used, "capacity": of}
 
 
 def memory(compiled: Any) -> dict[str, int]:
