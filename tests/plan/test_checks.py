@@ -29,9 +29,9 @@ def by_hand(model, shape, micros, remat):
 
   Every token of a micro-batch, padding too, goes through the layers' matrices; a row's
   tokens look at the stem and the row, the stem's at the stem. Backward is twice
-  forward. With full recomputation the layers run forward once more but for the last
-  product, whose result nobody wants. The head makes its logits twice, then two
-  products backward.
+  forward, and makes attention's scores again. With full recomputation the layers run
+  forward once more but for the last product, whose result nobody wants. The head makes
+  its logits twice, then two products backward.
   """
   m, s = model, shape
   tokens = s.stem + s.rows * s.row
@@ -39,7 +39,7 @@ def by_hand(model, shape, micros, remat):
   matrices = attention + 3 * m.d_model * m.d_ff
   pairs = s.rows * s.row * (s.stem + s.row) + s.stem * s.stem
   layer = 2 * tokens * matrices + 4 * pairs * m.heads * m.head_dim
-  layers = 3 * layer
+  layers = 3 * layer + 2 * pairs * m.heads * m.head_dim
   if remat == "full":
     layers += layer - 2 * tokens * m.d_model * m.d_ff
   head = 4 * 2 * s.predict * m.d_model * m.vocab
@@ -52,7 +52,11 @@ def lowered(config, model, lengths, devices):
 
 def counted_and_by_hand(config, model, lengths):
   made = lowered(config, model, lengths, jax.devices()[:1])
-  counted = count.cost(made.lowered.compile().as_text(), made.loops).flops
+  compiled = made.lowered.compile()
+  # Donated: no second copy of weights and optimizer ever lives.
+  state = made.bytes["weights"] + made.bytes["optimizer"]
+  assert compiled.memory_analysis().alias_size_in_bytes >= state
+  counted = count.cost(compiled.as_text(), made.loops).flops
   size = program.STEPS * config.batch_size
   plan = packing.plan(
     models.rows(lengths, 2, size),
