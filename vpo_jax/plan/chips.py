@@ -38,8 +38,11 @@ class Chip:
 
 
 # TPU rates: "How to Scale Your Model", jax-ml.github.io/scaling-book/tpus, its table of
-# chips; memories as libtpu's compiler names them when it refuses a program; prices:
-# cloud.google.com/tpu/pricing, on demand, us regions.
+# chips, rounded. docs.cloud.google.com/tpu/docs/v5e and /v5p say 197 and 459 TFLOP/s,
+# 819 and 2,765 GB/s, and of all links together, both ways, 400 and 1,200 GB/s: a tenth
+# more than four and six times 2 x `link`. Memories as libtpu's compiler names them when
+# it refuses a program. Prices: cloud.google.com/tpu/pricing, on demand, us regions, as
+# they were when this was written; they change, and --price says others.
 # GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse figures);
 # the H800 is an H100 whose NVLink moves 400 GB/s, both ways together, instead of 900.
 # Between nodes: one 400 Gb/s port a GPU, as in DGX H100's data sheet. Prices: list
