@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 import transformers
 
 from vpo_jax.llama import attention, model, product, sharding
+from vpo_jax.sample import decode, schedule, settings
 from vpo_jax.sample import policy as policies
-from vpo_jax.sample import schedule, settings
 
 QUERIES = (
   "a cat on a skateboard",
@@ -25,6 +26,10 @@ GREEDY = settings.Settings(temperature=0, max_new_tokens=24, ignore_eos=True)
 SAMPLED = settings.Settings(
   num_candidates=3, temperature=0.9, top_p=0.9, max_new_tokens=24, seed=3
 )
+
+
+_CPUINFO = pathlib.Path("/proc/cpuinfo")
+CPU = _CPUINFO.read_text() if _CPUINFO.exists() else ""
 
 
 def tokens_of(policy, prompts, wanted, slots):
@@ -185,3 +190,44 @@ def test_ends_are_told_apart(policy):
       assert job.tokens == tokens[:end]
       assert job.finish_reason == ("stop" if first in tokens else "length")
   assert jobs[0][0].finish_reason == "stop"
+
+
+def test_few_candidates_share_their_slots(policy):
+  """Those of all lengths in one pool, unless they fill the short slots for long."""
+  short, long = policy.prompt("x"), policy.prompt("a cat on a skateboard " * 20)
+
+  def shortest(prompts, slots):
+    return schedule.shortest(policy, prompts, GREEDY, slots)
+
+  assert shortest([short], 4) == 64
+  assert shortest([short] * 8 + [long], 4) == 256
+  assert shortest([short] * 16 + [long], 4) == 64
+  assert shortest([], 4) == 32
+
+
+@pytest.mark.skipif("avx512_bf16" not in CPU, reason="wants AVX512-BF16")
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_bfloat16_step_turns_no_matrix_to_float32(tiny, slots):
+  policy = policies.load(str(tiny), precision="bfloat16")
+  scheduler = schedule.Scheduler(policy, slots=slots)
+  scheduler.add(0, policy.prompt("x"), GREEDY)
+  scheduler.step()
+  [pool] = scheduler._pools.values()
+  block = decode.block.lower(
+    policy.params,
+    policy.stem,
+    pool._own,
+    pool._on_device(slots),
+    steps=8,
+    stop=policy.stop,
+    config=policy.config,
+    mesh=policy.mesh,
+    dtype="bfloat16",
+  )
+  hlo = block.compile().as_text()
+  converted = set(re.findall(r"= f32\[(\d+,\d+)\]\S* convert\(", hlo))
+  rows = [
+    w for w in jax.tree.leaves(policy.params) if w.ndim == 2 and w.dtype == "bfloat16"
+  ]
+  assert rows
+  assert not {f"{w.shape[0]},{w.shape[1]}" for w in rows} & converted

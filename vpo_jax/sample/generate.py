@@ -40,7 +40,8 @@ def stream(
   Args:
     listen: is told of all tokens as they are drawn.
   """
-  scheduler = schedule.Scheduler(policy, slots=slots)
+  shortest = schedule.shortest(policy, prompts, wanted, slots)
+  scheduler = schedule.Scheduler(policy, slots=slots, shortest=shortest)
   jobs = {i: scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)}
   while jobs:
     updates = scheduler.step()

@@ -17,6 +17,7 @@ from vpo_jax.sample import policy as policies
 FIRST_POOL = 256  # positions of a slot; few of the paper's prompts are longer
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
+ROUNDS = 4  # how often candidates should fill all slots of a length of their own
 FEW = (1, 4)  # slots of a block, with `eager`, where no more are in use
 
 
@@ -156,14 +157,8 @@ class Scheduler:
     return [full[-1] if full else pools[0]]
 
   def _enqueue(self, jobs: list[Job], drawn: tuple[int, ...]) -> None:
-    tokens = jobs[0].prompt.tokens + drawn
-    stem = self._policy.stem_tokens
-    on_stem = tokens[: len(stem)] == stem and len(tokens) > len(stem)
-    tail = tokens[len(stem) :] if on_stem else tokens
-    left = jobs[0].limit - len(drawn)
-    # By the job alone, not by its company: the same shapes give the same bits.
-    length = _bucket(min(len(tail) + left, max(FIRST_POOL, 2 * len(tail))))
-    length = max(length, self._shortest)
+    tail, on_stem = _tail(self._policy, jobs[0].prompt.tokens + drawn)
+    length = max(_length(tail, jobs[0].limit - len(drawn)), self._shortest)
     if length not in self._pools:
       self._pools[length] = self._new_pool(length)
     self._pools[length].queue.append(_Unit(tail, on_stem, collections.deque(jobs)))
@@ -343,6 +338,44 @@ def _at_rest(slots: int) -> decode.Slots:
     top_p=np.ones(slots, np.float32),
     top_k=zeros(),
   )
+
+
+def shortest(
+  policy: policies.Policy,
+  prompts: Sequence[policies.Prompt],
+  wanted: settings.Settings,
+  slots: int,
+) -> int:
+  """What the shortest slots should hold, given all the prompts there are.
+
+  Short slots are cheap, but candidates that do not fill them for long had better share
+  longer ones: a block costs nearly the same for one candidate as for all slots.
+  """
+  lengths = [
+    _length(_tail(policy, prompt.tokens)[0], wanted.max_new_tokens)
+    for prompt in prompts
+  ]
+  length, most = SMALLEST, min(max(lengths, default=SMALLEST), FIRST_POOL)
+  while length < most:
+    filled = wanted.num_candidates * sum(each <= length for each in lengths)
+    if filled >= ROUNDS * slots:
+      break
+    length *= 2
+  return length
+
+
+def _tail(
+  policy: policies.Policy, tokens: tuple[int, ...]
+) -> tuple[tuple[int, ...], bool]:
+  """What follows the stem, or all tokens, and whether they follow it."""
+  stem = policy.stem_tokens
+  on_stem = tokens[: len(stem)] == stem and len(tokens) > len(stem)
+  return (tokens[len(stem) :] if on_stem else tokens), on_stem
+
+
+def _length(tail: tuple[int, ...], left: int) -> int:
+  """Positions of the slot that a tail and what is left to draw begin in."""
+  return _bucket(min(len(tail) + left, max(FIRST_POOL, 2 * len(tail))))
 
 
 def _bucket(length: int) -> int:
