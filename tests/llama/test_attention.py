@@ -35,15 +35,16 @@ def test_the_fused_form_is_the_plain_one(T, S):
     assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(b) + 2e-2
 
 
-@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-5), ("bfloat16", 1e-2)])
 @pytest.mark.parametrize(("T", "S"), [(7, 7), (8, 13)])
 def test_block_by_block_is_the_plain_one(T, S, dtype, off):
   arrays, mask, weight = numbers(T, S)
 
-  def loss(attend):
-    return lambda *arrays: jnp.sum(weight * attend(*arrays, mask, jnp.dtype(dtype)))
+  def numbers_of(attend, dtype):
+    out, back = jax.vjp(lambda *a: attend(*a, mask, jnp.dtype(dtype)), *arrays)
+    return out, *back(weight)
 
-  theirs = jax.value_and_grad(loss(attention.plain), (0, 1, 2))(*arrays)
-  ours = jax.value_and_grad(loss(blockwise.attention), (0, 1, 2))(*arrays)
-  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+  exact = numbers_of(attention.plain, "float32")
+  ours = numbers_of(blockwise.attention, dtype)
+  for a, b in zip(ours, exact, strict=True):
     assert np.linalg.norm(a - b) < off * np.linalg.norm(b)

@@ -1,5 +1,6 @@
 """What a token sees: the packed forest, and the plain causal row, its special case."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -15,17 +16,21 @@ def attention(
   v_BSKH: Float[Array, "B S K H"],
   mask_BTS: Bool[Array, "B T S"],
   dtype: jnp.dtype,
+  devices: int = 1,
 ) -> Float[Array, "B T N H"]:
   """Grouped-query attention under a mask; softmax in float32.
 
   How it is computed is chosen here, for all callers: cuDNN's flash attention on GPUs,
-  where scores in memory are what costs, and which takes bfloat16 only; on CPUs block by
-  block, for the same reason; elsewhere the plain products, whose scores of a row fit
+  where scores in memory are what costs, and which takes bfloat16 only; on a CPU block
+  by block, for the same reason; elsewhere the plain products, whose scores of a row fit
   a TPU's rows of 1,000 tokens.
+
+  Args:
+    devices: that rows and heads are spread over; a loop over blocks would gather them.
   """
   if jax.default_backend() == "gpu" and dtype == jnp.bfloat16:
     return fused(q_BTNH, k_BSKH, v_BSKH, mask_BTS, "cudnn")
-  if jax.default_backend() == "cpu":
+  if jax.default_backend() == "cpu" and devices == 1:
     return blockwise.attention(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
   return plain(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
 
@@ -93,6 +98,7 @@ def forest(
   branch_GRT: Int[Array, "G R T"],
   stem: int,
   dtype: str = "float32",
+  devices: int = 1,
 ) -> model.Attend:
   """Each token sees its own path to the root, in a group of one stem and R rows.
 
@@ -104,11 +110,12 @@ def forest(
     branch_GRT: 0 for the tree's trunk (the query), b > 0 for its branch b (a response).
     stem: S, the number of stem tokens; may be 0.
     dtype: operands of the products.
+    devices: that groups and heads are spread over.
   """
   G, R, T = tree_GRT.shape
   mask = path_mask(tree_GRT.reshape(G * R, T), branch_GRT.reshape(G * R, T))
   mask = jnp.pad(mask, ((0, 0), (0, 0), (stem, 0)), constant_values=True)
-  stem_attend = causal(dtype)
+  attends = functools.partial(attention, dtype=jnp.dtype(dtype), devices=devices)
 
   def rows(x):
     return x[:, stem:].reshape(G * R, T, *x.shape[2:])
@@ -119,10 +126,11 @@ def forest(
     return jnp.concatenate([shared.reshape(G * R, stem, *x.shape[2:]), rows(x)], axis=1)
 
   def attend(q, k, v, cache):
-    out = attention(rows(q), with_stem(k), with_stem(v), mask, jnp.dtype(dtype))
+    out = attends(rows(q), with_stem(k), with_stem(v), mask)
     out = out.reshape(G, R * T, *q.shape[2:])
     if stem:
-      trunk, _ = stem_attend(q[:, :stem], k[:, :stem], v[:, :stem], None)
+      above = jnp.broadcast_to(jnp.tri(stem, dtype=bool)[None], (G, stem, stem))
+      trunk = attends(q[:, :stem], k[:, :stem], v[:, :stem], above)
       out = jnp.concatenate([trunk, out], axis=1)
     return out, cache
 

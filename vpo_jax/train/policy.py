@@ -39,6 +39,7 @@ class Policy:
       jnp.asarray(batch.branch_GRT),
       shape.stem,
       self.precision,
+      1 if self.rows is None else self.rows.mesh.size,
     )
     x_GLD, _ = model.hidden(
       params,

@@ -14,6 +14,7 @@ from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import directory, sharding, source, weights
 from vpo_jax.llama import lora as loras
 from vpo_jax.llama.table import Params
+from vpo_jax.train import allocator
 from vpo_jax.train import policy as policies
 
 
@@ -32,6 +33,8 @@ class Setup:
 
 def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   """Reads everything but the weights; raises UserError before any of them is read."""
+  if jax.default_backend() == "cpu":
+    allocator.keep_freed()
   base = source.resolve(model)
   llama = llama_config.read(base)
   placement = sharding.place(llama, sharding.make_mesh(config.mesh))
