@@ -14,10 +14,12 @@ import ml_collections
 
 from vpo_jax import app, console, pipeline
 from vpo_jax.evaluate import report
+from vpo_jax.llama import source
 
 
 def main(config: ml_collections.ConfigDict, workdir: str) -> None:
   began = time.monotonic()
+  source.keep_compiled(workdir)
   counts = pipeline.run(config, workdir)
   report.run(config.report, workdir, base=config.train_sft.model, counts=counts)
   minutes, seconds = divmod(round(time.monotonic() - began), 60)
