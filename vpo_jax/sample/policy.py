@@ -16,8 +16,23 @@ from vpo_jax.sample import cache, prefill
 
 PRECISIONS = ("float32", "bfloat16")
 
-# Two queries that have nothing in common: what their prompts share is the stem.
-_PROBES = ("A", "zebra 7")
+# Queries that have nothing in common: what their prompts share is the stem. A query's
+# first sign may join the instruction's last one in a token, hence all the kinds.
+_PROBES = (
+  "A",
+  "zebra 7",
+  "7",
+  '"a"',
+  "(a",
+  "-a",
+  "...",
+  "/a",
+  "'s",
+  " a",
+  "\n",
+  "é",
+  "一",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +168,9 @@ def _instruction(folder: epath.Path, path: str) -> str:
 
 def _stem(policy: Policy) -> tuple[int, ...]:
   """What prompts share, by the template alone: the same stem for any set of queries."""
-  first, second = (policy.prompt(probe).tokens for probe in _PROBES)
-  length = 0
-  while length < min(len(first), len(second)) and first[length] == second[length]:
-    length += 1
-  return first[:length]
+  prompts = [policy.prompt(probe).tokens for probe in _PROBES]
+  shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)]
+  return prompts[0][: shared.index(False) if False in shared else len(shared)]
 
 
 def _stop(folder: epath.Path, tokenizer: chat.Tokenizer) -> tuple[int, ...]:
