@@ -98,7 +98,7 @@ def test_forest_equals_transformers(smollm2, pairs, scale, packed):
     row = torch.tensor(tokens)[None].long()
     all_logps = llama(row).logits[0, start - 1 : -1].log_softmax(-1)
     value = all_logps.gather(-1, row[0, start:, None]).sum()
-    assert abs(float(value) - logps[i, j]) < 1e-3
+    assert abs(value.item() - logps[i, j]) < 1e-3
     (float(scale[i, j]) * value).backward()
   theirs = {name: weight.grad.numpy() for name, weight in llama.named_parameters()}
   for name, ours in weights.hf_tensors(grads, table.table(config), "float32"):
