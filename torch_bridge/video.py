@@ -68,6 +68,9 @@ def write(
   with av.open(str(path), "w", format="mp4") as container:
     # One thread: the same bytes whatever the machine has.
     options = {"crf": str(encoding["crf"]), "threads": "1"}
+    if encoding["codec"] == "libx264":
+      # And wherever in memory the frames lie: without it, alignment decides roundings.
+      options["x264-params"] = "cpu-independent=1"
     stream: Any = container.add_stream(encoding["codec"], rate=rate, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     for frame in frames:
