@@ -122,8 +122,11 @@ def transposed(x: Float[Array, "a b"]) -> Float[Array, "b a"]:
 
   XLA's fast bfloat16 products on CPUs read their left operand by rows only. Left to
   itself XLA folds the exchange into the product, which then runs in float32, at 0.4 of
-  the rate; the exchange itself is a tenth of the product's time.
+  the rate; the exchange itself is a tenth of the product's time. A constraint on the
+  layout is not partitioned (all of x would be gathered), so only one device has it.
   """
+  if jax.device_count() > 1:
+    return x.T
   by_rows = layout.Layout((0, 1))
 
   def on_cpu(x):
