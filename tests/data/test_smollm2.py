@@ -94,6 +94,8 @@ def test_forest_equals_transformers(smollm2, pairs, scale, packed):
   llama = transformers.AutoModelForCausalLM.from_pretrained(
     smollm2, dtype=torch.float32
   )
+  # torch gives the pad token's embedding no gradient; here it ends every turn, too.
+  llama.get_input_embeddings().padding_idx = None
   for i, j, tokens, start in plain_rows(pairs):
     row = torch.tensor(tokens)[None].long()
     all_logps = llama(row).logits[0, start - 1 : -1].log_softmax(-1)
