@@ -1,14 +1,20 @@
-"""Eight host devices for every test, set before JAX starts."""
+"""Eight host devices and a cache of compiled programs, set before JAX starts."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A run that is killed and begun again, or done in another process, compiles the same
+# programs; fresh for every run of the tests, and each worker's its own.
+_CACHE = tempfile.TemporaryDirectory(prefix="vpo-jax-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-import pytest
+import pytest  # noqa: E402
 
 # Folders whose tests take longest: begun first, so that no worker waits for them.
 _LONG = ("train", "distributed", "feedback", "sample", "plan", "bench")
