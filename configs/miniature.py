@@ -69,7 +69,6 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   config.text_pairs = text_pairs.get_config()
-  config.text_pairs.pairs = "all"  # paper; the release takes one a query
   teacher(config.text_pairs.teacher)
 
   config.video_pairs = video_pairs.get_config()
@@ -131,10 +130,10 @@ def film(config: ml_collections.ConfigDict) -> None:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """What a CPU wants: no recomputation, small micro-batches, few checkpoints."""
+  """What a CPU wants: little memory, small micro-batches, few checkpoints."""
   config.update(
     precision=hardware.precision(),
-    remat="none",
+    remat="cheap",  # 10 GB are to be enough
     micro_tokens=1024,
     shapes=1,  # few steps: a second shape costs more to compile than it saves
     eval_every=1000,  # at the start and the end only
