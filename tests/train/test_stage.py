@@ -19,6 +19,8 @@ from vpo_jax.train import checkpoint, dpo, preemption, sft
 
 STAGES = {"sft": sft, "dpo": dpo}
 MESHES = {
+  "fsdp 2": {"fsdp": 2},
+  "fsdp 2, tensor 2": {"fsdp": 2, "tensor": 2},
   "data 8": {"data": 8},
   "fsdp 8": {"fsdp": 8},
   "fsdp 4, tensor 2": {"fsdp": 4, "tensor": 2},
