@@ -17,7 +17,7 @@ from vpo_jax.feedback import merge, text_pairs, video_pairs
 from vpo_jax.sample import stage as sample
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
-from vpo_jax.train import dpo, sft
+from vpo_jax.train import allocator, dpo, sft
 
 Counts = dict[str, dict[str, Any]]
 
@@ -108,6 +108,7 @@ def _run(title: str, works: Sequence[_Work], workdir: epath.Path) -> Counts:
   for number, (name, config) in enumerate(works, start=1):
     began = time.monotonic()
     counts[name] = STAGES[name].run(config, workdir)
+    allocator.give_back()
     took = time.monotonic() - began
     console.say(f"{title}{number}/{len(works)} {name}: {took:.0f} s")
   return counts

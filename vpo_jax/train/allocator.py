@@ -1,7 +1,9 @@
 """The C library's allocator, told that a step's memory is wanted again."""
 
 import ctypes
+import gc
 import sys
+from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 
@@ -12,9 +14,19 @@ def keep_freed() -> None:
   On a CPU a step takes gigabytes of temporaries and gives them back. Given back to the
   kernel, each page is cleared anew at its next touch, by one core.
   """
-  if sys.platform != "linux":
-    return
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+  mallopt = _glibc("mallopt")
   if mallopt is not None:
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, -1)  # never
+
+
+def give_back() -> None:
+  """Gives what is free to the kernel: what comes next wants other pieces."""
+  malloc_trim = _glibc("malloc_trim")
+  if malloc_trim is not None:
+    gc.collect()
+    malloc_trim(0)
+
+
+def _glibc(name: str) -> Any:
+  return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
