@@ -163,9 +163,7 @@ def test_the_drawn_tokens_are_likely_ones(policy):
     assert row[row > row[token]].sum() < 0.2 + 1e-4
 
 
-@pytest.mark.parametrize(
-  "axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str
-)
+@pytest.mark.parametrize("axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str)
 def test_more_devices_give_what_one_gives(tiny, policy, axes):
   config = sharding.get_config()
   config.update(dict(zip(sharding.AXES, axes, strict=True)))
