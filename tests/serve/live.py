@@ -8,7 +8,7 @@ import types
 
 import uvicorn
 
-from vpo_jax.sample import schedule
+from vpo_jax.sample import pool
 from vpo_jax.serve import server
 
 
@@ -63,7 +63,7 @@ class Scripted:
         for index in range(wanted.num_candidates):
           last = reason if number == len(parts) else None
           job = types.SimpleNamespace(index=index)
-          listen(schedule.Update(job, part, last))
+          listen(pool.Update(job, part, last))
 
     if self._pause:
       threading.Thread(target=speak, daemon=True).start()

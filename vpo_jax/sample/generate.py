@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vpo_jax import records
 from vpo_jax.sample import policy as policies
-from vpo_jax.sample import schedule, settings
+from vpo_jax.sample import pool, schedule, settings
 
 
 def generate(
@@ -33,7 +33,7 @@ def stream(
   wanted: settings.Settings,
   *,
   slots: int = 32,
-  listen: Callable[[schedule.Update], None] | None = None,
+  listen: Callable[[pool.Update], None] | None = None,
 ) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
   """Yields (a prompt's place, its candidates) as prompts are finished.
 
@@ -54,7 +54,7 @@ def stream(
         yield index, tuple(candidate(policy, job) for job in jobs.pop(index))
 
 
-def candidate(policy: policies.Policy, job: schedule.Job) -> records.Candidate:
+def candidate(policy: policies.Policy, job: pool.Job) -> records.Candidate:
   """A finished job's row."""
   return records.Candidate(
     index=job.index,

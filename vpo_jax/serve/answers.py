@@ -11,7 +11,7 @@ import fastapi
 
 from vpo_jax import records
 from vpo_jax.sample import policy as policies
-from vpo_jax.sample import schedule, settings
+from vpo_jax.sample import pool, settings
 from vpo_jax.serve import engine as engines
 from vpo_jax.serve import metrics, refusals, streaming
 
@@ -60,11 +60,11 @@ class Answer:
     self._texts = [
       streaming.Stopping(policy, stops) for _ in range(wanted.num_candidates)
     ]
-    self._news: asyncio.Queue[schedule.Update | None] = asyncio.Queue()
+    self._news: asyncio.Queue[pool.Update | None] = asyncio.Queue()
     self._began = time.monotonic()
     loop = asyncio.get_running_loop()
 
-    def listen(news: schedule.Update | None) -> None:
+    def listen(news: pool.Update | None) -> None:
       with contextlib.suppress(RuntimeError):  # the loop has ended
         loop.call_soon_threadsafe(self._news.put_nowait, news)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from vpo_jax.sample import policy as policies
-from vpo_jax.sample import schedule, settings
+from vpo_jax.sample import pool, schedule, settings
 
 STEPS = 4  # of a block: what a stream waits for, and a newcomer for a slot
 _LONGEST_WAIT = 60  # seconds that `Full` asks for at the most
@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 
 # Is told of a request's news, on the engine's thread; of None when the engine broke.
-Listener = Callable[[schedule.Update | None], None]
+Listener = Callable[[pool.Update | None], None]
 
 
 @dataclasses.dataclass(eq=False)
@@ -144,7 +144,7 @@ class Engine:
       self._scheduler.cancel(ticket)
       self._end(ticket)
 
-  def _tell(self, update: schedule.Update) -> None:
+  def _tell(self, update: pool.Update) -> None:
     ticket: Ticket = update.job.request
     if update.finish_reason:
       ticket.left -= 1

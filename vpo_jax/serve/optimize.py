@@ -9,7 +9,7 @@ from etils import epath
 
 from vpo_jax import console, errors, files, records
 from vpo_jax import queries as queries_lib
-from vpo_jax.sample import generate, schedule, settings
+from vpo_jax.sample import generate, pool, settings
 from vpo_jax.sample import policy as policies
 from vpo_jax.serve import guard as guards
 
@@ -49,7 +49,7 @@ def optimize(
   language: str = guards.LANGUAGE,
   iterations: int = 1,
   slots: int = 32,
-  listen: Callable[[schedule.Update], None] | None = None,
+  listen: Callable[[pool.Update], None] | None = None,
 ) -> list[Optimized]:
   """Rewrites queries, and rewrites the rewrites (paper, table 6).
 
@@ -95,7 +95,7 @@ def _guarded(
   wanted: settings.Settings,
   check: _Check | None,
   slots: int,
-  listen: Callable[[schedule.Update], None] | None,
+  listen: Callable[[pool.Update], None] | None,
 ) -> list[tuple[records.Candidate, ...]]:
   """The candidates of each prompt, those with a problem drawn again with new noise."""
   answers: dict[int, list[records.Candidate]] = {}

@@ -1,0 +1,231 @@
+"""Slots of one length: who is in which, and the prompts that wait for one."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from vpo_jax.llama import sharding
+from vpo_jax.sample import cache, decode, prefill, settings
+from vpo_jax.sample import policy as policies
+
+SMALLEST = 32  # the shortest tail that is compiled for
+CHUNK = 256  # tokens of a prefill
+
+
+@dataclasses.dataclass(eq=False)
+class Job:
+  """One candidate in the making.
+
+  Attributes:
+    request: whatever the caller tells it by.
+    prompt: all tokens of the prompt.
+    tokens: what it has drawn so far.
+    finish_reason: "stop" or "length" when it is done, else None.
+  """
+
+  request: Any
+  index: int
+  prompt: policies.Prompt
+  settings: settings.Settings
+  limit: int
+  key: np.ndarray
+  tokens: list[int] = dataclasses.field(default_factory=list)
+  finish_reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """Tokens that a job drew in a block, and its finish reason after them, if any."""
+
+  job: Job
+  tokens: list[int]
+  finish_reason: str | None
+
+
+@dataclasses.dataclass(eq=False)
+class Unit:
+  """Jobs that begin with the same tokens, prefilled once for all of them."""
+
+  tail: tuple[int, ...]
+  on_stem: bool
+  jobs: collections.deque[Job]
+  made: cache.Cache | None = None  # the chunk that holds its keys and values
+  row: int = 0
+
+
+class Pool:
+  """Slots of one length, and the units that wait for them."""
+
+  def __init__(
+    self, policy: policies.Policy, length: int, sizes: tuple[int, ...], steps: int
+  ):
+    """Makes an empty pool.
+
+    Args:
+      sizes: how many slots a block may compute, ascending; the last is all.
+    """
+    slots = sizes[-1]
+    self.slots = slots
+    self._sizes = sizes
+    self.queue: collections.deque[Unit] = collections.deque()
+    self._ready: collections.deque[Unit] = collections.deque()
+    self._policy = policy
+    self._length = length
+    self._steps = steps
+    self._jobs: list[Job | None] = [None] * slots
+    self._state = _at_rest(slots)
+    self._own = cache.make(slots, length, policy.config, policy.mesh, policy.precision)
+
+  @property
+  def waiting(self) -> int:
+    return sum(len(unit.jobs) for unit in (*self._ready, *self.queue))
+
+  @property
+  def active(self) -> int:
+    return sum(job is not None for job in self._jobs)
+
+  def cancel(self, request: Any) -> None:
+    for units in (self._ready, self.queue):
+      for unit in [u for u in units if u.jobs[0].request == request]:
+        units.remove(unit)
+    for slot, job in enumerate(self._jobs):
+      if job is not None and job.request == request:
+        self._release(slot)
+
+  def step(self) -> Iterator[tuple[Update, bool]]:
+    """One block; yields each job's update, and whether its slot is full."""
+    self._admit()
+    if not self.active:
+      return
+    policy = self._policy
+    self._own, tokens = decode.block(
+      policy.params,
+      policy.stem,
+      self._own,
+      self._on_device(self._size()),
+      steps=self._steps,
+      stop=policy.stop,
+      config=policy.config,
+      mesh=policy.mesh,
+      dtype=policy.precision,
+    )
+    for slot, row in enumerate(np.asarray(tokens)):
+      job = self._jobs[slot]
+      if job is not None:
+        yield self._advance(slot, job, row[row != decode.NO_TOKEN].tolist())
+
+  def _advance(self, slot: int, job: Job, new: list[int]) -> tuple[Update, bool]:
+    job.tokens += new
+    state = self._state
+    state.token[slot] = new[-1]
+    state.place[slot] += len(new)
+    state.drawn[slot] += len(new)
+    state.left[slot] -= len(new)
+    if state.stops[slot] and new[-1] in self._policy.stop:
+      job.finish_reason = "stop"
+    elif state.left[slot] == 0:
+      job.finish_reason = "length"
+    full = job.finish_reason is None and bool(state.place[slot] >= self._length)
+    if full or job.finish_reason:
+      self._release(slot)
+    return Update(job, new, job.finish_reason), full
+
+  def _release(self, slot: int) -> None:
+    self._jobs[slot] = None
+    self._state.left[slot] = 0
+
+  def _admit(self) -> None:
+    """Puts waiting jobs into free slots, a prefilled chunk of units after another."""
+    free = [slot for slot, job in enumerate(self._jobs) if job is None]
+    while free and (self.queue or self._ready):
+      if not self._ready:
+        self._prefill()
+      made, moves = self._ready[0].made, []
+      while free and self._ready and self._ready[0].made is made:
+        unit, slot = self._ready[0], free.pop(0)
+        self._occupy(slot, unit.jobs.popleft(), unit)
+        moves.append((unit.row, slot))
+        if not unit.jobs:
+          self._ready.popleft()
+      if made is not None:
+        self._place(made, moves)
+
+  def _prefill(self) -> None:
+    """Computes the next units that are of one length, as many as fit a chunk."""
+    lengths = [bucket(len(unit.tail) - 1) for unit in self.queue]
+    Q = lengths[0]
+    most = max(1, CHUNK // Q)
+    taken = [u for u, length in zip(self.queue, lengths, strict=True) if length == Q]
+    taken = taken[:most]
+    G = 1 if len(taken) == 1 else most
+    tokens_GQ, on_stem_G = np.zeros((G, Q), np.int32), np.zeros(G, bool)
+    for row, unit in enumerate(taken):
+      self.queue.remove(unit)
+      # The last token is left to the first decode step, which draws from it.
+      tokens_GQ[row, : len(unit.tail) - 1] = unit.tail[:-1]
+      on_stem_G[row] = unit.on_stem
+    p = self._policy
+    made = prefill.tails(
+      p.params, p.stem, tokens_GQ, on_stem_G, p.config, p.mesh, p.precision
+    )
+    for row, unit in enumerate(taken):
+      unit.made, unit.row = made, row
+    self._ready.extend(taken)
+
+  def _place(self, made: cache.Cache, moves: Sequence[tuple[int, int]]) -> None:
+    nowhere = [(0, self.slots)] * (self.slots - len(moves))
+    source_N, slot_N = np.asarray([*moves, *nowhere], np.int32).T
+    self._own = cache.place(self._own, made, source_N, slot_N, mesh=self._policy.mesh)
+
+  def _occupy(self, slot: int, job: Job, unit: Unit) -> None:
+    self._jobs[slot] = job
+    s, wanted = self._state, job.settings
+    s.token[slot] = unit.tail[-1]
+    s.place[slot] = len(unit.tail) - 1
+    s.drawn[slot] = len(job.tokens)
+    s.left[slot] = job.limit - len(job.tokens)
+    s.on_stem[slot] = unit.on_stem
+    s.stops[slot] = not wanted.ignore_eos
+    s.key[slot] = job.key
+    s.temperature[slot] = wanted.temperature
+    s.top_p[slot] = wanted.top_p
+    s.top_k[slot] = wanted.top_k
+
+  def _size(self) -> int:
+    """How many slots this block computes: those in use, which are the first ones."""
+    last = max(slot for slot, job in enumerate(self._jobs) if job is not None)
+    return next(size for size in self._sizes if size > last)
+
+  def _on_device(self, size: int) -> decode.Slots:
+    where = NamedSharding(self._policy.mesh, sharding.BATCH)
+    return jax.tree.map(lambda x: jax.device_put(x[:size].copy(), where), self._state)
+
+
+def _at_rest(slots: int) -> decode.Slots:
+  """The host's copy of the slots' state, changed in place between blocks."""
+
+  def zeros(dtype: Any = np.int32, shape: tuple[int, ...] = ()) -> np.ndarray:
+    return np.zeros((slots, *shape), dtype)
+
+  return decode.Slots(
+    token=zeros(),
+    place=zeros(),
+    drawn=zeros(),
+    left=zeros(),
+    on_stem=zeros(bool),
+    stops=zeros(bool),
+    key=zeros(np.uint32, (2,)),
+    temperature=zeros(np.float32),
+    top_p=np.ones(slots, np.float32),
+    top_k=zeros(),
+  )
+
+
+def bucket(length: int) -> int:
+  """The next power of two: few shapes, few compilations."""
+  return max(SMALLEST, 1 << max(length - 1, 0).bit_length())
