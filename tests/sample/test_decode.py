@@ -122,7 +122,7 @@ def test_who_comes_and_goes_changes_nothing(policy):
   scheduler = schedule.Scheduler(policy, slots=8, steps=4, eager=True, shortest=256)
   jobs = [scheduler.add(0, prompts[0], GREEDY), scheduler.add(1, prompts[1], SAMPLED)]
   scheduler.add("gone", prompts[2], SAMPLED)
-  scheduler.step()
+  assert {len(update.tokens) for update in scheduler.step()} == {1}  # told at once
   scheduler.cancel("gone")
   scheduler.step()
   jobs += [scheduler.add(n, prompts[n], SAMPLED) for n in (2, 3, 4)]
@@ -218,6 +218,7 @@ def test_a_bfloat16_step_turns_no_matrix_to_float32(tiny, slots):
     policy.stem,
     pool._own,
     pool._on_device(slots),
+    np.int32(8),
     steps=8,
     stop=policy.stop,
     config=policy.config,

@@ -60,6 +60,7 @@ def block(
   stem: cache.Cache | None,
   own: cache.Cache,
   slots: Slots,
+  most: Int[Array, ""],
   *,
   steps: int,
   stop: tuple[int, ...],
@@ -67,7 +68,7 @@ def block(
   mesh: Mesh,
   dtype: str,
 ) -> tuple[cache.Cache, Int[Array, "B steps"]]:
-  """Draws up to `steps` tokens in every slot that is not at rest.
+  """Draws up to `most` tokens, of `steps`, in every slot that is not at rest.
 
   A slot rests when it drew a stop token, when none is left to draw, or when its own
   cache is full; the block ends early when all rest.
@@ -118,7 +119,7 @@ def block(
 
   def going(state):
     number, _, slots, _ = state
-    return (number < steps) & jnp.any((slots.left > 0) & (slots.place < T))
+    return (number < most) & jnp.any((slots.left > 0) & (slots.place < T))
 
   tokens = jnp.full((B, steps), NO_TOKEN, jnp.int32)
   state = (jnp.int32(0), own, slots, tokens)

@@ -1,8 +1,9 @@
 """Prompts in, candidates out: what other parts of the project call."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from vpo_jax import records
+from vpo_jax import hang, records
 from vpo_jax.sample import policy as policies
 from vpo_jax.sample import pool, schedule, settings
 
@@ -34,16 +35,22 @@ def stream(
   *,
   slots: int = 32,
   listen: Callable[[pool.Update], None] | None = None,
+  watch: hang.Watch | None = None,
 ) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
   """Yields (a prompt's place, its candidates) as prompts are finished.
 
   Args:
     listen: is told of all tokens as they are drawn.
+    watch: is told of each block of steps; what the caller does between two of them
+      counts as the former's, unless it says `pause`.
   """
   shortest = schedule.shortest(policy, prompts, wanted, slots)
   scheduler = schedule.Scheduler(policy, slots=slots, shortest=shortest)
   jobs = {i: scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)}
+  blocks = itertools.count(1)
   while jobs:
+    if watch:
+      watch.step(f"block {next(blocks)} of the sampling")
     updates = scheduler.step()
     if listen:
       for update in updates:

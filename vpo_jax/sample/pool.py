@@ -62,12 +62,19 @@ class Pool:
   """Slots of one length, and the units that wait for them."""
 
   def __init__(
-    self, policy: policies.Policy, length: int, sizes: tuple[int, ...], steps: int
+    self,
+    policy: policies.Policy,
+    length: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    eager: bool,
   ):
     """Makes an empty pool.
 
     Args:
       sizes: how many slots a block may compute, ascending; the last is all.
+      steps: of a block.
+      eager: a job's first token ends its first block.
     """
     slots = sizes[-1]
     self.slots = slots
@@ -77,6 +84,7 @@ class Pool:
     self._policy = policy
     self._length = length
     self._steps = steps
+    self._eager = eager
     self._jobs: list[Job | None] = [None] * slots
     self._state = _at_rest(slots)
     self._own = cache.make(slots, length, policy.config, policy.mesh, policy.precision)
@@ -108,6 +116,7 @@ class Pool:
       policy.stem,
       self._own,
       self._on_device(self._size()),
+      np.int32(1 if self._eager and self._begins() else self._steps),
       steps=self._steps,
       stop=policy.stop,
       config=policy.config,
@@ -195,6 +204,9 @@ class Pool:
     s.temperature[slot] = wanted.temperature
     s.top_p[slot] = wanted.top_p
     s.top_k[slot] = wanted.top_k
+
+  def _begins(self) -> bool:
+    return any(job is not None and not job.tokens for job in self._jobs)
 
   def _size(self) -> int:
     """How many slots this block computes: those in use, which are the first ones."""

@@ -33,8 +33,8 @@ class Scheduler:
       slots: candidates decoded side by side; a multiple of the mesh's groups.
       steps: of a block; what is new is let in between blocks.
       eager: for requests that people wait for: every pool runs at each turn, where
-        otherwise the long ones wait until they fill their pool; and few slots are
-        computed where few are in use.
+        otherwise the long ones wait until they fill their pool; few slots are computed
+        where few are in use; and a first token is told as soon as it is drawn.
       shortest: positions of the shortest slots, a power of two: `FIRST_POOL` has all
         but long prompts and answers share one pool.
     """
@@ -122,7 +122,7 @@ class Scheduler:
     slots = min(self._slots, max(few, 8))
     slots = -(-slots // groups) * groups
     few = [few for few in FEW if few < slots and few % groups == 0 and self._eager]
-    return pools.Pool(self._policy, length, (*few, slots), self._steps)
+    return pools.Pool(self._policy, length, (*few, slots), self._steps, self._eager)
 
 
 def shortest(

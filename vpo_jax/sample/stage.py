@@ -8,7 +8,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, processes, records, stage
+from vpo_jax import console, hang, processes, records, stage
 from vpo_jax import queries as queries_lib
 from vpo_jax.llama import sharding
 from vpo_jax.sample import generate, settings
@@ -101,9 +101,12 @@ def _sample(
   model = policy.fingerprint()
   rows: list[records.Candidates] = []
   tokens, began, published = 0, time.monotonic(), time.monotonic()
-  with console.progress("sample", total, total - len(kept)) as advance:
+  with (
+    hang.watched() as watch,
+    console.progress("sample", total, total - len(kept)) as advance,
+  ):
     for place, candidates in generate.stream(
-      policy, prompts, wanted, slots=config.slots
+      policy, prompts, wanted, slots=config.slots, watch=watch
     ):
       query = kept[place]
       tokens += sum(c.tokens for c in candidates)
@@ -121,8 +124,10 @@ def _sample(
       advance(1, f"{tokens / (time.monotonic() - began):.0f} new tokens/s")
       late = time.monotonic() - published > _PART_SECONDS
       if late or len(rows) >= config.queries_per_part:
+        watch.pause()  # storage may take minutes
         _publish(parts, rows)
         published = time.monotonic()
+    watch.pause()
     _publish(parts, rows)
   return tokens / (time.monotonic() - began)
 
