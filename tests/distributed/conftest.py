@@ -21,18 +21,27 @@ tiny_model, rows, make_config = (
 SPY = '''
 """Writes down whose rows this process lays out, then runs the script.
 
-Process HANGS (of the environment) does not come back from its 20th micro-batch.
+Process HANGS (of the environment) does not come back from the CALL-th micro-batch that
+it lays out, or block that it samples.
 """
-import json, os, runpy, sys, time
+import itertools, json, os, runpy, sys, time
 log, script, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
 from vpo_jax.data import forest
-build = forest.build
-calls = 0
-def noted(examples, shape, micro, reference_XE=None, groups=None):
-  global calls
-  calls += 1
-  if calls == 20 and f"--process_id={os.environ.get('HANGS')}" in sys.argv:
+from vpo_jax.sample import schedule
+calls = itertools.count(1)
+def may_hang():
+  hangs = f"--process_id={os.environ.get('HANGS')}" in sys.argv
+  if next(calls) == int(os.environ.get("CALL", 0)) and hangs:
+    open(log + ".hangs", "w").close()
     time.sleep(1000)
+block = schedule.Scheduler.step
+def stepped(self):
+  may_hang()
+  return block(self)
+schedule.Scheduler.step = stepped
+build = forest.build
+def noted(examples, shape, micro, reference_XE=None, groups=None):
+  may_hang()
   own = [i for group in groups for row in micro[group] for i in row]
   with open(log, "a") as file:
     file.write(json.dumps([examples[i].id for i in own]) + "\\n")
@@ -89,6 +98,9 @@ class Run:
 
   def said(self, index):
     return (self.folder / f"said{index}").read_text()
+
+  def hangs(self, index):
+    return (self.folder / f"rows{index}.hangs").exists()
 
   def rows(self, index):
     """For each micro-batch, the ids of the examples that the process laid out."""

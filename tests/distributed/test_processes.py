@@ -118,24 +118,50 @@ def test_one_is_killed_the_others_leave_fewer_go_on(
   assert_ends_as(workdir, tmp_path / "one", "sft")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hangs", [0, 1])
-def test_one_hangs_all_leave(tmp_path, launch, make_config, monkeypatch, hangs):
+def assert_all_leave(run, hangs, within):
   """Its heart beats on; within a minute each says where it is, and ends."""
+  until(lambda: run.hangs(hangs), run)
+  began = time.monotonic()
+  assert run.wait(70) == [1] * len(run.processes)
+  assert time.monotonic() - began < 60
+  said = run.said(hangs)
+  assert re.search(rf"error: process {hangs}: {within} has not ended after", said)
+  assert re.search(r"a process or a device hangs .* may_hang\)", said)
+  last = run.said(1 - hangs).strip().splitlines()[-1]
+  assert last.startswith(f"error: process {1 - hangs}: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("hangs", "call", "within"),
+  [
+    (0, 20, r"step \d+"),
+    (1, 20, r"step \d+"),
+    (1, 3, "a micro-batch of the evaluation"),
+  ],
+)
+def test_one_hangs_all_leave(
+  tmp_path, launch, make_config, monkeypatch, hangs, call, within
+):
   config = slow_steps(make_config("sft", mesh={"fsdp": 2}))
   config.checkpoint_every = 1000
   monkeypatch.setenv("HANGS", str(hangs))
+  monkeypatch.setenv("CALL", str(call))
   run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
-  until(lambda: (run.folder / f"rows{hangs}").exists(), run)
-  until(lambda: len(run.rows(hangs)) == 19, run)
-  began = time.monotonic()
-  assert run.wait(60) == [1, 1]
-  assert time.monotonic() - began < 60
-  said = run.said(hangs)
-  assert re.search(rf"error: process {hangs}: step \d+ has not ended after", said)
-  assert re.search(r"a process or a device hangs .* noted\)", said)
-  last = run.said(1 - hangs).strip().splitlines()[-1]
-  assert last.startswith(f"error: process {1 - hangs}: ")
+  assert_all_leave(run, hangs, within)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [0, 1])
+def test_one_hangs_in_sampling_all_leave(
+  tmp_path, launch, tiny_model, monkeypatch, hangs
+):
+  config = sampling(tmp_path, tiny_model)
+  config.max_new_tokens = 128
+  monkeypatch.setenv("HANGS", str(hangs))
+  monkeypatch.setenv("CALL", "12")
+  run = launch("sample.py", config, tmp_path / "work", 2, 1)
+  assert_all_leave(run, hangs, r"block \d+ of the sampling")
 
 
 @pytest.mark.slow
@@ -161,20 +187,25 @@ def test_flags_that_do_not_fit_are_one_line(tmp_path, launch, make_config):
   )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_sampling(tmp_path, launch, tiny_model, count):
-  """Each makes its part; together they are what one process makes."""
+def sampling(folder, model):
   queries = [records.Query(str(n), f"a {word} boat") for n, word in enumerate(WORDS)]
-  records.write(tmp_path / "queries.jsonl", queries)
+  records.write(folder / "queries.jsonl", queries)
   config = sample_config.get_config()
   config.update(
-    queries=str(tmp_path / "queries.jsonl"),
-    model=str(tiny_model),
+    queries=str(folder / "queries.jsonl"),
+    model=str(model),
     num_candidates=2,
     max_new_tokens=8,
     slots=4,
   )
+  return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_sampling(tmp_path, launch, tiny_model, count):
+  """Each makes its part; together they are what one process makes."""
+  config = sampling(tmp_path, tiny_model)
   run = launch("sample.py", config, tmp_path / "many", count, 1)
   one = launch("sample.py", config, tmp_path / "one", 1, 1)
   assert run.wait() == [0] * count, run.said(0)

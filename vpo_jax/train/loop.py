@@ -11,13 +11,13 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from vpo_jax import console, errors
+from vpo_jax import console, errors, hang
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order, packing
 from vpo_jax.llama import lora as loras
 from vpo_jax.llama import model, sharding
 from vpo_jax.llama.table import Params
-from vpo_jax.train import checkpoint, hang, log, optimizer, preemption, work
+from vpo_jax.train import checkpoint, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -128,11 +128,11 @@ def fit(
       state = checkpoints.restore(start, state)
     metrics = log.Log(folder, start or -1)  # without a checkpoint, no row counts
     if not start:
-      metrics.add(0, evaluate(loras.join(lora, frozen, state.params)))
+      metrics.add(0, evaluate(loras.join(lora, frozen, state.params), watch))
     report = _Report(metrics, train, plan, policy, batches, rate)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
-        watch.step(step + 1, plan.shapes[step])
+        watch.step(f"step {step + 1}")
         began = time.perf_counter()
         batch = feed(step)  # laid out while the step before runs
         waited = time.perf_counter() - began
@@ -145,11 +145,11 @@ def fit(
         saves = last or leaving or done % config.checkpoint_every == 0
         if evaluates or saves:
           advance(report.flush(), report.note)
-          watch.pause()
           if evaluates:
-            values = evaluate(loras.join(lora, frozen, state.params))
+            values = evaluate(loras.join(lora, frozen, state.params), watch)
             saves = _evaluate(metrics, done, values) or saves
           if saves:
+            watch.pause()  # storage may take minutes
             metrics.publish()
             checkpoints.save(done, state, metrics.at(done, "eval/loss"))
           report.start_clock()
@@ -225,10 +225,11 @@ class _Evaluation:
     self._split, self._placement = split, placement
     self._evaluate = train_step.make_evaluate(policy, objective)
 
-  def __call__(self, params: Params) -> dict[str, float]:
+  def __call__(self, params: Params, watch: hang.Watch) -> dict[str, float]:
     sums: dict[str, float] = {}
     for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
       for micro in micros:
+        watch.step("a micro-batch of the evaluation")
         own = forest.build(
           self._split.examples,
           shape,

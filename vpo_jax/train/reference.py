@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vpo_jax import console, files, processes
+from vpo_jax import console, files, hang, processes
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, packing
 from vpo_jax.llama import sharding, weights
@@ -70,8 +70,12 @@ def _compute(examples, params, policy, placement, batch_size, budget):
     flops_per_token=policy.config.flops_per_token,
   )
   result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
-  with console.progress("reference", len(examples)) as advance:
+  with (
+    hang.watched() as watch,
+    console.progress("reference", len(examples)) as advance,
+  ):
     for step, batch in enumerate(batches):
+      watch.step(f"batch {step + 1} of the reference pass")
       fill(result, examples, plan, step, params, policy, placement)
       advance(len(batch), "")
   return result

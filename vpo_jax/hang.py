@@ -2,8 +2,8 @@
 
 JAX's heartbeat tells of a process that has died or whose machine has stopped. It beats
 on where a process hangs in Python or a device hangs; the others would then wait for it
-without end. Steps of training that are alike take alike long, so here each process
-watches its own: one that hangs ends where it is, those that wait for it end with it.
+without end. Steps that are alike take alike long, so here each process watches its own:
+one that hangs ends where it is, and those that wait for it end with it.
 """
 
 import contextlib
@@ -11,36 +11,36 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+
+import jax
 
 from vpo_jax import processes
 
-PATIENCE = 30  # seconds that a step may take beyond `TIMES` its longest one so far
+PATIENCE = 20  # seconds that a step may take beyond `TIMES` its longest one so far
 TIMES = 5
 
 
 class Watch:
   """Watches the steps of one process; knows of no other.
 
-  A step's clock runs where nothing but the step can take long: its shape has been
-  compiled, and no evaluation or checkpoint came before it, for which this process or
-  another may still be late. The first step that is so only shows how long one takes.
+  A step's clock runs where nothing but the step can take long: nothing is compiled in
+  it, and no checkpoint came before it, for which this process or another may still be
+  late. The first step that is so only shows how long one takes.
   """
 
   def __init__(self):
-    self._shapes: set[Hashable] = set()
     self._fresh = 2  # steps until the clock runs
     self._longest: float | None = None
-    self._step, self._began = 0, time.monotonic()
+    self._name, self._began = "", time.monotonic()
 
-  def step(self, number: int, shape: Hashable) -> None:
+  def step(self, name: str) -> None:
     """A step begins, and with it the one before has ended."""
     now = time.monotonic()
     if not self._fresh:
       self._longest = max(self._longest or 0.0, now - self._began)
-    self._fresh = max(0, self._fresh - 1) if shape in self._shapes else 2
-    self._shapes.add(shape)
-    self._step, self._began = number, now
+    self._fresh = max(0, self._fresh - 1)
+    self._name, self._began = name, now
 
   def pause(self) -> None:
     """What comes now may take as long as it likes."""
@@ -52,9 +52,9 @@ class Watch:
     if self._fresh or longest is None or passed < PATIENCE + TIMES * longest:
       return None
     return (
-      f"step {self._step} has not ended after {passed:.0f} s, the longest before it"
-      f" took {longest:.1f} s: a process or a device hangs (this process is in"
-      f" {_where()}); run the same command again to go on from the last checkpoint"
+      f"{self._name} has not ended after {passed:.0f} s, the longest before it took"
+      f" {longest:.1f} s: a process or a device hangs (this process is in {_where()});"
+      " run the same command again to go on from what is saved"
     )
 
 
@@ -69,11 +69,17 @@ def watched() -> Iterator[Watch]:
         os.write(2, f"error: {processes.said(line)}\n".encode())
         os._exit(1)  # no exception reaches a thread that hangs
 
+  def listen(event: str, duration_secs: float, **_: object) -> None:
+    if event.startswith("/jax/core/compile/"):  # traced: a compilation follows
+      watch.pause()
+
   if processes.count > 1:
     threading.Thread(target=look, daemon=True).start()
+  jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     yield watch
   finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
     done.set()
 
 
