@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vpo_jax import curate, errors, templates
-from vpo_jax.data import chat, forest, order, packing
+from vpo_jax.data import chat, families, forest, order, packing
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import attention, model, table
 from vpo_jax.llama import config as llama_config
@@ -34,7 +34,7 @@ CONFIG = llama_config.LlamaConfig(
 )
 
 
-def make_examples(seed, count, branches, stem=11):
+def make_examples(seed, count, branches, stem=11, first=0):
   rng = np.random.default_rng(seed)
 
   def tokens(low, high):
@@ -47,8 +47,18 @@ def make_examples(seed, count, branches, stem=11):
       np.concatenate([shared, np.asarray([i % CONFIG.vocab], np.int32), tokens(1, 9)]),
       tuple(tokens(1, 20) for _ in range(branches)),
     )
-    for i in range(count)
+    for i in range(first, first + count)
   ]
+
+
+def make_mixed(seed=0, branches=2):
+  """Two instructions of different length, and three prompts with none."""
+  parts = [(6, 70), (5, 50), (3, 0)]
+  made = [
+    make_examples(seed + part, count, branches, stem, first=20 * part)
+    for part, (count, stem) in enumerate(parts)
+  ]
+  return [example for part in made for example in part]
 
 
 def plain_logps(params, examples):
@@ -120,6 +130,51 @@ def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
     assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_group_has_a_stem_of_its_own(groups):
+  """Where instructions differ, each runs once; results are the plain rows'."""
+  params = table.init(jax.random.key(0), CONFIG)
+  params = jax.tree.map(lambda leaf: 5 * leaf, params)
+  examples = make_mixed()
+  plan = make_plan(examples, groups)
+  assert plan.shapes[0].stem == 70
+  stems, placed = set(), []
+  for micro in plan.steps[0]:
+    for rows in micro:
+      members = [i for row in rows for i in row]
+      placed += members
+      if members:
+        stems.add(forest.stem_tokens(examples, rows, plan.shapes[0].stem))
+  assert stems == {0, 50, 70}
+  assert sorted(placed) == list(range(len(examples)))
+
+  def loss(logps_of):
+    def total(params):
+      logps = logps_of(params)
+      return jnp.sum(logps * jnp.cos(jnp.arange(logps.size)).reshape(-1, 2)), logps
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+
+  (_, ours), our_grads = loss(lambda params: forest_logps(params, examples, plan))
+  (_, theirs), their_grads = loss(lambda params: plain_logps(params, examples))
+  np.testing.assert_allclose(ours, theirs, atol=1e-3)
+  for a, b in zip(
+    jax.tree.leaves(our_grads), jax.tree.leaves(their_grads), strict=True
+  ):
+    assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
+
+
+def test_families_are_instructions():
+  found = families.find(make_mixed())
+  assert [(family.stem, family.members) for family in found] == [
+    (70, [0, 1, 2, 3, 4, 5]),
+    (50, [6, 7, 8, 9, 10]),
+    (0, [11, 12, 13]),
+  ]
+  one = families.find(make_examples(0, 7, 1))
+  assert [(family.stem, family.members) for family in one] == [(11, list(range(7)))]
+
+
 @hypothesis.given(
   seed=st.integers(0, 10**6),
   count=st.integers(1, 12),
@@ -151,7 +206,7 @@ def test_every_path_is_its_own_row(seed, count, branches, groups):
           row, column = divmod(int(source), plan.shapes[0].row)
           start = plan.shapes[0].stem + row * plan.shapes[0].row
           path = np.nonzero(mask[group, row, column])[0] + start
-          path = [*range(plan.shapes[0].stem), *path]
+          path = [*range(batch.stem_G[group]), *path]
           want = np.concatenate([examples[index].prompt, response[:-1]])
           np.testing.assert_array_equal(batch.tokens_GL[group, path], want)
           np.testing.assert_array_equal(

@@ -1,11 +1,12 @@
 """The packed forest: a micro-batch that holds each shared token once.
 
-A group is a stem (what all prompts share) and rows of trees; a tree is one example: its
-trunk (the rest of the prompt) and its branches (the responses). Token budgets set the
-shape, not example counts, so a few shapes serve a whole run.
+A group is a stem (the longest prefix that its prompts share) and rows of trees; a tree
+is one example: its trunk (the rest of the prompt) and its branches (the responses).
+Token budgets set the shape, not example counts, so a few shapes serve a whole run: a
+stem that is shorter than its room leaves the rest of it empty.
 
-Shape letters: G groups (one a data-parallel device), S stem, R rows, T tokens of a
-row, L = S + R * T, P positions that predict, N trees, E branches of a tree.
+Shape letters: G groups (one a data-parallel device), S room for a stem, R rows,
+T tokens of a row, L = S + R * T, P positions that predict, N trees, E branches of one.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ class Forest:
 
   Attributes:
     tokens_GL, positions_GL: [stem | row 0 | row 1 | ...]; a position is a depth.
+    stem_G: tokens of the stem; the rest of its room is padding.
     tree_GRT: the token's tree in its row, from 1; 0 is padding.
     branch_GRT: 0 in a trunk, 1.. in a branch.
     source_GP: where in L the prediction is made.
@@ -35,6 +37,7 @@ class Forest:
 
   tokens_GL: Int[np.ndarray, "G L"]
   positions_GL: Int[np.ndarray, "G L"]
+  stem_G: Int[np.ndarray, " G"]
   tree_GRT: Int[np.ndarray, "G R T"]
   branch_GRT: Int[np.ndarray, "G R T"]
   source_GP: Int[np.ndarray, "G P"]
@@ -68,6 +71,14 @@ def tree_tokens(example: data_examples.Example, stem: int) -> int:
   return len(example.prompt) - stem + branches
 
 
+def stem_tokens(
+  examples: Sequence[data_examples.Example], rows: list[list[int]], room: int
+) -> int:
+  """Tokens of a group's stem: what its examples share, as far as there is room."""
+  members = [examples[index] for indices in rows for index in indices]
+  return min(room, len(data_examples.common_stem(members))) if members else 0
+
+
 def response_tokens(example: data_examples.Example) -> int:
   """Tokens that a tree predicts."""
   return sum(map(len, example.responses))
@@ -92,6 +103,7 @@ def build(
   forest = Forest(
     tokens_GL=np.zeros((s.groups, s.stem + s.rows * s.row), np.int32),
     positions_GL=np.zeros((s.groups, s.stem + s.rows * s.row), np.int32),
+    stem_G=np.zeros(s.groups, np.int32),
     tree_GRT=np.zeros((s.groups, s.rows, s.row), np.int32),
     branch_GRT=np.zeros((s.groups, s.rows, s.row), np.int32),
     source_GP=np.zeros((s.groups, s.predict), np.int32),
@@ -100,14 +112,15 @@ def build(
     tokens_GNE=np.zeros((s.groups, s.trees, s.branches), np.int32),
     reference_GNE=np.zeros((s.groups, s.trees, s.branches), np.float32),
   )
-  forest.tokens_GL[:, : s.stem] = examples[0].prompt[: s.stem]
   forest.positions_GL[:, : s.stem] = np.arange(s.stem)
   for group, rows in enumerate(micro[g] for g in groups):
     tree, predicted = 0, 0
+    stem = forest.stem_G[group] = stem_tokens(examples, rows, s.stem)
     for row, indices in enumerate(rows):
       start = s.stem + row * s.row
       for index in indices:
         example = examples[index]
+        forest.tokens_GL[group, :stem] = example.prompt[:stem]
         start = _plant(forest, s, group, start, tree, example, predicted)
         predicted += response_tokens(example)
         if reference_XE is not None:
@@ -137,8 +150,8 @@ def _plant(
     branch_L[start - shape.stem : end - shape.stem] = branch
     return end
 
-  trunk = example.prompt[shape.stem :]
-  end = put(start, trunk, shape.stem, 0)
+  stem = forest.stem_G[group]
+  end = put(start, example.prompt[stem:], stem, 0)
   fork = end - 1  # every response's first token is predicted here
   for branch, response in enumerate(example.responses):
     first, end = end, put(end, response[:-1], len(example.prompt), branch + 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest
+from vpo_jax.data import families, forest
 
 GRAIN = 32  # tokens: row lengths are multiples of this
 WORTH = 0.005  # share of a run's arithmetic that one more shape to compile must save
@@ -46,7 +46,7 @@ def plan(
   difference would be padding.
 
   Args:
-    examples: of the whole run; they set the stem.
+    examples: of the whole run; they set the families, and the room for a stem.
     batches: example indices of each batch.
     groups: data-parallel devices.
     budget: row tokens of one group in one micro-batch, at most.
@@ -57,26 +57,36 @@ def plan(
   Raises:
     UserError: an example is longer than the budget.
   """
-  stem = len(data_examples.common_stem(examples))
-  lengths = [forest.tree_tokens(example, stem) for example in examples]
-  longest = max(lengths)
-  if longest > budget:
+  lengths, kinds = [0] * len(examples), [0] * len(examples)
+  found = families.find(examples)
+  for kind, family in enumerate(found):
+    for index in family.members:
+      lengths[index] = forest.tree_tokens(examples[index], family.stem)
+      kinds[index] = kind
+  longest = max(range(len(examples)), key=lambda index: lengths[index])
+  if lengths[longest] > budget:
     raise errors.UserError(
-      f"micro_tokens={budget} does not hold the longest example ({longest} tokens"
-      f" after the shared {stem})"
+      f"micro_tokens={budget} does not hold the longest example ({lengths[longest]}"
+      f" tokens after the shared {found[kinds[longest]].stem})"
     )
+  stem = max(family.stem for family in found)
+
+  def parts(batch: Sequence[int]) -> list[list[int]]:
+    """The batch's examples by family."""
+    members = ([i for i in batch if kinds[i] == kind] for kind in range(len(found)))
+    return [part for part in members if part]
 
   def cost(rows: int, row: int) -> float:
     """Arithmetic of a group's micro-batch."""
     return stem * flops_per_token(stem) + rows * row * flops_per_token(stem + row)
 
-  sizes = _sizes(lengths, batches[:64], groups, budget, cost, shapes)
+  sizes = _sizes(lengths, [*map(parts, batches[:64])], groups, budget, cost, shapes)
   placed: dict[tuple[int, int], list[list[forest.Micro]]] = {size: [] for size in sizes}
   steps, taken = [], []
   for batch in batches:
     most = max(lengths[i] for i in batch)
     options = [
-      (size, _deal(_pack(lengths, batch, size[1]), groups, size[0]))
+      (size, _deal(_pack_all(lengths, parts(batch), size[1]), groups, size[0]))
       for size in sizes
       if size[1] >= most
     ]
@@ -84,7 +94,7 @@ def plan(
     placed[size].append(micros)
     steps.append(micros)
     taken.append(size)
-  found = {
+  shape_of = {
     size: _shape(examples, stem, groups, size, steps, head_chunk)
     for size, steps in placed.items()
     if steps
@@ -94,12 +104,12 @@ def plan(
     len(micros) * groups * rows * row
     for micros, (rows, row) in zip(steps, taken, strict=True)
   )
-  return Plan(steps, [found[size] for size in taken], padding=1 - used / laid)
+  return Plan(steps, [shape_of[size] for size in taken], padding=1 - used / laid)
 
 
 def _sizes(
   lengths: Sequence[int],
-  batches: Sequence[Sequence[int]],
+  batches: Sequence[list[list[int]]],
   groups: int,
   budget: int,
   cost: Callable[[int, int], float],
@@ -108,20 +118,19 @@ def _sizes(
   """The (rows, row) to compile: in turn, the one that saves most beside the others.
 
   The first one holds every example of the run; a batch without its longest examples
-  may do better in shorter rows.
+  may do better in shorter rows. A batch is its families' parts.
   """
   costs = {}
-  longest = np.array([max(lengths[i] for i in batch) for batch in batches])
+  longest = np.array([max(lengths[i] for part in b for i in part) for b in batches])
   low, all_fit = _up(int(longest.min()), GRAIN), _up(max(lengths), GRAIN)
   for row in range(low, max(budget, all_fit) + 1, GRAIN):
-    counts = np.array(
-      [
-        len(_pack(lengths, batch, row)) if fits else np.inf
-        for batch, fits in zip(batches, longest <= row, strict=True)
-      ]
-    )
+    counts = [
+      [len(packed) for packed in _pack_all(lengths, batch, row)] if fits else [np.inf]
+      for batch, fits in zip(batches, longest <= row, strict=True)
+    ]
     for rows in range(1, max(1, budget // row) + 1):
-      costs[rows, row] = np.ceil(counts / (groups * rows)) * cost(rows, row)
+      stems = np.array([np.sum(np.ceil(np.array(each) / rows)) for each in counts])
+      costs[rows, row] = np.ceil(stems / groups) * cost(rows, row)
   sizes = []
   least = np.full(len(batches), np.inf)
   while len(sizes) < most:
@@ -212,11 +221,24 @@ def _first_fit(
   return rows
 
 
-def _deal(packed: list[list[int]], groups: int, rows: int) -> list[forest.Micro]:
-  """Rows to micro-batches and round the groups; missing rows are empty."""
-  micros = []
-  for start in range(0, len(packed), groups * rows):
-    part = packed[start : start + groups * rows]
-    part += [[]] * (groups * rows - len(part))
-    micros.append([part[group::groups] for group in range(groups)])
-  return micros
+def _pack_all(
+  lengths: Sequence[int], parts: list[list[int]], row: int
+) -> list[list[list[int]]]:
+  """The rows of each family's part of a batch."""
+  return [_pack(lengths, part, row) for part in parts]
+
+
+def _deal(packed: list[list[list[int]]], groups: int, rows: int) -> list[forest.Micro]:
+  """Rows to groups of micro-batches, each of one family; missing rows are empty."""
+  shares = [math.ceil(len(family) / rows) for family in packed]
+  micros = math.ceil(sum(shares) / groups)
+  for _ in range(micros * groups - sum(shares)):  # of groups that would be empty
+    fullest = max(range(len(packed)), key=lambda f: len(packed[f]) / shares[f])
+    shares[fullest] += 1
+  dealt = [
+    family[place::share]
+    for family, share in zip(packed, shares, strict=True)
+    for place in range(share)
+  ]
+  dealt = [group + [[]] * (rows - len(group)) for group in dealt]
+  return [dealt[micro * groups : (micro + 1) * groups] for micro in range(micros)]

@@ -96,42 +96,46 @@ def causal(dtype: str = "float32") -> model.Attend:
 def forest(
   tree_GRT: Int[Array, "G R T"],
   branch_GRT: Int[Array, "G R T"],
-  stem: int,
+  stem_G: Int[Array, " G"],
+  room: int,
   dtype: str = "float32",
   devices: int = 1,
 ) -> model.Attend:
   """Each token sees its own path to the root, in a group of one stem and R rows.
 
-  A sequence of the group is laid out [stem | row 0 | row 1 | ...], S + R * T tokens.
+  A group is laid out [room for the stem | row 0 | row 1 | ...], S + R * T tokens.
 
   Args:
     tree_GRT: which tree of its row a token belongs to; tokens of other trees are not
       on its path. Padding is a tree of its own.
     branch_GRT: 0 for the tree's trunk (the query), b > 0 for its branch b (a response).
-    stem: S, the number of stem tokens; may be 0.
+    stem_G: tokens of the group's stem.
+    room: S, for the longest stem; may be 0.
     dtype: operands of the products.
     devices: that groups and heads are spread over.
   """
   G, R, T = tree_GRT.shape
   mask = path_mask(tree_GRT.reshape(G * R, T), branch_GRT.reshape(G * R, T))
-  mask = jnp.pad(mask, ((0, 0), (0, 0), (stem, 0)), constant_values=True)
+  on_stem_G11S = jnp.arange(room)[None, None, None] < stem_G[:, None, None, None]
+  on_stem = jnp.broadcast_to(on_stem_G11S, (G, R, T, room)).reshape(G * R, T, room)
+  mask = jnp.concatenate([on_stem, mask], axis=-1)
   attends = functools.partial(attention, dtype=jnp.dtype(dtype), devices=devices)
 
   def rows(x):
-    return x[:, stem:].reshape(G * R, T, *x.shape[2:])
+    return x[:, room:].reshape(G * R, T, *x.shape[2:])
 
   def with_stem(x):
     """[G*R, S+T, ...]: every row's keys behind its group's stem."""
-    shared = jnp.broadcast_to(x[:, None, :stem], (G, R, stem, *x.shape[2:]))
-    return jnp.concatenate([shared.reshape(G * R, stem, *x.shape[2:]), rows(x)], axis=1)
+    shared = jnp.broadcast_to(x[:, None, :room], (G, R, room, *x.shape[2:]))
+    return jnp.concatenate([shared.reshape(G * R, room, *x.shape[2:]), rows(x)], axis=1)
 
   def attend(q, k, v, cache):
     out = attends(rows(q), with_stem(k), with_stem(v), mask)
     out = out.reshape(G, R * T, *q.shape[2:])
-    if stem:
-      above = jnp.broadcast_to(jnp.tri(stem, dtype=bool)[None], (G, stem, stem))
-      trunk = attends(q[:, :stem], k[:, :stem], v[:, :stem], above)
-      out = jnp.concatenate([trunk, out], axis=1)
+    if room:  # what is empty of it sees the stem, and nothing sees it
+      above = jnp.broadcast_to(jnp.tri(room, dtype=bool)[None], (G, room, room))
+      stem = attends(q[:, :room], k[:, :room], v[:, :room], above)
+      out = jnp.concatenate([stem, out], axis=1)
     return out, cache
 
   return attend

@@ -37,6 +37,7 @@ class Policy:
     attend = attention.forest(
       jnp.asarray(batch.tree_GRT),
       jnp.asarray(batch.branch_GRT),
+      jnp.asarray(batch.stem_G),
       shape.stem,
       self.precision,
       1 if self.rows is None else self.rows.mesh.size,

@@ -35,25 +35,26 @@ class Work:
 
 def of_step(
   examples: Sequence[data_examples.Example],
-  stem: int,
+  room: int,
   micros: Sequence[forest.Micro],
   config: llama_config.LlamaConfig,
 ) -> Work:
   """What the micro-batches of one step compute.
 
   Args:
-    stem: tokens of the shared stem, computed once by each group that has examples.
+    room: of the shape, for the longest stem.
   """
-  groups = [[i for row in rows for i in row] for micro in micros for rows in micro]
-  groups = [indices for indices in groups if indices]
-  useful, plain = stem * len(groups), 0
-  flops = useful * config.flops_per_token(stem / 2)
-  for example in (examples[index] for indices in groups for index in indices):
-    tokens = forest.tree_tokens(example, stem)
-    predicted = [len(response) for response in example.responses]
-    path = len(example.prompt) - stem + float(np.mean(predicted))
-    useful += tokens
-    plain += sum(len(example.prompt) + count for count in predicted)
-    flops += tokens * config.flops_per_token(stem + path / 2)
-    flops += sum(predicted) * 2 * config.d_model * config.vocab
+  useful, plain, flops = 0, 0, 0.0
+  for rows in (rows for micro in micros for rows in micro):
+    stem = forest.stem_tokens(examples, rows, room)  # computed once by its group
+    useful += stem
+    flops += stem * config.flops_per_token(stem / 2)
+    for example in (examples[index] for indices in rows for index in indices):
+      tokens = forest.tree_tokens(example, stem)
+      predicted = [len(response) for response in example.responses]
+      path = len(example.prompt) - stem + float(np.mean(predicted))
+      useful += tokens
+      plain += sum(len(example.prompt) + count for count in predicted)
+      flops += tokens * config.flops_per_token(stem + path / 2)
+      flops += sum(predicted) * 2 * config.d_model * config.vocab
   return Work(useful, plain, 3 * flops)  # the backward pass is twice the forward
