@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vpo_jax.plan import count, hlo, products, trips
+from vpo_jax.plan import count, groups, hlo, products, trips
 
 
 def text(function, *arguments):
@@ -54,14 +54,45 @@ def test_what_devices_send_is_told_by_kind(devices):
   gather = jax.jit(lambda x: x, out_shardings=whole).lower(array(split))
   size = 4 * 512 * 512
   sent = count.cost(gather.compile().as_text()).collectives
-  assert sent == {("all-gather", devices): size * (devices - 1) / devices}
+  assert sent == {("all-gather", devices, devices): size * (devices - 1) / devices}
   rows, columns = array(PartitionSpec(None, "d")), array(PartitionSpec("d", None))
   reduce = jax.jit(lambda x, w: x @ w, out_shardings=whole).lower(rows, columns)
   cost = count.cost(reduce.compile().as_text())
   assert cost.collectives == {
-    ("all-reduce", devices): 2 * size * (devices - 1) / devices
+    ("all-reduce", devices, devices): 2 * size * (devices - 1) / devices
   }
   assert cost.flops == 2 * 512**3 / devices
+
+
+@pytest.mark.parametrize(
+  ("text", "group", "beside"),
+  [
+    ("replica_groups={{0,8},{1,9}}, dimensions={0}", (0, 8), 1),
+    ("replica_groups=[4,8]<=[32], to_apply=%add", range(8), 8),
+    ("replica_groups=[8,4]<=[4,8]T(1,0), to_apply=%add", (0, 8, 16, 24), 1),
+    ("replica_groups=mesh['a'=16,'b'=2] {'a'}, dimensions={1}", range(0, 32, 2), 4),
+    ("replica_groups=mesh['a'=8,'b'=4], device_ids=([4,8]T(1,0)) {'a'}", range(8), 8),
+    ("replica_groups=mesh['a'=2,'b'=16] {'a','b':(1)4}", range(0, 32, 4), 2),
+    ("replica_groups=mesh['a'=2,'b'=16] {'b':(4)4}", range(4), 4),
+    ("source_target_pairs={{0,1},{1,2},{7,8},{31,0}}", (31, 0), 1),
+    ("channel_id=3, use_global_device_ids=true", range(32), 8),
+  ],
+)  # fmt: skip
+def test_a_group_is_who_shares_it_and_how_many_are_neighbours(text, group, beside):
+  found = groups.members(text, 32)
+  assert found == tuple(group)
+  assert groups.beside(found) == beside
+
+
+def test_splits_of_a_mesh_are_the_groups_of_its_axes():
+  """Of 2 x 4 devices; what XLA writes of a sum over the outer axis."""
+  mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
+  where = NamedSharding(mesh, PartitionSpec("a", "b"))
+  array = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=where)
+  over = NamedSharding(mesh, PartitionSpec("b"))
+  compiled = jax.jit(lambda x: x.sum(0), out_shardings=over).lower(array).compile()
+  line = next(x for x in compiled.as_text().splitlines() if "all-reduce(" in x)
+  assert groups.members(line, 8) == (0, 4)
 
 
 # As libtpu writes them: a product, and one with a batch axis that is a window.
@@ -91,7 +122,7 @@ dimensions={0}, to_apply=%add
 def test_a_tpus_convolutions_are_products():
   cost = count.cost(TPU)
   assert cost.flops == 2 * 128 * 64 * 32 + 6 * 2 * 16 * 8 * 4
-  assert cost.collectives == {("reduce-scatter", 2): 4 * 128 * 32 / 2}
+  assert cost.collectives == {("reduce-scatter", 2, 2): 4 * 128 * 32 / 2}
 
 
 # A loop as libtpu writes it, without the number of its turns: here from 0, by 2, to a
@@ -171,7 +202,7 @@ kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%go
 
 def test_a_collective_behind_products_is_one():
   cost = count.cost(BEHIND)
-  assert cost.collectives == {("all-gather", 4): 3 * 2 * 32 * 64}
+  assert cost.collectives == {("all-gather", 4, 4): 3 * 2 * 32 * 64}
   # The gathered array is written once, by the first; the second moves x and y.
   assert cost.bytes == 2 * 128 * 64 + 2 * 4 * 16 * 8
 

@@ -23,7 +23,9 @@ def compiled(peak=10 * chips.GIB, **changes):
     "cost": {
       "flops": 2 * 459e12,
       "bytes": 2.8e12,
-      "collectives": [{"kind": "all-gather", "devices": 8, "bytes": 2.7e11}],
+      "collectives": [
+        {"kind": "all-gather", "devices": 8, "beside": 8, "bytes": 2.7e11}
+      ],
     },
   }
   return made | changes
@@ -136,16 +138,28 @@ def test_slices_are_as_near_to_a_cube_as_can_be():
   assert [m.shape for m in chips.slices("h100", [64])] == [(64,)]
 
 
-def test_a_group_over_nodes_is_bound_by_the_ports():
+def test_a_group_over_nodes_uses_ports_too():
   machine = chips.parse("h100:16")
-  assert machine.sends(8) == 450e9
-  assert machine.sends(16) == 400e9
+  assert machine.sends(8, beside=8) == {"interconnect": 450e9}
+  assert machine.sends(16, beside=8) == {"interconnect": 450e9, "network": 400e9}
+  # Of each node one: eight groups share its eight ports.
+  assert machine.sends(2, beside=1) == {"network": 50e9}
+
+
+def test_ports_and_links_are_two_resources():
+  made = compiled()
+  made["cost"]["collectives"] += [
+    {"kind": "all-reduce", "devices": 2, "beside": 1, "bytes": 1e11}
+  ]
+  plan = predict.predict(chips.parse("h100:16"), made)
+  assert plan.seconds["interconnect"] == 0.6
+  assert plan.seconds["network"] == 2.0
 
 
 def test_a_permute_goes_both_ways_round_a_ring():
   machine = chips.parse("v5p:2x2x2")
-  assert machine.sends(2) == 9e10
-  assert machine.sends(2, "collective-permute") == 2 * 9e10
+  assert machine.sends(2, 2) == {"interconnect": 9e10}
+  assert machine.sends(2, 2, "collective-permute") == {"interconnect": 2 * 9e10}
 
 
 def test_a_model_that_is_none_is_one_line():

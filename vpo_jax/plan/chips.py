@@ -37,16 +37,19 @@ class Chip:
   dollars: float | None = None
 
 
-# TPU rates: "How to Scale Your Model", jax-ml.github.io/scaling-book/tpus, its table of
-# chips, rounded. docs.cloud.google.com/tpu/docs/v5e and /v5p say 197 and 459 TFLOP/s,
-# 819 and 2,765 GB/s, and of all links together, both ways, 400 and 1,200 GB/s: a tenth
-# more than four and six times 2 x `link`. Memories as libtpu's compiler names them when
-# it refuses a program. Prices: cloud.google.com/tpu/pricing, on demand, us regions, as
-# they were when this was written; they change, and --price says others.
-# GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse figures);
-# the H800 is an H100 whose NVLink moves 400 GB/s, both ways together, instead of 900.
-# Between nodes: one 400 Gb/s port a GPU, as in DGX H100's data sheet. Prices: list
-# prices differ too widely to name one; give --price.
+# All were looked up in November 2026.
+# TPU rates: the tables of "How to Scale Your Model" (jax-ml.github.io/scaling-book/tpus).
+# Google's pages (docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e) say 197, 459 and 918
+# TFLOP/s, 819, 2,765 and 1,638 GB/s, and of all links together, both ways, 400, 1,200 and
+# 800 GB/s: with 4, 6 and 4 links of a chip a tenth more than `link`, each way.
+# TPU memories: as libtpu's compiler names them when it refuses a program.
+# TPU prices, on demand in the us: v6e's is that of Google's announcement of its general
+# availability (December 2024); v5e's and v5p's are as others quote
+# cloud.google.com/tpu/pricing in 2026, whose own table was not read. They change: --price.
+# GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse figures,
+# half of NVLink's 900 GB/s both ways); the H800 is an H100 whose NVLink moves 400.
+# Memories: as the driver reports them of 80 and 141 GB. Between nodes: one 400 Gb/s port
+# a GPU, as in DGX H100's data sheet. Prices differ too widely to name one: --price.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -78,22 +81,28 @@ class Machine:
       return None
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
-  def sends(self, group: int, kind: str = "") -> float:
-    """Bytes a second that each of `group` devices sends in a collective.
+  def sends(self, group: int, beside: int, kind: str = "") -> dict[str, float]:
+    """Bytes a second that each of `group` devices sends in a collective, by resource.
 
     All devices of a torus use all of its axes; a smaller group is taken to lie along
     one. Permutes come in pairs, to the next device of a ring and to the one before.
-    GPUs of one node use NVLink; a group over nodes at most all ports of a node.
+    GPUs of a node use NVLink. Of a group over nodes, those of a node share what has to
+    leave it: each port carries its device's part of it, and NVLink hands it on.
+
+    Args:
+      beside: devices of the group in a node.
     """
     chip = self.chip
     if chip.node:
-      within = group <= chip.node
-      return chip.link if within else min(chip.link, chip.between * chip.node)
+      within = {"interconnect": chip.link} if beside > 1 else {}
+      over = {"network": chip.between * beside} if group > beside else {}
+      return within | over
     if kind == "collective-permute":
-      return 2 * chip.link
+      return {"interconnect": 2 * chip.link}
     axes = [n for n in self.shape if n > 1]
     rates = [chip.link * (2 if n % chip.wrap == 0 else 1) for n in axes]
-    return sum(rates) if group >= self.devices else max(rates, default=chip.link)
+    rate = sum(rates) if group >= self.devices else max(rates, default=chip.link)
+    return {"interconnect": rate}
 
 
 def parse(topology: str) -> Machine:

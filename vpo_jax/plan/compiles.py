@@ -20,7 +20,7 @@ from vpo_jax.plan import count, models, worker
 
 # What the compiled step depends on, besides the request.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
-_SOURCES = ("llama", "data", "sample", "train", "plan/program.py", "plan/models.py")
+_SOURCES = ("llama", "data", "plan/program.py", "plan/models.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,9 @@ def find(request: Request) -> dict[str, Any]:
     UserError: the request makes no sense, or libtpu is not installed.
   """
   body = request.json()
-  name = hashlib.sha256(json.dumps([body, _versions()]).encode()).hexdigest()[:16]
+  name = hashlib.sha256(
+    json.dumps([body, _versions(request.stage)]).encode()
+  ).hexdigest()[:16]
   kept = folder() / f"{name}.json"
   if kept.exists():
     return _counted(files.read_json(kept), request)
@@ -94,8 +96,8 @@ def _counted(result: dict[str, Any], request: Request) -> dict[str, Any]:
   if done < 0.9 * useful:  # a loop's turns were not seen
     raise RuntimeError(f"counted {done:.3g} FLOPs of a step of at least {useful:.3g}")
   sent = [
-    {"kind": kind, "devices": size, "bytes": moved}
-    for (kind, size), moved in sorted(found.collectives.items())
+    {"kind": kind, "devices": size, "beside": beside, "bytes": moved}
+    for (kind, size, beside), moved in sorted(found.collectives.items())
   ]
   cost = {"flops": found.flops, "bytes": found.bytes, "collectives": sent}
   return result | {"cost": cost}
@@ -106,10 +108,10 @@ def text(path: epath.PathLike) -> str:
   return gzip.decompress(epath.Path(path).read_bytes()).decode()
 
 
-def _versions() -> list[str]:
+def _versions(stage: str) -> list[str]:
   digest = hashlib.sha256()
   package = pathlib.Path(__file__).parents[1]
-  for part in _SOURCES:
+  for part in (*_SOURCES, "sample" if stage == "sample" else "train"):
     path = package / part
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
       digest.update(file.read_bytes())

@@ -11,13 +11,15 @@ import math
 import re
 from collections.abc import Callable
 
-from vpo_jax.plan import hlo, products, traffic, trips
+from vpo_jax.plan import groups, hlo, products, traffic, trips
 
 FREE = {  # move nothing, or are counted elsewhere
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
   *("while", "conditional", "call", "iota", "partition-id", "replica-id"),
   *("opt-barrier", "async-start", "async-done", "async-update"),
 }
+
+Sent = dict[tuple[str, int, int], float]
 
 
 @dataclasses.dataclass
@@ -28,13 +30,14 @@ class Cost:
     flops: multiply-adds x 2 of its products.
     bytes: read and written by its operations, each from and to the main memory.
     roofline: seconds a rate of each, summed over operations; see `cost`.
-    collectives: bytes that a device sends, by (kind, devices of a group).
+    collectives: bytes that a device sends, by kind, devices of a group, and how many of
+      them share a board (`groups.beside`).
   """
 
   flops: float = 0.0
   bytes: float = 0.0
   roofline: float = 0.0
-  collectives: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
+  collectives: Sent = dataclasses.field(default_factory=dict)
 
   def add(self, other: "Cost", times: float = 1.0) -> None:
     self.flops += times * other.flops
@@ -110,13 +113,13 @@ class _Counter:
       cost.collectives = self._fused(instruction)
     return cost
 
-  def _fused(self, fusion: hlo.Instruction) -> dict[tuple[str, int], float]:
+  def _fused(self, fusion: hlo.Instruction) -> Sent:
     """Of the collectives in a TPU's fusions.
 
     A reduction is fused with the slice that a device keeps. A collective that goes on
     behind products stands in each of their fusions, and is one: the first.
     """
-    sent: dict[tuple[str, int], float] = {}
+    sent: Sent = {}
     for called in fusion.called:
       inner = self._computations.get(called, {})
       channels = hlo.channels(inner)
@@ -124,17 +127,19 @@ class _Counter:
         continue
       self._channels |= channels
       scatter = "reduce-scatter" in called or "reduce-scatter" in fusion.name
-      for (kind, size), moved in self.computation(called).collectives.items():
+      for (kind, *group), moved in self.computation(called).collectives.items():
         if scatter and kind == "all-reduce":
           kind, moved = "reduce-scatter", moved / 2
-        sent[kind, size] = sent.get((kind, size), 0.0) + moved
+        key = kind, group[0], group[1]
+        sent[key] = sent.get(key, 0.0) + moved
     return sent
 
   def _collective(
     self, computation: hlo.Computation, instruction: hlo.Instruction, op: str
-  ) -> dict[tuple[str, int], float]:
+  ) -> Sent:
     """Bytes that one device sends, as rings do it."""
-    size = _group(instruction.rest) or self._devices
+    group = groups.members(instruction.rest, self._devices)
+    size, beside = len(group), groups.beside(group)
     if size == 1:
       return {}
     part = (size - 1) / size
@@ -145,7 +150,7 @@ class _Counter:
       "all-to-all": part,
       "ragged-all-to-all": part,
     }
-    sent: dict[tuple[str, int], float] = {}
+    sent: Sent = {}
     for place, name in enumerate(instruction.operands):
       if name not in computation:
         continue
@@ -158,7 +163,8 @@ class _Counter:
         and self._sliced(computation, instruction, place)
       ):
         kind = "reduce-scatter"
-      sent[kind, size] = sent.get((kind, size), 0.0) + given * times.get(kind, 1.0)
+      key = kind, size, beside
+      sent[key] = sent.get(key, 0.0) + given * times.get(kind, 1.0)
     return sent
 
   def _widened(self, made: hlo.Instruction) -> bool:
@@ -212,20 +218,3 @@ class _Counter:
         for inner in self._computations.get(called, {}).values()
       )
     return 0.0
-
-
-def _group(text: str) -> int:
-  """Devices that take part together; 0 is all of them.
-
-  Written {{0,1},{2,3}}, [2,4]<=[8], or mesh['a'=2,'b'=4] {'b'}, where 'b':(1)2 is a
-  part of an axis.
-  """
-  if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-    axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
-    return math.prod(int(part or sizes[axis]) for axis, part in axes)
-  if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
-    return int(found[2])
-  if found := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
-    return len(found[1].split(","))
-  return 2 if "source_target_pairs={{" in text else 0

@@ -95,7 +95,7 @@ def _run(kind, config, base, path) -> dict[str, Any]:
   text, loops = program.compiled()
   sent: dict[str, float] = {}
   host = jax.default_backend() == "cpu"
-  for (name, _), moved in count.cost(text, loops, host=host).collectives.items():
+  for (name, *_), moved in count.cost(text, loops, host=host).collectives.items():
     sent[name] = sent.get(name, 0.0) + moved
   held = program.state_bytes()
   for step in range(len(program.plan.steps)):

@@ -15,8 +15,8 @@ class Prediction:
     capacity: bytes a device has.
     flops, bytes: a device's, one step.
     sent: bytes that a device sends in one step, by kind of collective.
-    seconds: by resource: "compute", "memory", "interconnect"; empty where it does not
-      fit.
+    seconds: by resource: "compute", "memory", "interconnect", and "network" between
+      nodes of GPUs; empty where it does not fit.
     examples, model_flops: of the whole step, on all devices; the latter without padding
       and recomputation.
   """
@@ -100,16 +100,16 @@ def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
   sent: dict[str, float] = {}
   if cost:
     chip = machine.chip
-    times = []
-    for entry in cost["collectives"]:
-      sent[entry["kind"]] = sent.get(entry["kind"], 0.0) + entry["bytes"]
-      rate = machine.sends(entry["devices"], entry["kind"])
-      times.append(entry["bytes"] / rate)
     seconds = {
       "compute": cost["flops"] / chip.flops,
       "memory": cost["bytes"] / chip.bandwidth,
-      "interconnect": sum(times),
+      "interconnect": 0.0,
     }
+    for entry in cost["collectives"]:
+      sent[entry["kind"]] = sent.get(entry["kind"], 0.0) + entry["bytes"]
+      rates = machine.sends(entry["devices"], entry["beside"], entry["kind"])
+      for name, rate in rates.items():
+        seconds[name] = seconds.get(name, 0.0) + entry["bytes"] / rate
   return Prediction(
     machine=machine,
     about=compiled["about"],
