@@ -38,18 +38,21 @@ class Chip:
 
 
 # All were looked up in November 2026.
-# TPU rates: the tables of "How to Scale Your Model" (jax-ml.github.io/scaling-book/tpus).
-# Google's pages (docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e) say 197, 459 and 918
-# TFLOP/s, 819, 2,765 and 1,638 GB/s, and of all links together, both ways, 400, 1,200 and
-# 800 GB/s: with 4, 6 and 4 links of a chip a tenth more than `link`, each way.
+# TPU rates: the tables of "How to Scale Your Model"
+# (jax-ml.github.io/scaling-book/tpus). Google's pages
+# (docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e) say 197, 459 and 918 TFLOP/s, 819,
+# 2,765 and 1,638 GB/s, and of all links together, both ways, 400, 1,200 and 800 GB/s:
+# with 4, 6 and 4 links of a chip a tenth more than `link`, each way.
 # TPU memories: as libtpu's compiler names them when it refuses a program.
-# TPU prices, on demand in the us: v6e's is that of Google's announcement of its general
-# availability (December 2024); v5e's and v5p's are as others quote
-# cloud.google.com/tpu/pricing in 2026, whose own table was not read. They change: --price.
-# GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse figures,
-# half of NVLink's 900 GB/s both ways); the H800 is an H100 whose NVLink moves 400.
-# Memories: as the driver reports them of 80 and 141 GB. Between nodes: one 400 Gb/s port
-# a GPU, as in DGX H100's data sheet. Prices differ too widely to name one: --price.
+# TPU prices, on demand in the us: v6e's is that of Google's announcement of its
+# general availability (December 2024); v5e's and v5p's are as others quote
+# cloud.google.com/tpu/pricing in 2026, whose own table was not read. They change:
+# --price.
+# GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse
+# figures, half of NVLink's 900 GB/s both ways); the H800 is an H100 whose NVLink
+# moves 400. Memories: as the driver reports them of 80 and 141 GB. Between nodes: one
+# 400 Gb/s port a GPU, as in DGX H100's data sheet. Prices differ too widely to name
+# one: --price.
 CHIPS = {
   chip.name: chip
   for chip in (
