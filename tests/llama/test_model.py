@@ -1,12 +1,13 @@
 """Our Llama gives transformers' logits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import transformers
 
-from vpo_jax.llama import attention, model, weights
+from vpo_jax.llama import attention, model, table, weights
 from vpo_jax.llama import config as llama_config
 
 LLAMA3_ROPE = {
@@ -79,6 +80,95 @@ def test_logits_equal_transformers_on_smollm2(smollm2):
   text = "A paper boat drifts down a rain-filled gutter, past a curious sparrow."
   tokens = np.asarray([tokenizer(text).input_ids], np.int32)
   assert relative_gap(our_logits(smollm2, tokens), their_logits(llama, tokens)) < 1e-4
+
+
+def test_the_norms_own_derivative_is_that_of_its_formula():
+  """RMSNorm's backward pass is written out (`model._norm_backward`)."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  x, dy = (3 * jax.random.normal(key, (2, 5, 48)) for key in keys[:2])
+  weight = 1 + jax.random.normal(keys[2], (48,))
+
+  def plain(x, weight):
+    mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(mean + 1e-5) * weight[None, None]
+
+  ours, our_back = jax.vjp(lambda *a: model.rms_norm(*a, 1e-5), x, weight)
+  theirs, their_back = jax.vjp(plain, x, weight)
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+  for a, b in zip(our_back(dy), their_back(dy), strict=True):
+    assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize("remat", ["none", "cheap", "full"])
+def test_a_layers_roundings_are_bfloat16s_and_none_in_float32(dtype, off, remat):
+  """The feed-forward's gate, up and their product are kept in the products' dtype.
+
+  Against a layer written out in float32, forward and backward: bfloat16 has 8 bits, so
+  each rounding is 2^-9 at most, and what they make together stays a hundredth.
+  """
+  config = llama_config.LlamaConfig(
+    vocab=64,
+    d_model=64,
+    d_ff=160,
+    layers=1,
+    heads=4,
+    kv_heads=4,
+    head_dim=16,
+    context=64,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    rope_scaling=None,
+    tied=True,
+  )
+  params = jax.tree.map(lambda w: 3 * w, table.init(jax.random.key(0), config))
+  weights = {name: leaf[0] for name, leaf in params["layers"].items()}
+  x, dy = jax.random.normal(jax.random.key(1), (2, 1, 24, 64))
+  rotation = model.rotations(jnp.arange(24)[None], config)
+
+  def norm(x, weight):
+    mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(mean + config.norm_eps) * weight[None, None]
+
+  def plain(weights, x):
+    w, L = weights, x.shape[1]
+    y = norm(x, w["attn_norm"])
+    q, k, v = (jnp.dot(y, w[name]).reshape(1, L, 4, 16) for name in "qkv")
+    q, k = model.rotate(q, rotation), model.rotate(k, rotation)
+    scores = jnp.einsum("btnh,bsnh->bnts", q, k) / 4
+    scores = jnp.where(jnp.tri(L, dtype=bool)[None, None], scores, -jnp.inf)
+    out = jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(scores), v)
+    x = x + jnp.dot(out.reshape(x.shape), w["o"])
+    y = norm(x, w["mlp_norm"])
+    half = jax.nn.silu(jnp.dot(y, w["gate"])) * jnp.dot(y, w["up"])
+    return x + jnp.dot(half, w["down"])
+
+  def ours(weights, x):
+    layers = jax.tree.map(lambda leaf: leaf[None], weights)
+    # Through the whole model, whose last norm and embedding stand aside.
+    whole = {"embed": x[0], "layers": layers, "norm": jnp.ones(64)}
+    out, _ = model.hidden(
+      whole,
+      jnp.arange(24)[None],
+      jnp.arange(24)[None],
+      attention.causal(dtype),
+      config,
+      dtype=dtype,
+      remat=remat,
+    )
+    return out
+
+  def exact(weights, x):
+    return norm(plain(weights, x), jnp.ones(64))
+
+  value, back = jax.vjp(ours, weights, x)
+  wanted, wanted_back = jax.vjp(exact, weights, x)
+  for a, b in zip(
+    jax.tree.leaves((value, back(dy))),
+    jax.tree.leaves((wanted, wanted_back(dy))),
+    strict=True,
+  ):
+    assert np.linalg.norm(a - b) < off * np.linalg.norm(b)
 
 
 def test_unstacked_layers_give_the_same(tmp_path):
