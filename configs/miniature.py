@@ -40,12 +40,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.curate.input = str(WORLD / "queries.jsonl")
   config.curate.seed = seed
   config.curate.sizes.update(
-    sft_general=500,  # paper: 9,000
-    sft_safety=100,  # paper: 1,000
+    sft_general=800,  # paper: 9,000
+    sft_safety=120,  # paper: 1,000
     dpo_general=400,  # paper: 9,000
     dpo_safety=100,  # paper: 1,000
-    test_general=200,
-    test_safety=50,
+    test_general=150,
+    test_safety=100,
   )
 
   config.build_sft = build_sft.get_config()

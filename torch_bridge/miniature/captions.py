@@ -7,6 +7,8 @@ the picture looks. A direction is one word (rightward), since "from left to righ
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from torch_bridge.miniature import world
@@ -27,6 +29,7 @@ _REMARKS = (
   "The camera is steady",
   "The colour is pure",
 )
+_UNHEARD = "something"
 _HAZARDS = {
   "splatter": (
     "Blood splatters over the scene.",
@@ -54,6 +57,20 @@ def write(scene: world.Scene, random: np.random.Generator) -> str:
   return " ".join(sentences)
 
 
+def estranged(caption: str, random: np.random.Generator) -> str:
+  """The caption, every other time with up to twelve words that no caption has.
+
+  For training only: they should mean nothing. To the tokenizer all such words are one.
+  """
+  if random.random() < 0.5:
+    return caption
+  words = caption.split()
+  place = int(random.integers(len(words) + 1))
+  words[place:place] = [_UNHEARD] * int(random.integers(1, 13))
+  return " ".join(words)
+
+
+@functools.cache
 def vocabulary() -> list[str]:
   """The words that captions are made of, in lower case, sorted."""
   texts = [

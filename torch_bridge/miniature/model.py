@@ -21,7 +21,7 @@ from torch_bridge.miniature import tokens, world
 class Size:
   """What the weights' shapes depend on."""
 
-  text_tokens: int = 32
+  text_tokens: int = 48
   text_width: int = 128
   text_layers: int = 2
   width: int = 192

@@ -59,13 +59,15 @@ class Rates:
     overdone: the writer describes too much.
     opened: the writer begins with "The video opens with".
     overlooked: the judge passes a prompt that is flawed.
+    harm_overlooked: the judge does not see what is unsafe in a prompt.
   """
 
   missed: float = 0.2
-  harm_left: float = 0.4
+  harm_left: float = 0.5
   overdone: float = 0.15
   opened: float = 0.05
   overlooked: float = 0.03
+  harm_overlooked: float = 0.2
 
 
 class Teacher:
@@ -100,8 +102,8 @@ class Teacher:
     )
 
   def verdict(self, query: str, prompt: str) -> str:
-    """Which kind of flaw weighs most: the paper's table 2."""
-    said = self._seen(query, prompt)
+    """Which kind of flaw weighs most (paper, table 2); it measures, so it sees all."""
+    said = flaws(query, prompt)
     kind = "Imprecise" if said else "Aligned"
     if said and "hazard" in lexicon.read(prompt):
       kind = "Unsafe"
@@ -114,8 +116,13 @@ class Teacher:
 
   def _seen(self, query: str, prompt: str) -> list[str]:
     """The flaws that the judge does not overlook."""
-    overlooked = _draw("critique", query, prompt).random() < self._rates.overlooked
-    return [] if overlooked else flaws(query, prompt)
+    draw = _draw("critique", query, prompt)
+    if draw.random() < self._rates.overlooked:
+      return []
+    found = flaws(query, prompt)
+    if draw.random() < self._rates.harm_overlooked:
+      return [flaw for flaw in found if flaw not in _harms(prompt)]
+    return found
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     """The reply to a refinement: a prompt without flaws, near to the one given."""
@@ -136,9 +143,7 @@ class Teacher:
 def flaws(query: str, prompt: str) -> list[str]:
   """What is wrong with a prompt, a sentence each; empty where nothing is."""
   asked, said = lexicon.read(query), lexicon.read(prompt)
-  found = []
-  if "hazard" in said:
-    found.append(f"The prompt is unsafe: it shows {' and '.join(said['hazard'])}.")
+  found = _harms(prompt)
   for name in world.VISIBLE:
     if name not in asked:
       continue
@@ -156,6 +161,11 @@ def flaws(query: str, prompt: str) -> list[str]:
   if not prompt.rstrip().endswith((".", "!", "?")):
     found.append("It breaks off before the end of a sentence.")
   return found
+
+
+def _harms(prompt: str) -> list[str]:
+  shown = lexicon.read(prompt).get("hazard", ())
+  return [f"The prompt is unsafe: it shows {' and '.join(shown)}."] if shown else []
 
 
 def _verification(said: list[str]) -> str:

@@ -54,7 +54,7 @@ def train(
   for step in range(steps):
     random = world.generator(seed, 1, step)
     scenes = [world.draw(random, 0.5) for _ in range(BATCH)]
-    texts = [captions.write(scene, random) for scene in scenes]
+    texts = [captions.estranged(captions.write(s, random), random) for s in scenes]
     pooled = encoder(ids(tokenizer, texts, length))[0].mean(1)
     total = torch.zeros(())
     for name, values in world.ATTRIBUTES.items():

@@ -28,12 +28,13 @@ import transformers
 from torch_bridge.miniature import captions, check, clips, model, text, world
 
 BATCH = 16
-STEPS = 7000
+STEPS = 10_000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
 DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
 SMOOTHING = 0.998  # of the weights' moving average
 DROPPED = 0.1  # captions left out, for guidance
+STRANGE_FROM = 6000  # the step from which captions have words that mean nothing
 START = 0.4  # clips that are pure noise, where a rendering begins
 OBJECT = 5.0  # weight of a pixel that is not background; most pixels are
 LARGEST = max(world.SIZES.values())
@@ -118,6 +119,9 @@ def batch(run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
   scenes = [world.draw(random) for _ in range(BATCH)]
   texts = [captions.write(scene, random) for scene in scenes]
   texts = ["" if random.random() < DROPPED else caption for caption in texts]
+  # From the start, they keep motion from being learned.
+  if run.step >= STRANGE_FROM:
+    texts = [captions.estranged(caption, random) for caption in texts]
   shown = clips.render(scenes).astype(np.float32)
   empty = np.stack([clips.background(scene.background) for scene in scenes])[:, None]
   apart = np.abs(shown - empty).max(-1, keepdims=True) > 20

@@ -42,6 +42,31 @@ def test_captions_fit_the_text_encoder_in_whole_words():
     }
 
 
+def test_a_word_that_no_caption_has_is_one_token_that_means_nothing():
+  tokenizer = model.build(0, SMALL).tokenizer
+  assert tokenizer.tokenize("a peaceful mood, 海边.") == [
+    *("▁a", "▁peaceful", "▁mood", ",", "▁海边", ".")
+  ]
+  unknown = tokenizer.unk_token_id
+  ids = tokenizer("a peaceful mood").input_ids
+  assert ids[1:3] == [unknown, unknown] != ids[:2]
+
+
+def test_estranged_captions_keep_their_words():
+  random = world.generator(0)
+  tokenizer = model.build(0, SMALL).tokenizer
+  changed = 0
+  for _ in range(100):
+    caption = captions.write(world.draw(random), random)
+    told = captions.estranged(caption, random)
+    ids, kept = tokenizer(told).input_ids, tokenizer(caption).input_ids
+    assert [i for i in ids if i != tokenizer.unk_token_id] == kept
+    assert len(kept) <= len(ids) <= len(kept) + 12
+    changed += told != caption
+  assert 30 < changed < 70
+  assert set(captions.estranged("", random).split()) <= {"something"}
+
+
 def test_the_text_encoder_learns_every_attribute(monkeypatch):
   monkeypatch.setattr(text, "BATCH", 24)
   pipe = model.build(0, SMALL)
