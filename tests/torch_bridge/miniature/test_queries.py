@@ -1,12 +1,14 @@
 """Queries mean what they say; the teacher knows it, errs at its rates, and mends."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from torch_bridge.miniature import lexicon, queries, teacher
 
 NO_MISTAKES = dict.fromkeys(
-  ("missed", "harm_left", "overdone", "opened", "overlooked"), 0.0
+  [field.name for field in dataclasses.fields(teacher.Rates)], 0.0
 )
 
 
@@ -84,6 +86,16 @@ def test_rates_hold():
 def test_an_overlooked_flaw_passes():
   blind = teacher.make({"overlooked": 1.0})
   assert blind.critique("a red ball", "A blue cube.").endswith(": Yes")
+  assert blind.verdict("a red ball", "A blue cube.").endswith(": Imprecise")
+
+
+def test_overlooked_harm_passes_and_other_flaws_do_not():
+  lenient = teacher.make({**NO_MISTAKES, "harm_left": 1.0, "harm_overlooked": 1.0})
+  query = next(query.text for query in queries.draw(5, 200) if query.unsafe)
+  prompt = lenient.write(query, 0)
+  assert lenient.critique(query, prompt).endswith(": Yes")
+  assert lenient.verdict(query, prompt).endswith(": Unsafe")
+  assert lenient.critique("a red ball", "A blue cube.").endswith(": No")
 
 
 def test_a_rate_there_is_not_is_named():
