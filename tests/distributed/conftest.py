@@ -22,7 +22,7 @@ SPY = '''
 """Writes down whose rows this process lays out, then runs the script.
 
 Process HANGS (of the environment) does not come back from the CALL-th micro-batch that
-it lays out, or block that it samples.
+it lays out, or block that it samples, of those that the function WHERE asks for.
 """
 import itertools, json, os, runpy, sys, time
 log, script, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
@@ -30,8 +30,10 @@ from vpo_jax.data import forest
 from vpo_jax.sample import schedule
 calls = itertools.count(1)
 def may_hang():
-  hangs = f"--process_id={os.environ.get('HANGS')}" in sys.argv
-  if next(calls) == int(os.environ.get("CALL", 0)) and hangs:
+  if f"--process_id={os.environ.get('HANGS')}" not in sys.argv:
+    return
+  asks = sys._getframe(2).f_code.co_qualname
+  if os.environ["WHERE"] in asks and next(calls) == int(os.environ["CALL"]):
     open(log + ".hangs", "w").close()
     time.sleep(1000)
 block = schedule.Scheduler.step

@@ -133,20 +133,19 @@ def assert_all_leave(run, hangs, within):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("hangs", "call", "within"),
+  ("hangs", "where", "call", "eval_every", "within"),
   [
-    (0, 20, r"step \d+"),
-    (1, 20, r"step \d+"),
-    (1, 3, "a micro-batch of the evaluation"),
+    (0, "Feed", 20, 1000, r"step \d+"),
+    (1, "Feed", 20, 1000, r"step \d+"),
+    (1, "_Evaluation", 9, 4, "a micro-batch of the evaluation"),
   ],
 )
 def test_one_hangs_all_leave(
-  tmp_path, launch, make_config, monkeypatch, hangs, call, within
+  tmp_path, launch, make_config, monkeypatch, hangs, where, call, eval_every, within
 ):
   config = slow_steps(make_config("sft", mesh={"fsdp": 2}))
-  config.checkpoint_every = 1000
-  monkeypatch.setenv("HANGS", str(hangs))
-  monkeypatch.setenv("CALL", str(call))
+  config.update(checkpoint_every=1000, eval_every=eval_every)
+  hang_at(monkeypatch, hangs, where, call)
   run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
   assert_all_leave(run, hangs, within)
 
@@ -158,10 +157,15 @@ def test_one_hangs_in_sampling_all_leave(
 ):
   config = sampling(tmp_path, tiny_model)
   config.max_new_tokens = 128
-  monkeypatch.setenv("HANGS", str(hangs))
-  monkeypatch.setenv("CALL", "12")
+  hang_at(monkeypatch, hangs, "stream", 12)
   run = launch("sample.py", config, tmp_path / "work", 2, 1)
   assert_all_leave(run, hangs, r"block \d+ of the sampling")
+
+
+def hang_at(monkeypatch, process, where, call):
+  """What `launch` starts from here on hangs; see the spy in conftest.py."""
+  for name, value in {"HANGS": process, "WHERE": where, "CALL": call}.items():
+    monkeypatch.setenv(name, str(value))
 
 
 @pytest.mark.slow
