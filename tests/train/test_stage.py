@@ -93,6 +93,16 @@ def test_dpo_begins_at_log_2_and_learns(make_config, unbroken):
   assert train[max(train)] < np.log(2)
 
 
+def test_a_step_is_said_as_a_share_of_the_matrix_rate(make_config, unbroken):
+  """Of this machine's, measured when the run begins; the useful part, so below it."""
+  workdir = unbroken("sft", make_config)
+  done = metrics(workdir, "sft", "model_flops_per_second")
+  shares = metrics(workdir, "sft", "fraction_of_matmul")
+  assert all(0 < share < 1 for share in shares.values())
+  measured = [done[step] / shares[step] for step in done]
+  np.testing.assert_allclose(measured, measured[0])
+
+
 def test_sft_learns(make_config, unbroken):
   losses = metrics(unbroken("sft", make_config), "sft", "eval/loss")
   assert losses[max(losses)] < losses[0]

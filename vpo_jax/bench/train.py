@@ -20,6 +20,7 @@ from vpo_jax.bench import machine, rows, trl, turns
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import order
 from vpo_jax.train import loop, objective, optimizer, reference, setup, work
+from vpo_jax.train import rate as rates
 from vpo_jax.train import step as train_step
 
 Kind = Literal["sft", "dpo"]
@@ -91,7 +92,7 @@ def bench(
     # Before the machine's own rate, which makes arrays of its own.
     peak, done = machine.peak_rss_bytes(), ours.rates()
     rate, cpu_rate = (
-      machine.matmul_flops_per_second(
+      rates.matmul_flops_per_second(
         ours.model.policy.config, ours.plan.shapes[0], precision, clock=clock
       )
       for clock in (time.perf_counter, time.process_time)

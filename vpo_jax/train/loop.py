@@ -20,6 +20,7 @@ from vpo_jax.llama.table import Params
 from vpo_jax.train import checkpoint, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
+from vpo_jax.train import rate as rates
 from vpo_jax.train import step as train_step
 
 
@@ -102,6 +103,10 @@ def fit(
     len(train.examples), config.batch_size, config.epochs, config.seed, config.shuffle
   )
   plan = make_plan(config, policy, placement, train, batches, config.shapes)
+  # While there is memory: the optimizer's state comes later.
+  matmul = rates.of_mesh(
+    policy.config, plan.shapes[0], config.precision, placement.mesh
+  )
   tx = optimizer.make(config.optimizer, len(batches))
   rate = optimizer.schedule(config.optimizer, len(batches))
   lora = loras.from_config(config.lora)
@@ -129,7 +134,7 @@ def fit(
     metrics = log.Log(folder, start or -1)  # without a checkpoint, no row counts
     if not start:
       metrics.add(0, evaluate(loras.join(lora, frozen, state.params), watch))
-    report = _Report(metrics, train, plan, policy, batches, rate)
+    report = _Report(metrics, train, plan, policy, batches, rate, matmul)
     with console.progress(name, len(batches), start) as advance:
       for step in range(start, len(batches)):
         watch.step(f"step {step + 1}")
@@ -247,9 +252,10 @@ class _Evaluation:
 class _Report:
   """Metrics of a step, read once the next one has been dispatched."""
 
-  def __init__(self, metrics, train, plan, policy, batches, rate):
+  def __init__(self, metrics, train, plan, policy, batches, rate, matmul):
     self._metrics, self._train, self._plan = metrics, train, plan
     self._policy, self._batches, self._rate = policy, batches, rate
+    self._matmul = matmul
     self._waiting: tuple[int, Any, float] | None = None
     self.start_clock()
     self.note = ""
@@ -288,6 +294,7 @@ class _Report:
     stem, micros = self._plan.shapes[step].stem, self._plan.steps[step]
     done = work.of_step(self._train.examples, stem, micros, self._policy.config)
     row |= done.rates(seconds)
+    row["fraction_of_matmul"] = row["model_flops_per_second"] / self._matmul
     self._metrics.add(step + 1, row)
     self.note = f"loss {row['loss']:.3f}"
     return 1
