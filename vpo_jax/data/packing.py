@@ -1,6 +1,7 @@
 """Where each example of each batch goes: rows, micro-batches, and their few shapes."""
 
 import dataclasses
+import heapq
 import math
 from collections.abc import Callable, Sequence
 
@@ -191,34 +192,41 @@ def _pack(lengths: Sequence[int], batch: Sequence[int], row: int) -> list[list[i
   16 pairs a batch, it leaves half the padding of first-fit alone.
   """
   batch = sorted(batch, key=lambda i: -lengths[i])
-  first_fit = _first_fit(lengths, batch, row)
   least = math.ceil(sum(lengths[i] for i in batch) / row)
-  for count in range(least, len(first_fit) + 1):
-    rows: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for index in batch:
-      lightest = loads.index(min(loads))
-      rows[lightest].append(index)
-      loads[lightest] += lengths[index]
-    if max(loads) <= row:
+  if rows := _even(lengths, batch, row, least):
+    return rows
+  first_fit = _first_fit(lengths, batch, row)
+  for count in range(least + 1, len(first_fit) + 1):
+    if rows := _even(lengths, batch, row, count):
       return rows
   return first_fit
+
+
+def _even(
+  lengths: Sequence[int], batch: Sequence[int], row: int, count: int
+) -> list[list[int]] | None:
+  """Each to the row that has the least; None where that is too much for one."""
+  rows: list[list[int]] = [[] for _ in range(count)]
+  loads = [(0, place) for place in range(count)]  # a heap
+  for index in batch:
+    load, place = loads[0]
+    if load + lengths[index] > row:
+      return None
+    rows[place].append(index)
+    heapq.heapreplace(loads, (load + lengths[index], place))
+  return rows
 
 
 def _first_fit(
   lengths: Sequence[int], batch: Sequence[int], row: int
 ) -> list[list[int]]:
-  rows: list[list[int]] = []
-  room: list[int] = []
+  rows: list[list[int]] = [[] for _ in batch]
+  room = np.full(len(batch), row)
   for index in batch:
-    fits = next((r for r, free in enumerate(room) if free >= lengths[index]), None)
-    if fits is None:
-      rows.append([index])
-      room.append(row - lengths[index])
-    else:
-      rows[fits].append(index)
-      room[fits] -= lengths[index]
-  return rows
+    first = int(np.argmax(room >= lengths[index]))
+    rows[first].append(index)
+    room[first] -= lengths[index]
+  return [members for members in rows if members]
 
 
 def _pack_all(
