@@ -49,7 +49,7 @@ def test_its_pipeline_takes_the_call(name):
 @pytest.mark.parametrize("name", [n for n in PRESETS if "embedded" in PRESETS[n]])
 def test_an_embedded_model_reads_as_much_text_as_it_was_trained_on(name):
   preset = PRESETS[name]
-  folder = pathlib.Path(contract.__file__).with_name(preset["embedded"])
+  folder = pathlib.Path(contract.__file__).parent / preset["embedded"]
   model = json.loads((folder / "transformer" / "config.json").read_text())
   assert preset["text_tokens"] == model["max_text_seq_length"]
   assert preset["call"]["max_sequence_length"] == model["max_text_seq_length"]
