@@ -34,3 +34,20 @@ def smollm2():
   from vpo_jax.llama import source
 
   return source.resolve(source.SMOLLM2)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+  """A directory: two small layers, random weights, the embedded default's tokenizer."""
+  from vpo_jax.bench import shapes
+
+  shape = shapes.SHAPES["llama-3.2-1b"] | {
+    "vocab_size": 49152,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+  }
+  return shapes.write(shape, tmp_path_factory.mktemp("tiny") / "model")

@@ -14,22 +14,6 @@ from vpo_jax.llama import config as llama_config
 from vpo_jax.train import rate
 
 QUERIES = [f"{count} cats on skateboards" for count in range(15)]
-TINY = {
-  **shapes.SHAPES["llama-3.2-1b"],
-  "vocab_size": 49152,
-  "hidden_size": 32,
-  "intermediate_size": 64,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 4,
-  "num_key_value_heads": 2,
-  "head_dim": 8,
-}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-  """Random weights by a config, with the embedded tokenizer."""
-  return shapes.write(TINY, tmp_path_factory.mktemp("tiny") / "model")
 
 
 def test_the_named_shapes_are_theirs():
@@ -42,13 +26,15 @@ def test_the_named_shapes_are_theirs():
 
 
 @pytest.mark.parametrize(("kind", "responses"), [("sft", 1), ("dpo", 2)])
-def test_rows_are_the_queries_and_random_words(tmp_path, tiny, kind, responses):
+def test_rows_are_the_queries_and_random_words(tmp_path, tiny_llama, kind, responses):
   made = rows.make(kind, QUERIES, 4)
   assert made == rows.make(kind, QUERIES, 4)
   assert QUERIES[3] in made[3]["messages"][0]["content"]
   path = tmp_path / "rows.json"
   path.write_text(json.dumps(made))
-  examples, aside = data_examples.read(path, chat.load_tokenizer(tiny), kind, 2048)
+  examples, aside = data_examples.read(
+    path, chat.load_tokenizer(tiny_llama), kind, 2048
+  )
   assert not aside
   assert all(len(example.responses) == responses for example in examples)
   answer = made[0].get("chosen", made[0]["messages"][-1])["content"]
@@ -58,9 +44,9 @@ def test_rows_are_the_queries_and_random_words(tmp_path, tiny, kind, responses):
 
 
 @pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
-def test_the_keys_and_what_they_say_of_each_other(tiny, kind):
+def test_the_keys_and_what_they_say_of_each_other(tiny_llama, kind):
   said = train.bench(
-    kind, str(tiny), QUERIES, batch=2, steps=1, precision="float32", remat="none"
+    kind, str(tiny_llama), QUERIES, batch=2, steps=1, precision="float32", remat="none"
   )
   wanted = {
     "examples_per_second",
@@ -80,9 +66,9 @@ def test_the_keys_and_what_they_say_of_each_other(tiny, kind):
   json.dumps(said)
 
 
-def test_the_matrix_rate_counts_every_product(tiny, monkeypatch):
+def test_the_matrix_rate_counts_every_product(tiny_llama, monkeypatch):
   """At one second a product: 7 matrices a layer, and each chunk of the head."""
-  config = llama_config.read(tiny)
+  config = llama_config.read(tiny_llama)
   shape = forest.Shape(
     groups=1, stem=4, rows=2, row=8, trees=2, branches=1, predict=32, chunk=16
   )
@@ -95,11 +81,11 @@ def test_the_matrix_rate_counts_every_product(tiny, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_trl_that_ends_is_one_line(tmp_path, tiny):
+def test_a_trl_that_ends_is_one_line(tmp_path, tiny_llama):
   missing = tmp_path / "missing.json"
   setting = trl.Setting(1, "float32")
   with (
-    trl.program("sft", tiny, missing, 2, 1, setting) as program,
+    trl.program("sft", tiny_llama, missing, 2, 1, setting) as program,
     pytest.raises(errors.UserError, match="TRL ended with exit code 1: "),
   ):
     program(0)
@@ -107,12 +93,12 @@ def test_a_trl_that_ends_is_one_line(tmp_path, tiny):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_trl_takes_the_same_rows_in_turns(tiny, kind):
+def test_trl_takes_the_same_rows_in_turns(tiny_llama, kind):
   pytest.importorskip("trl")
   settings = [trl.Setting(1, "float32"), trl.Setting(2, "bfloat16")]
   said = train.bench(
     kind,
-    str(tiny),
+    str(tiny_llama),
     QUERIES,
     batch=2,
     steps=2,

@@ -3,30 +3,16 @@
 import pytest
 
 from vpo_jax import errors
-from vpo_jax.bench import shapes
 from vpo_jax.plan import devices
 
 QUERIES = [f"{count} cats on skateboards" for count in range(16)]
-TINY = {
-  **shapes.SHAPES["llama-3.2-1b"],
-  "vocab_size": 49152,
-  "hidden_size": 32,
-  "intermediate_size": 64,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 4,
-  "num_key_value_heads": 2,
-  "head_dim": 8,
-}
 SETTINGS = {"precision": "float32", "micro_tokens": 512, "remat": "none"}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-  return str(shapes.write(TINY, tmp_path_factory.mktemp("tiny") / "model"))
-
-
-def test_host_devices_give_losses_and_bytes_and_no_speed(tiny):
-  made = devices.bench("sft", tiny, QUERIES, [1, 4], batch=2, steps=1, **SETTINGS)
+def test_host_devices_give_losses_and_bytes_and_no_speed(tiny_llama):
+  made = devices.bench(
+    "sft", str(tiny_llama), QUERIES, [1, 4], batch=2, steps=1, **SETTINGS
+  )
   one, four = made["devices"]
   assert one["batch"] == four["batch"] == 8
   assert len(one["losses"]) == 2
@@ -42,6 +28,8 @@ def test_host_devices_give_losses_and_bytes_and_no_speed(tiny):
   assert not any("second" in key for key in four)
 
 
-def test_more_devices_than_there_are_is_one_line(tiny):
+def test_more_devices_than_there_are_is_one_line(tiny_llama):
   with pytest.raises(errors.UserError, match="--devices=64: there are 8"):
-    devices.bench("sft", tiny, QUERIES, [1, 64], batch=1, steps=1, **SETTINGS)
+    devices.bench(
+      "sft", str(tiny_llama), QUERIES, [1, 64], batch=1, steps=1, **SETTINGS
+    )
