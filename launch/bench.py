@@ -6,6 +6,7 @@ r"""Measures a stage, alone or in turns with another program; JSON on the last l
     python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
       --against=trl --trl_micro_batches=1,2
     python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
+    python launch/bench.py --stage=head --model=llama3-8b --rows=1,8   # compiles only
 """
 
 import json
@@ -35,6 +36,7 @@ _BATCH = flags.DEFINE_integer("batch", 8, "Queries (examples, pairs) a step.")
 _DEVICES = flags.DEFINE_list(
   "devices", [], "sft, dpo: numbers of devices, each measured; --batch is one's."
 )
+_ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8"], "head: of 2,048 tokens.")
 _CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates a query.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: longest candidate.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.9, "sample: 0 is greedy.")
@@ -111,6 +113,17 @@ def on_devices() -> dict:
   )
 
 
+def head() -> dict:
+  from vpo_jax.plan import head as measured
+  from vpo_jax.plan import models
+
+  settings = {"precision": _PRECISION.value, "remat": _REMAT.value}
+  rows = [int(count) for count in _ROWS.value]
+  model = models.read(_MODEL.value)
+  found = measured.measure(model, rows, 2048, **settings)
+  return {"stage": "head", "model": _MODEL.value, **settings, "bytes": found}
+
+
 def read_queries() -> list[str]:
   from vpo_jax import queries
 
@@ -118,7 +131,7 @@ def read_queries() -> list[str]:
   return [row.text for row in rows if not row.problem]
 
 
-STAGES = {"sample": sample, "sft": train, "dpo": train}
+STAGES = {"sample": sample, "sft": train, "dpo": train, "head": head}
 _STAGE = flags.DEFINE_enum(
   "stage", None, list(STAGES), "What is measured.", required=True
 )

@@ -1,0 +1,23 @@
+"""Logits in chunks: what a step holds of them does not grow with its rows."""
+
+import pytest
+
+from vpo_jax.llama import config as llama_config
+from vpo_jax.plan import head, models
+
+TINY = llama_config.parse(
+  models.MODELS["llama3-8b"]
+  | {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+  | {"num_attention_heads": 2, "num_key_value_heads": 1}
+)
+
+
+@pytest.mark.slow  # eight compilations
+def test_a_step_holds_one_chunk_of_logits_whatever_its_rows():
+  row = 1024
+  one, three = head.measure(TINY, [1, 3], row, "float32", "full")
+  logits = 4 * TINY.vocab  # bytes a position
+  assert three["chunked"] - one["chunked"] < 2 * row * logits / 20
+  assert three["plain"] - one["plain"] > 2 * row * logits
+  assert three["chunked_head"] - one["chunked_head"] < 2 * row * logits / 100
+  assert one["chunked"] < one["plain"]

@@ -1,0 +1,103 @@
+"""What the head's chunks save: a DPO step compiled with them and without, never run."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vpo_jax.data import forest
+from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import head, sharding, table
+from vpo_jax.train import objective, optimizer
+from vpo_jax.train import policy as policies
+from vpo_jax.train import step as train_step
+
+TREES = 6  # pairs of a row
+CHUNK = 512  # positions, as `packing.plan` makes them, about
+
+
+def measure(
+  model: llama_config.LlamaConfig,
+  rows: Sequence[int],
+  row: int,
+  precision: str,
+  remat: str,
+) -> list[dict[str, Any]]:
+  """XLA's count of a step's temporaries, by the number of its rows.
+
+  Args:
+    rows: of a micro-batch, each number compiled by itself.
+    row: tokens of a row, all of which predict: none is left to a query.
+
+  Returns: bytes for each of `rows`: of the step with logits in chunks (`chunked`) and
+    all at once under JAX's own derivative (`plain`), and of the head alone, forward and
+    backward (`chunked_head`, `plain_head`).
+  """
+  found = []
+  for count in rows:
+    of_step = functools.partial(_step_bytes, model, count, row, precision, remat)
+    of_head = functools.partial(_head_bytes, model, count * row, precision)
+    found.append({"rows": count, "chunked": of_step(), "chunked_head": of_head()})
+    with mock.patch.object(head, "logps", plain):
+      found[-1] |= {"plain": of_step(), "plain_head": of_head()}
+  return found
+
+
+def plain(
+  x_GPD: Float[Array, "G P D"],
+  head_VD: Float[Array, "V D"],
+  targets_GP: Int[Array, "G P"],
+  chunk: int,
+  dtype: str,
+) -> Float[Array, "G P"]:
+  """`head.logps` with all logits at once, as other trainers have them."""
+  del chunk
+  x, w = x_GPD.astype(dtype), head_VD.astype(dtype)
+  logits_GPV = jnp.einsum("gpd,vd->gpv", x, w, preferred_element_type="float32")
+  logps_GPV = jax.nn.log_softmax(logits_GPV)
+  return jnp.take_along_axis(logps_GPV, targets_GP[..., None], axis=-1)[..., 0]
+
+
+def _step_bytes(model, rows, row, precision, remat) -> int:
+  shape = forest.Shape(
+    groups=1,
+    stem=0,
+    rows=rows,
+    row=row,
+    trees=TREES * rows,
+    branches=2,
+    predict=rows * row,
+    chunk=CHUNK,
+  )
+  placement = sharding.place(model, sharding.make_mesh(sharding.get_config()))
+  policy = policies.Policy(model, precision, remat)
+  tx = optimizer.make(optimizer.get_config(), 1000)
+  params = jax.tree.map(lambda w: _floats(*w.shape), table.table(model))
+  step = jax.ShapeDtypeStruct((), jnp.int32)
+  state = train_step.State(step, params, jax.eval_shape(tx.init, params))  # pyright: ignore[reportArgumentType]
+  empty = forest.build([], shape, [[[]] * rows])
+  micros = jax.tree.map(lambda leaf: leaf[None], empty)
+  run: Any = train_step.make_step(policy, objective.dpo(0.1), tx, placement)
+  return _temporaries(run.lower(state, None, micros, np.int32(1), shape))
+
+
+def _head_bytes(model, positions, precision) -> int:
+  def total(x_GPD, head_VD, targets_GP):
+    return jnp.sum(head.logps(x_GPD, head_VD, targets_GP, CHUNK, precision))
+
+  x, w = _floats(1, positions, model.d_model), _floats(model.vocab, model.d_model)
+  targets = jax.ShapeDtypeStruct((1, positions), jnp.int32)
+  return _temporaries(jax.jit(jax.grad(total, (0, 1))).lower(x, w, targets))
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _temporaries(lowered: Any) -> int:
+  return lowered.compile().memory_analysis().temp_size_in_bytes
