@@ -45,7 +45,9 @@ def stream(
       counts as the former's, unless it says `pause`.
   """
   shortest = schedule.shortest(policy, prompts, wanted, slots)
-  scheduler = schedule.Scheduler(policy, slots=slots, shortest=shortest)
+  scheduler = schedule.Scheduler(
+    policy, slots=slots, shortest=shortest, eager=listen is not None
+  )
   jobs = {i: scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)}
   blocks = itertools.count(1)
   while jobs:

@@ -35,8 +35,8 @@ class Scheduler:
       eager: for requests that people wait for: every pool runs at each turn, where
         otherwise the long ones wait until they fill their pool; few slots are computed
         where few are in use; and a first token is told as soon as it is drawn.
-      shortest: positions of the shortest slots, a power of two: `FIRST_POOL` has all
-        but long prompts and answers share one pool.
+      shortest: positions of the shortest slots: `FIRST_POOL` has all but long prompts
+        and answers share one pool.
     """
     groups = sharding.groups(policy.mesh)
     if slots < 1 or slots % groups:
@@ -111,7 +111,8 @@ class Scheduler:
 
   def _enqueue(self, jobs: list[pools.Job], drawn: tuple[int, ...]) -> None:
     tail, on_stem = _tail(self._policy, jobs[0].prompt.tokens + drawn)
-    length = max(_length(tail, jobs[0].limit - len(drawn)), self._shortest)
+    wanted = _positions(tail, jobs[0].limit - len(drawn))
+    length = self._shortest if wanted <= self._shortest else pools.bucket(wanted)
     if length not in self._pools:
       self._pools[length] = self._new_pool(length)
     self._pools[length].queue.append(pools.Unit(tail, on_stem, collections.deque(jobs)))
@@ -137,16 +138,19 @@ def shortest(
   longer ones: a block costs nearly the same for one candidate as for all slots.
   """
   lengths = [
-    _length(_tail(policy, prompt.tokens)[0], wanted.max_new_tokens)
+    _positions(_tail(policy, prompt.tokens)[0], wanted.max_new_tokens)
     for prompt in prompts
   ]
-  length, most = pools.SMALLEST, min(max(lengths, default=pools.SMALLEST), FIRST_POOL)
+  # No longer than the longest wants: attention reads a slot's every position.
+  most = min(max(lengths, default=1), FIRST_POOL)
+  most = -(-most // pools.SMALLEST) * pools.SMALLEST
+  length = pools.SMALLEST
   while length < most:
     filled = wanted.num_candidates * sum(each <= length for each in lengths)
     if filled >= ROUNDS * slots:
       break
     length *= 2
-  return length
+  return min(length, most)
 
 
 def _tail(
@@ -158,6 +162,6 @@ def _tail(
   return (tokens[len(stem) :] if on_stem else tokens), on_stem
 
 
-def _length(tail: tuple[int, ...], left: int) -> int:
-  """Positions of the slot that a tail and what is left to draw begin in."""
-  return pools.bucket(min(len(tail) + left, max(FIRST_POOL, 2 * len(tail))))
+def _positions(tail: tuple[int, ...], left: int) -> int:
+  """Positions that a slot should have, for a tail and what is left to draw."""
+  return min(len(tail) + left, max(FIRST_POOL, 2 * len(tail)))
