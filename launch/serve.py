@@ -25,7 +25,7 @@ _KEY = flags.DEFINE_string(
 _ALIASES = flags.DEFINE_list(
   "aliases", [], "Other names of model vpo, for tools that cannot be told one."
 )
-_PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
+_PRECISION = flags.DEFINE_string("precision", "float32", "float32, bfloat16 or int8.")
 _INSTRUCTION = flags.DEFINE_string("instruction", "", "A template of your own.")
 _LANGUAGE = flags.DEFINE_string(
   "language", "en", "What /optimize's prompts must be in; '' is any."

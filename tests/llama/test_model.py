@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from vpo_jax.llama import attention, model, table, weights
+from vpo_jax.llama import attention, model, product, table, weights
 from vpo_jax.llama import config as llama_config
 
 LLAMA3_ROPE = {
@@ -185,3 +185,19 @@ def test_unstacked_layers_give_the_same(tmp_path):
     params | {"layers": layers}, tokens, tokens, attention.causal(), config
   )
   np.testing.assert_allclose(stacked, listed, atol=1e-5)
+
+
+def test_an_8_bit_product_is_the_plain_one_of_what_is_kept():
+  """And what is kept is half a step from what was given, at most."""
+  rng = np.random.default_rng(0)
+  w_OI = rng.normal(size=(48, 64)).astype(np.float32)
+  w_OI[7] = 0
+  x_BI = rng.normal(size=(3, 1, 64)).astype(np.float32) * [[[1.0]], [[1e-3]], [[0.0]]]
+  kept = product.quantized(jnp.asarray(w_OI))
+  w = np.asarray(kept.w, np.float64) * np.asarray(kept.scale, np.float64)[:, None]
+  assert (np.abs(w - w_OI) <= np.asarray(kept.scale)[:, None] * 0.50001).all()
+  step = np.maximum(np.abs(x_BI).max(-1, keepdims=True) / 127, 1e-30)
+  expected = np.round(x_BI / step) * step @ w.T
+  for rows in (x_BI, x_BI[:1]):
+    y = product.product(jnp.asarray(rows, jnp.float32), kept, jnp.dtype("float32"))
+    np.testing.assert_allclose(y, expected[: len(rows)], rtol=1e-5, atol=1e-9)

@@ -192,6 +192,13 @@ def test_ends_are_told_apart(policy):
   assert jobs[0][0].finish_reason == "stop"
 
 
+def test_8_bits_draw_the_same_in_any_company(tiny):
+  policy = policies.load(str(tiny), precision="int8")
+  prompts = [policy.prompt(query) for query in QUERIES[:3]]
+  together = tokens_of(policy, prompts, SAMPLED, slots=4)
+  assert tokens_of(policy, prompts[1:2], SAMPLED, slots=1) == together[1:2]
+
+
 def test_few_candidates_share_their_slots(policy):
   """Those of all lengths in one pool, unless they fill the short slots for long."""
   short, long = policy.prompt("x"), policy.prompt("a cat on a skateboard " * 20)
@@ -200,7 +207,7 @@ def test_few_candidates_share_their_slots(policy):
     return schedule.shortest(policy, prompts, GREEDY, slots)
 
   assert shortest([short], 4) == 64
-  assert shortest([short] * 8 + [long], 4) == 256
+  assert shortest([short] * 8 + [long], 4) == 160
   assert shortest([short] * 16 + [long], 4) == 64
   assert shortest([], 4) == 32
 

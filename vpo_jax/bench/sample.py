@@ -8,6 +8,8 @@ from vpo_jax.bench import turns
 from vpo_jax.sample import generate, settings
 from vpo_jax.sample import policy as policies
 
+SLOTS = 32  # of ours; configs/sample.py
+
 
 def bench(
   model: str,
@@ -37,11 +39,11 @@ def bench(
     return prompts[start : start + batch]
 
   def ours(step: int) -> int:
-    slots = batch * wanted.num_candidates
+    slots = min(batch * wanted.num_candidates, SLOTS)
     rows = generate.generate(policy, chosen(step), wanted, slots=slots)
     return sum(candidate.tokens for row in rows for candidate in row)
 
-  for step in range(steps):  # compiles for the prompts of every length
+  for step in range(1, steps):  # compiles for the prompts of every length
     ours(step)
   programs: dict[str, turns.Program] = {"vpo_jax": ours}
   for name in against:
@@ -66,10 +68,10 @@ def _transformers(
   import transformers
 
   kind, _, dtype = name.partition("-")
-  if kind != "transformers" or dtype not in ("", *policies.PRECISIONS):
-    raise errors.UserError(f"--against={name}: wants transformers-{policy.precision}")
+  if kind != "transformers" or dtype not in ("", "float32", "bfloat16"):
+    raise errors.UserError(f"--against={name}: wants transformers-{policy.dtype}")
   llama: Any = transformers.AutoModelForCausalLM.from_pretrained(
-    policy.folder, dtype=getattr(torch, dtype or policy.precision)
+    policy.folder, dtype=getattr(torch, dtype or policy.dtype)
   ).eval()
   tokenizer = transformers.AutoTokenizer.from_pretrained(
     policy.folder, padding_side="left"

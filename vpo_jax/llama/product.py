@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import ad_checkpoint
 from jax.experimental import layout
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int8
 
 KEPT = "kept"
 
@@ -51,6 +51,32 @@ class Rows:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Quantized:
+  """A matrix as [out, in] in 8 bits: a row is `w` times its `scale`.
+
+  For a decode of one row, whose time is that of reading the weights.
+  """
+
+  w: Int8[Array, "o i"]
+  scale: Float[Array, " o"]
+
+
+@jax.jit
+def quantized(w_OI: Float[Array, "o i"]) -> Quantized:
+  """The nearest of 255 steps, which a row's largest number sets, around 0."""
+  w, scale_O1 = _steps(w_OI)
+  return Quantized(w, scale_O1[:, 0])
+
+
+def _steps(x):
+  """Rows as int8, and the size of a row's step."""
+  scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True) / 127
+  scale = jnp.where(scale == 0, 1.0, scale)
+  return jnp.round(x / scale).astype(jnp.int8), scale
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Adapted:
   """A matrix with LoRA's two thin ones beside it: w + scale * a @ b."""
 
@@ -61,11 +87,21 @@ class Adapted:
 
 
 def product(
-  x: Float[Array, "*batch i"], w: Float[Array, "i o"] | Rows | Adapted, dtype: jnp.dtype
+  x: Float[Array, "*batch i"],
+  w: Float[Array, "i o"] | Rows | Quantized | Adapted,
+  dtype: jnp.dtype,
 ) -> Float[Array, "*batch o"]:
-  """x @ w with operands in `dtype` and a float32 result, forward and backward."""
+  """x @ w with operands in `dtype` and a float32 result, forward and backward.
+
+  Where w is in 8 bits, so are x's rows, each in steps of its own.
+  """
   if isinstance(w, Rows):
     return _rows(x, w.w, dtype)
+  if isinstance(w, Quantized):
+    x_BI, scale_B1 = _steps(x.reshape(-1, x.shape[-1]))
+    y_BO = _by_rows(x_BI, w.w, "int32").astype(jnp.float32)
+    y_BO = y_BO * scale_B1 * w.scale[None]
+    return y_BO.reshape(*x.shape[:-1], -1)
   if isinstance(w, Adapted):
     low: Any = columns(columns(x, w.a, dtype), w.b, dtype)
     return columns(x, w.w, dtype) + w.scale * low
@@ -74,14 +110,17 @@ def product(
 
 def _rows(x, w, dtype):
   x_BI, w_OI = _cast(dtype, x.reshape(-1, x.shape[-1]), w)
+  return _by_rows(x_BI, w_OI, "float32").reshape(*x.shape[:-1], -1)
+
+
+def _by_rows(x_BI, w_OI, result):
   B = x_BI.shape[0]
-  if B == 1 and dtype == jnp.bfloat16:
+  if B == 1 and x_BI.dtype != jnp.float32:
     # Of a product with one row XLA makes one in float32 on CPUs, 40 times slower.
     x_BI = jnp.pad(x_BI, ((0, 1), (0, 0)))
-  y_OB = jnp.einsum("oi,bi->ob", w_OI, x_BI, preferred_element_type="float32")
+  y_OB = jnp.einsum("oi,bi->ob", w_OI, x_BI, preferred_element_type=result)
   # Without the barrier XLA folds the transposition into the product, and swaps it.
-  y_BO = jax.lax.optimization_barrier(y_OB).T[:B]
-  return y_BO.reshape(*x.shape[:-1], -1)
+  return jax.lax.optimization_barrier(y_OB).T[:B]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

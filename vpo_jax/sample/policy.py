@@ -14,7 +14,7 @@ from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import directory, model, product, sharding, source, table, weights
 from vpo_jax.sample import cache, prefill
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 # Queries that have nothing in common: what their prompts share is the stem. A query's
 # first sign may join the instruction's last one in a token, hence all the kinds.
@@ -54,8 +54,8 @@ class Policy:
 
   Attributes:
     folder: its Hugging Face directory.
-    params: in `precision`, layers as a tuple, matrices and head as `product.Rows`; the
-      embedding in `cache.held(precision)`.
+    params: in `precision`, layers as a tuple, matrices and head as `product.Rows` or
+      `product.Quantized`; the embedding in `cache.held(dtype)`.
     instruction: the template that holds `{query}`.
     stem_tokens: the tokens with which every optimizer prompt begins.
     stem: their keys and values, a layer each; made once.
@@ -72,6 +72,11 @@ class Policy:
   stem: Any
   stop: tuple[int, ...]
   mesh: Mesh
+
+  @property
+  def dtype(self) -> str:
+    """Operands of the products that are not in 8 bits."""
+    return _dtype(self.precision)
 
   def fingerprint(self) -> str:
     """Of the directory's files; reads them all."""
@@ -107,7 +112,8 @@ def load(
   """Loads a model directory, a hub id, or the embedded default.
 
   Args:
-    precision: "float32", or "bfloat16" where the device multiplies it fast.
+    precision: "float32", "bfloat16" where the device multiplies it fast, or "int8"
+      for one prompt at a time on a CPU.
     instruction: a template file; "" takes the model's own, or the embedded one.
     mesh: where it runs; None is one device.
 
@@ -115,18 +121,19 @@ def load(
     UserError: no such model, or one that cannot be used.
   """
   if precision not in PRECISIONS:
-    raise errors.UserError(f"precision {precision!r}: wants {' or '.join(PRECISIONS)}")
+    raise errors.UserError(f"precision {precision!r}: wants {', '.join(PRECISIONS)}")
   folder = source.resolve(model)
   config = llama_config.read(folder)
   mesh = mesh or sharding.make_mesh(sharding.get_config())
   tokenizer = chat.load_tokenizer(folder)
   template = _instruction(folder, instruction)
-  params = weights.load(folder, config, sharding.params(config, mesh), precision)
+  dtype = _dtype(precision)
+  params = weights.load(folder, config, sharding.params(config, mesh), dtype)
   policy = Policy(
     folder=folder,
     config=config,
     tokenizer=tokenizer,
-    params=_unstack(params, cache.held(precision)),
+    params=_unstack(params, precision),
     precision=precision,
     instruction=template,
     stem_tokens=(),
@@ -135,29 +142,34 @@ def load(
     mesh=mesh,
   )
   stem_tokens = _stem(policy)
-  stem = prefill.stem(policy.params, stem_tokens, config, mesh, precision)
+  stem = prefill.stem(policy.params, stem_tokens, config, mesh, dtype)
   return dataclasses.replace(policy, stem_tokens=stem_tokens, stem=stem)
 
 
-def _unstack(params: table.Params, held: str) -> table.Params:
-  """Layers as a tuple of `product.Rows`, which a decode reads without a copy.
+def _dtype(precision: str) -> str:
+  return "float32" if precision == "int8" else precision
 
-  The head stands beside the embedding, of which rows are taken in the type `held`.
+
+def _unstack(params: table.Params, precision: str) -> table.Params:
+  """Layers as a tuple of matrices that a decode reads without a copy.
+
+  The head stands beside the embedding, of which rows are taken as a cache is held.
   Takes the stacked leaves out of `params`, so that only one is there twice at a time.
   """
+  kept = product.quantized if precision == "int8" else product.Rows
   stacked = params.pop("layers")
   layers: list[table.Params] = []
   for name in list(stacked):
     leaf = stacked.pop(name)
     layers = layers or [{} for _ in range(leaf.shape[0])]
     if leaf.ndim == 3:
-      weights = [product.Rows(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
+      weights = [kept(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
     else:
       weights = jnp.unstack(leaf)
     for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
-  tables = {"head": product.Rows(model.head(params))}
-  tables["embed"] = params["embed"].astype(held)
+  tables = {"head": kept(model.head(params))}
+  tables["embed"] = params["embed"].astype(cache.held(_dtype(precision)))
   return params | tables | {"layers": tuple(layers)}
 
 

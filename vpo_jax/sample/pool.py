@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from vpo_jax.sample import policy as policies
 
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
+NEAR = 64  # units that wait longest, among which those of one length are looked for
 
 
 @dataclasses.dataclass(eq=False)
@@ -87,7 +89,7 @@ class Pool:
     self._eager = eager
     self._jobs: list[Job | None] = [None] * slots
     self._state = _at_rest(slots)
-    self._own = cache.make(slots, length, policy.config, policy.mesh, policy.precision)
+    self._own = cache.make(slots, length, policy.config, policy.mesh, policy.dtype)
 
   @property
   def waiting(self) -> int:
@@ -121,7 +123,7 @@ class Pool:
       stop=policy.stop,
       config=policy.config,
       mesh=policy.mesh,
-      dtype=policy.precision,
+      dtype=policy.dtype,
     )
     for slot, row in enumerate(np.asarray(tokens)):
       job = self._jobs[slot]
@@ -166,11 +168,10 @@ class Pool:
 
   def _prefill(self) -> None:
     """Computes the next units that are of one length, as many as fit a chunk."""
-    lengths = [bucket(len(unit.tail) - 1) for unit in self.queue]
-    Q = lengths[0]
+    near = list(itertools.islice(self.queue, NEAR))
+    Q = bucket(len(near[0].tail) - 1)
     most = max(1, CHUNK // Q)
-    taken = [u for u, length in zip(self.queue, lengths, strict=True) if length == Q]
-    taken = taken[:most]
+    taken = [unit for unit in near if bucket(len(unit.tail) - 1) == Q][:most]
     G = 1 if len(taken) == 1 else most
     tokens_GQ, on_stem_G = np.zeros((G, Q), np.int32), np.zeros(G, bool)
     for row, unit in enumerate(taken):
@@ -180,7 +181,7 @@ class Pool:
       on_stem_G[row] = unit.on_stem
     p = self._policy
     made = prefill.tails(
-      p.params, p.stem, tokens_GQ, on_stem_G, p.config, p.mesh, p.precision
+      p.params, p.stem, tokens_GQ, on_stem_G, p.config, p.mesh, p.dtype
     )
     for row, unit in enumerate(taken):
       unit.made, unit.row = made, row
