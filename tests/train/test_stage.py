@@ -1,5 +1,6 @@
 """Training stages: meshes, micro-batches, resumption and bad input."""
 
+import collections
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import pytest
 from vpo_jax import errors
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import weights
-from vpo_jax.train import checkpoint, dpo, preemption, sft
+from vpo_jax.train import checkpoint, dpo, optimizer, preemption, sft, step
 
 STAGES = {"sft": sft, "dpo": dpo}
 MESHES = {
@@ -208,11 +209,21 @@ def test_another_config_is_refused(make_config, unbroken):
 def test_each_device_holds_its_part(make_config, tiny_model):
   from vpo_jax.llama import sharding
 
-  config = llama_config.read(tiny_model)
-  mesh = sharding.make_mesh(make_config("sft", mesh={"fsdp": 8}).mesh)
-  params = weights.load(tiny_model, config, sharding.params(config, mesh))
+  wanted, config = make_config("sft", mesh={"fsdp": 8}), llama_config.read(tiny_model)
+  placement = sharding.place(config, sharding.make_mesh(wanted.mesh))
+  params = weights.load(tiny_model, config, placement.params)
   matrix = params["layers"]["gate"]
   assert {s.data.nbytes for s in matrix.addressable_shards} == {matrix.nbytes // 8}
+  state = step.init(params, optimizer.make(wanted.optimizer, 10), placement)
+  for part in (state.params, state.opt_state):
+    leaves = jax.tree.leaves(part)
+    assert sum(leaf.nbytes for leaf in leaves) > 4 * 32 * 49152
+    held = collections.Counter()
+    for shard in (s for leaf in leaves for s in leaf.addressable_shards):
+      held[shard.device] += shard.data.nbytes
+    share = np.array([*held.values()]) / sum(leaf.nbytes for leaf in leaves)
+    # Only the norms' weights, which are small, lie on every device.
+    np.testing.assert_allclose(share, 1 / 8, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
