@@ -101,6 +101,9 @@ def get_config() -> ml_collections.ConfigDict:
     seed=seed, max_new_tokens=96, precision=hardware.precision()
   )
   film(config.evaluate.video_models.main)
+  # Of another size and seed; no policy is trained for it (paper, section 4.6).
+  config.evaluate.video_models.second = evaluate.video_model()
+  film(config.evaluate.video_models.second, "miniature-second")
   config.evaluate.compare.levels = LEVELS
   return config
 
@@ -121,9 +124,9 @@ def teacher(config: ml_collections.ConfigDict) -> None:
   config.offline.rules = "torch_bridge.miniature.teacher"
 
 
-def film(config: ml_collections.ConfigDict) -> None:
+def film(config: ml_collections.ConfigDict, preset: str = "miniature") -> None:
   """The world's video model, and the reward that is measured on the frames."""
-  config.renderer.preset = "miniature"
+  config.renderer.preset = preset
   config.renderer.batch = 16
   config.scorer.name = "miniature"
   config.bridge.shard = 64  # 0.1 s a video: what a worker takes at once should last

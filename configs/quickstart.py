@@ -24,5 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.build_sft.heldout = 0.1  # about 20 examples, so that a loss means something
   config.merge_pairs.heldout = 0.2  # ours: few pairs, so a larger part tells more
+  del config.evaluate.video_models.second
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
   return config

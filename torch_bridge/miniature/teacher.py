@@ -63,11 +63,11 @@ class Rates:
   """
 
   missed: float = 0.2
-  harm_left: float = 0.5
+  harm_left: float = 0.7
   overdone: float = 0.15
   opened: float = 0.05
   overlooked: float = 0.03
-  harm_overlooked: float = 0.2
+  harm_overlooked: float = 0.35
 
 
 class Teacher:
