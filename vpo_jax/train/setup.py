@@ -7,14 +7,13 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, processes, records
+from vpo_jax import allocator, console, processes, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import directory, sharding, source, weights
 from vpo_jax.llama import lora as loras
 from vpo_jax.llama.table import Params
-from vpo_jax.train import allocator
 from vpo_jax.train import policy as policies
 
 

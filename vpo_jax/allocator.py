@@ -11,8 +11,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 def keep_freed() -> None:
   """Keeps freed memory in the process, where the C library is glibc.
 
-  On a CPU a step takes gigabytes of temporaries and gives them back. Given back to the
-  kernel, each page is cleared anew at its next touch, by one core.
+  On a CPU a training step takes gigabytes of temporaries and gives them back, a block
+  of decode steps and its caches hundreds of megabytes. Given back to the kernel, each
+  page is cleared anew at its next touch, by one core.
   """
   mallopt = _glibc("mallopt")
   if mallopt is not None:
