@@ -15,14 +15,14 @@ def get_config() -> ml_collections.ConfigDict:
   config = miniature.get_config()
   config.variants = ()
   config.curate.sizes.update(
-    sft_general=170,
-    sft_safety=30,
-    dpo_general=80,
-    dpo_safety=20,
+    sft_general=340,
+    sft_safety=60,
+    dpo_general=120,
+    dpo_safety=30,
     test_general=50,
     test_safety=10,
   )
-  config.build_sft.heldout = 0.1  # about 20 examples, so that a loss means something
+  config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
   config.merge_pairs.heldout = 0.2  # ours: few pairs, so a larger part tells more
   del config.evaluate.video_models.second
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
