@@ -56,8 +56,8 @@ def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp
   shutil.copy(workdir / "curate" / "dpo.jsonl", again / "curate")
   stream, seen = generate.stream, []
 
-  def killed(policy, prompts, wanted, *, slots):
-    for number, made in enumerate(stream(policy, prompts, wanted, slots=slots)):
+  def killed(policy, prompts, wanted, **kwargs):
+    for number, made in enumerate(stream(policy, prompts, wanted, **kwargs)):
       if number == 2:
         raise KeyboardInterrupt
       yield made
@@ -66,9 +66,9 @@ def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp
   with pytest.raises(KeyboardInterrupt):
     stage.run(config_for(tiny), again)
 
-  def watched(policy, prompts, wanted, *, slots):
+  def watched(policy, prompts, wanted, **kwargs):
     seen.extend(prompts)
-    yield from stream(policy, prompts, wanted, slots=slots)
+    yield from stream(policy, prompts, wanted, **kwargs)
 
   monkeypatch.setattr(generate, "stream", watched)
   stage.run(config_for(tiny), again)
