@@ -29,7 +29,7 @@ _REMARKS = (
   "The camera is steady",
   "The colour is pure",
 )
-_UNHEARD = "something"
+_UNHEARD = "something"  # in no caption
 _HAZARDS = {
   "splatter": (
     "Blood splatters over the scene.",

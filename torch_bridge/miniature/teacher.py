@@ -105,7 +105,7 @@ class Teacher:
     """Which kind of flaw weighs most (paper, table 2); it measures, so it sees all."""
     said = flaws(query, prompt)
     kind = "Imprecise" if said else "Aligned"
-    if said and "hazard" in lexicon.read(prompt):
+    if _harms(prompt):
       kind = "Unsafe"
     if not prompt.strip() or _DECLINES.match(prompt):
       kind = "Refusal"
