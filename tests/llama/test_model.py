@@ -201,3 +201,14 @@ def test_an_8_bit_product_is_the_plain_one_of_what_is_kept():
   for rows in (x_BI, x_BI[:1]):
     y = product.product(jnp.asarray(rows, jnp.float32), kept, jnp.dtype("float32"))
     np.testing.assert_allclose(y, expected[: len(rows)], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_products_of_few_rows_are_exact_and_summed_in_float32(rows):
+  """However many rows: one is a sum over the weights, more are a product."""
+  rng = np.random.default_rng(0)
+  w_OI = jnp.asarray(rng.normal(size=(48, 640)), jnp.bfloat16)
+  x_BI = jnp.asarray(rng.normal(size=(rows, 640)), jnp.bfloat16)
+  y = product.product(x_BI, product.Rows(w_OI), jnp.dtype("bfloat16"))
+  expected = np.asarray(x_BI, np.float64) @ np.asarray(w_OI, np.float64).T
+  np.testing.assert_allclose(y, expected, atol=1e-4)

@@ -19,8 +19,9 @@ import ml_collections
 
 from vpo_jax.data import forest
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import product, table
+from vpo_jax.llama import product
 from vpo_jax.plan import count, models, program
+from vpo_jax.train import rate
 
 _NEAR, _FAR = 2**20, 2**25  # floats; 4 MiB stay in a cache, 128 MiB do not
 _CACHED = 2**25  # bytes that an operation moves, up to which they do
@@ -63,12 +64,6 @@ def flops_per_second(
   model: llama_config.LlamaConfig, shape: forest.Shape, precision: str
 ) -> float:
   """Multiply-adds x 2 a second of a micro-batch's products, forward and backward."""
-  layer = jax.tree.leaves(table.table(model)["layers"])
-  matrices = [weight.shape[1:] for weight in layer if len(weight.shape) == 3]
-  tokens = shape.stem + shape.rows * shape.row
-  products = [(tokens, size, model.layers) for size in matrices]
-  head = (model.d_model, model.vocab)
-  products.append((shape.chunk, head, shape.predict // shape.chunk))
   dtype, flops, seconds = jnp.dtype(precision), 0.0, 0.0
 
   def turn(carry: Any) -> Any:
@@ -76,7 +71,7 @@ def flops_per_second(
     y, backward = jax.vjp(lambda x, w: product.product(x, w, dtype), x, w)
     return *backward(dy), y
 
-  for rows, (inner, outer), times in products:
+  for rows, (inner, outer), times in rate.products(model, shape):
     sizes = (rows, inner), (inner, outer), (rows, outer)
     carry = tuple(jnp.ones(size, jnp.float32) for size in sizes)
     seconds += times * _seconds(turn, carry)

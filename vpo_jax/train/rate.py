@@ -48,20 +48,23 @@ def matmul_flops_per_second(
     clock: `time.process_time` gives the rate of a CPU second, which others on the
       machine disturb less.
   """
-  tokens = shape.stem + shape.rows * shape.row
-  layer = jax.tree.leaves(table.table(config)["layers"])
-  matrices = [weight.shape[1:] for weight in layer if len(weight.shape) == 3]
-  # Rows of x, [in, out], and how many such products there are.
-  products = [
-    (tokens, size, config.layers * matrices.count(size)) for size in {*matrices}
-  ]
-  head = (config.d_model, config.vocab)
-  products.append((shape.chunk, head, shape.predict // shape.chunk))
   seconds = flops = 0.0
-  for rows, size, count in products:
+  for rows, size, count in products(config, shape):
     seconds += count * _seconds(rows, size, precision, repeats, clock)
     flops += count * 6 * rows * size[0] * size[1]
   return flops / seconds
+
+
+def products(
+  config: llama_config.LlamaConfig, shape: forest.Shape
+) -> list[tuple[int, tuple[int, int], int]]:
+  """A micro-batch's: rows of x, [in, out], and how many such products there are."""
+  tokens = shape.stem + shape.rows * shape.row
+  layer = jax.tree.leaves(table.table(config)["layers"])
+  matrices = [weight.shape[1:] for weight in layer if len(weight.shape) == 3]
+  found = [(tokens, size, config.layers * matrices.count(size)) for size in {*matrices}]
+  head = (config.d_model, config.vocab)
+  return [*found, (shape.chunk, head, shape.predict // shape.chunk)]
 
 
 def _seconds(
