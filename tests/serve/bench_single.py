@@ -5,9 +5,10 @@ r"""One query alone: the first token and the whole answer, against other program
       --programs=ours-float32,transformers-float32,llama.cpp-f32
 
 Every program answers the same queries in turns, with the same prompts and as many new
-tokens. The time begins with the query's text. Ours has the instruction's keys and
-values from its start; llama.cpp keeps the prompt of its last call and computes what
-differs, or with `-cold` the whole of it. The last line is JSON: medians in seconds.
+tokens. The time begins with the query's text. Ours has its slot, and the instruction's
+keys and values, from its start; llama.cpp keeps the prompt of its last call and
+computes what differs, or with `-cold` the whole of it. The last line is JSON: medians
+in seconds.
 """
 
 import argparse
@@ -97,8 +98,9 @@ def ours(precision: str) -> Program:
 
   policy = policies.load("smollm2-135m-instruct", precision=precision)
 
+  scheduler = schedule.Scheduler(policy, slots=1, eager=True)
+
   def run(text: str, count: int) -> Iterator[int]:
-    scheduler = schedule.Scheduler(policy, slots=1, eager=True)
     wanted = settings.Settings(max_new_tokens=count, ignore_eos=True)
     scheduler.add(0, policy.prompt(text), wanted)
     while updates := scheduler.step():

@@ -24,6 +24,9 @@ Remat = Literal["none", "cheap", "full"]
 # (q_BLNH, k_BLKH, v_BLKH, layer's cache) -> (out_BLNH, layer's new cache)
 Attend = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
+# Cosines and sines, [B, L, 1, H / 2].
+Rotation = tuple[Array, Array]
+
 
 def hidden(
   params: Params,
@@ -36,6 +39,7 @@ def hidden(
   dtype: str = "float32",
   remat: Remat = "none",
   rows: NamedSharding | None = None,
+  turns: Rotation | None = None,
 ) -> tuple[Float[Array, "B L D"], Any]:
   """Runs all layers and the last norm.
 
@@ -52,6 +56,8 @@ def hidden(
     rows: where rows live. Weights that are split over the same devices are then brought
       to the rows, a layer at a time; left to itself, XLA keeps the weights where they
       are and sums their parts of every activation over all devices.
+    turns: the `rotations` of positions 0, 1, ..., of one row, from which the tokens'
+      are taken; where a loop would have XLA compute cosines in each layer and step.
 
   Returns:
     float32 hidden states, and the caches that `attend` returned.
@@ -61,7 +67,10 @@ def hidden(
     return x if rows is None else jax.lax.with_sharding_constraint(x, rows)
 
   x_BLD = on_rows(params["embed"][tokens_BL].astype(jnp.float32))
-  rotation = rotations(positions_BL, config)
+  if turns is None:
+    rotation = rotations(positions_BL, config)
+  else:
+    rotation = turns[0][0, positions_BL], turns[1][0, positions_BL]
 
   def layer(x_BLD: Array, inputs: tuple[Any, Any]) -> tuple[Array, Any]:
     weights, cache = inputs
@@ -175,7 +184,7 @@ def frequencies(config: llama_config.LlamaConfig) -> np.ndarray:
 
 def rotations(
   positions_BL: Int[Array, "B L"], config: llama_config.LlamaConfig
-) -> tuple[Float[Array, "B L 1 H2"], Float[Array, "B L 1 H2"]]:
+) -> Rotation:
   """Cosine and sine of each token's rotations (RoPE), float32."""
   freq = jnp.asarray(frequencies(config))[None, None, :]
   angles = positions_BL[..., None].astype(jnp.float32) * freq

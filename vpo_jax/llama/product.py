@@ -118,6 +118,8 @@ def _by_rows(x_BI, w_OI, result):
   if B == 1 and x_BI.dtype == jnp.bfloat16:
     # A product of one row is a pass over the weights. XLA for CPUs would turn them to
     # float32 first; a sum reads them as they are, faster than a product of two rows.
+    # Behind the barrier, since it would take that out of a decode's loop, too.
+    w_OI, x_BI = jax.lax.optimization_barrier((w_OI, x_BI))
     return jnp.sum(w_OI.astype(result) * x_BI.astype(result), axis=1)[None]
   if B == 1 and x_BI.dtype == jnp.int8:
     x_BI = jnp.pad(x_BI, ((0, 1), (0, 0)))  # one row is no library's product

@@ -36,14 +36,14 @@ def make(
   precision: str,
 ) -> Cache:
   """Empty slots."""
-  head = (config.head_dim, length)
   where = NamedSharding(mesh, SLOTS)
 
-  @functools.partial(jax.jit, static_argnums=0, out_shardings=where)
-  def zeros(shape):
-    return jnp.zeros((slots, config.kv_heads, *shape), held(precision))
+  def zeros(*shape: int) -> Array:
+    shape = (slots, config.kv_heads, *shape)
+    return jnp.zeros(shape, held(precision), device=where)
 
-  return tuple({"k": zeros(head), "v": zeros(head[::-1])} for _ in range(config.layers))
+  H, T = config.head_dim, length
+  return tuple({"k": zeros(H, T), "v": zeros(T, H)} for _ in range(config.layers))
 
 
 def constrain(cache: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
@@ -135,26 +135,32 @@ def put(
   }
 
 
-@functools.partial(jax.jit, static_argnames="mesh", donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("length", "mesh"), donate_argnums=0)
 def place(
   cache: Cache,
   made: Cache,
-  source_N: Int[Array, " N"],
+  start_N: Int[Array, " N"],
   slot_N: Int[Array, " N"],
   *,
+  length: int,
   mesh: Mesh,
 ) -> Cache:
   """Puts prefilled keys and values at the beginning of slots.
 
   Args:
-    made: keys and values of G prompts' tails.
-    source_N: which of G each entry takes.
+    made: keys and values of a chunk of prompts' tails (`prefill.chunk`).
+    start_N: where in the chunk each entry's tail begins.
     slot_N: where it goes; out of range for entries that go nowhere.
+    length: positions that are written; what a tail does not fill is not looked at
+      before a decode step has written it.
   """
+  T, room = made[0]["v"].shape[1], cache[0]["v"].shape[2]
+  Q = min(length, room)
+  at_NQ = jnp.minimum(start_N[:, None] + jnp.arange(Q)[None], T - 1)
 
   def one(own: Layer, made: Layer) -> Layer:
-    Q = min(made["v"].shape[2], own["v"].shape[2])
-    k_NKHQ, v_NKQH = made["k"][source_N, ..., :Q], made["v"][source_N, :, :Q]
+    k_KHNQ, v_KNQH = made["k"][:, :, at_NQ], made["v"][:, at_NQ]
+    k_NKHQ, v_NKQH = jnp.moveaxis(k_KHNQ, 2, 0), jnp.moveaxis(v_KNQH, 1, 0)
     return {
       "k": own["k"].at[slot_N, :, :, :Q].set(k_NKHQ, mode="drop"),
       "v": own["v"].at[slot_N, :, :Q].set(v_NKQH, mode="drop"),

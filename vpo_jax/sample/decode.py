@@ -83,6 +83,7 @@ def block(
   own = jax.tree.map(lambda x: x[:B], every)
   start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
   stop_ids = jnp.asarray(stop, jnp.int32)
+  turns = model.rotations(jnp.arange(prefill.length(stem) + T)[None], config)
 
   def step(state):
     number, own, slots, tokens = state
@@ -96,6 +97,7 @@ def block(
       config,
       cache=tuple(zip(own, stem or (None,) * len(own), strict=True)),
       dtype=dtype,
+      turns=turns,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
     token_B = choose.choose(

@@ -16,7 +16,7 @@ from vpo_jax.sample import policy as policies
 
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
-NEAR = 64  # units that wait longest, among which those of one length are looked for
+NEAR = 64  # units that wait longest, of which a chunk is made
 
 
 @dataclasses.dataclass(eq=False)
@@ -56,8 +56,8 @@ class Unit:
   tail: tuple[int, ...]
   on_stem: bool
   jobs: collections.deque[Job]
-  made: cache.Cache | None = None  # the chunk that holds its keys and values
-  row: int = 0
+  made: cache.Cache | None = None  # the chunk that holds their keys and values
+  start: int = 0  # where in it they begin
 
 
 class Pool:
@@ -156,41 +156,53 @@ class Pool:
     while free and (self.queue or self._ready):
       if not self._ready:
         self._prefill()
-      made, moves = self._ready[0].made, []
+      made, moves, longest = self._ready[0].made, [], 0
       while free and self._ready and self._ready[0].made is made:
         unit, slot = self._ready[0], free.pop(0)
         self._occupy(slot, unit.jobs.popleft(), unit)
-        moves.append((unit.row, slot))
+        moves.append((unit.start, slot))
+        longest = max(longest, len(unit.tail) - 1)
         if not unit.jobs:
           self._ready.popleft()
       if made is not None:
-        self._place(made, moves)
+        self._place(made, moves, bucket(longest))
 
   def _prefill(self) -> None:
-    """Computes the next units that are of one length, as many as fit a chunk."""
-    near = list(itertools.islice(self.queue, NEAR))
-    Q = bucket(len(near[0].tail) - 1)
-    most = max(1, CHUNK // Q)
-    taken = [unit for unit in near if bucket(len(unit.tail) - 1) == Q][:most]
-    G = 1 if len(taken) == 1 else most
-    tokens_GQ, on_stem_G = np.zeros((G, Q), np.int32), np.zeros(G, bool)
-    for row, unit in enumerate(taken):
-      self.queue.remove(unit)
+    """Computes the units that wait longest, as many as fit a chunk."""
+    taken: list[Unit] = []
+    filled = 0
+    for unit in list(itertools.islice(self.queue, NEAR)):
       # The last token is left to the first decode step, which draws from it.
-      tokens_GQ[row, : len(unit.tail) - 1] = unit.tail[:-1]
-      on_stem_G[row] = unit.on_stem
-    p = self._policy
-    made = prefill.tails(
-      p.params, p.stem, tokens_GQ, on_stem_G, p.config, p.mesh, p.dtype
+      tokens = len(unit.tail) - 1
+      like = not taken or unit.on_stem == taken[0].on_stem
+      if like and (not taken or filled + tokens <= CHUNK):
+        self.queue.remove(unit)
+        taken.append(unit)
+        unit.start = filled
+        filled += tokens
+    T = bucket(filled)
+    tokens_T, place_T = np.zeros((2, T), np.int32)
+    tail_T = np.full(T, len(taken), np.int32)
+    for tail, unit in enumerate(taken):
+      mine = slice(unit.start, unit.start + len(unit.tail) - 1)
+      tokens_T[mine] = unit.tail[:-1]
+      tail_T[mine] = tail
+      place_T[mine] = np.arange(len(unit.tail) - 1)
+    p, on_stem = self._policy, np.bool_(taken[0].on_stem)
+    made = prefill.chunk(
+      p.params, p.stem, tokens_T, tail_T, place_T, on_stem, p.config, p.mesh, p.dtype
     )
-    for row, unit in enumerate(taken):
-      unit.made, unit.row = made, row
+    for unit in taken:
+      unit.made = made
     self._ready.extend(taken)
 
-  def _place(self, made: cache.Cache, moves: Sequence[tuple[int, int]]) -> None:
+  def _place(
+    self, made: cache.Cache, moves: Sequence[tuple[int, int]], length: int
+  ) -> None:
     nowhere = [(0, self.slots)] * (self.slots - len(moves))
-    source_N, slot_N = np.asarray([*moves, *nowhere], np.int32).T
-    self._own = cache.place(self._own, made, source_N, slot_N, mesh=self._policy.mesh)
+    start_N, slot_N = np.asarray([*moves, *nowhere], np.int32).T
+    mesh = self._policy.mesh
+    self._own = cache.place(self._own, made, start_N, slot_N, length=length, mesh=mesh)
 
   def _occupy(self, slot: int, job: Job, unit: Unit) -> None:
     self._jobs[slot] = job

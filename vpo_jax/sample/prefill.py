@@ -28,40 +28,47 @@ def stem(
   """
   if not tokens:
     return None
-  tokens_GQ = np.asarray([tokens], np.int32)
-  made = tails(params, None, tokens_GQ, np.zeros(1, bool), config, mesh, dtype)
-  return jax.tree.map(lambda x: x[0].astype(dtype), made)
+  alone_T = np.zeros(len(tokens), np.int32)
+  place_T = np.arange(len(tokens), dtype=np.int32)
+  tokens_T = np.asarray(tokens, np.int32)
+  made = chunk(
+    params, None, tokens_T, alone_T, place_T, np.bool_(False), config, mesh, dtype
+  )
+  return jax.tree.map(lambda x: x.astype(dtype), made)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh", "dtype"))
-def tails(
+def chunk(
   params: table.Params,
   stem: cache.Cache | None,
-  tokens_GQ: Int[Array, "G Q"],
-  on_stem_G: Bool[Array, " G"],
+  tokens_T: Int[Array, " T"],
+  tail_T: Int[Array, " T"],
+  place_T: Int[Array, " T"],
+  on_stem: Bool[Array, ""],
   config: llama_config.LlamaConfig,
   mesh: Mesh,
   dtype: str,
 ) -> cache.Cache:
-  """Keys and values of prompts' tails, as `cache.place` takes them.
+  """Keys and values, without a batch axis, of several prompts' tails in one row.
 
   Args:
-    tokens_GQ: padded at the end; what padding gives is never looked at.
-    on_stem_G: whether the tail follows the stem, or is a whole prompt.
+    tail_T: which tail a token belongs to; padding is one of its own.
+    place_T: where in its tail a token stands.
+    on_stem: whether the tails follow the stem, or are whole prompts.
   """
-  G, Q = tokens_GQ.shape
-  mask = jnp.broadcast_to(jnp.tri(Q, dtype=bool)[None], (G, Q, Q))
-  start_G = jnp.where(on_stem_G, length(stem), 0)
+  T = tokens_T.shape[0]
+  mask = (tail_T[:, None] == tail_T[None]) & jnp.tri(T, dtype=bool)
+  start = jnp.where(on_stem, length(stem), 0)
 
   def attend(q, k, v, shared) -> tuple[Any, cache.Layer]:
     made = cache.layer(k, v, dtype)
-    return cache.attention(q, made, mask, shared, on_stem_G), made
+    return cache.attention(q, made, mask[None], shared, on_stem[None]), made
 
-  positions_GQ = start_G[:, None] + jnp.arange(Q)[None]
   _, made = model.hidden(
-    params, tokens_GQ, positions_GQ, attend, config, cache=stem, dtype=dtype
-  )
-  return made
+    params, tokens_T[None], (start + place_T)[None], attend, config, cache=stem,
+    dtype=dtype,
+  )  # fmt: skip
+  return jax.tree.map(lambda x: x[0], made)
 
 
 def length(stem: cache.Cache | None) -> int:
