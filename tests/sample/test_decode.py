@@ -225,7 +225,6 @@ def test_a_bfloat16_step_turns_no_matrix_to_float32(tiny, slots):
     policy.stem,
     pool._own,
     pool._on_device(slots),
-    np.int32(8),
     steps=8,
     stop=policy.stop,
     config=policy.config,

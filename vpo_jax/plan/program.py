@@ -169,7 +169,6 @@ def _sample(config, model, lengths, placement) -> Program:
     stem,
     own,
     state,
-    np.int32(steps),
     steps=steps,
     stop=(0,),
     config=model,

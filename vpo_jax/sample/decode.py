@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import model, product, table
@@ -60,7 +60,6 @@ def block(
   stem: cache.Cache | None,
   own: cache.Cache,
   slots: Slots,
-  most: Int[Array, ""],
   *,
   steps: int,
   stop: tuple[int, ...],
@@ -68,7 +67,7 @@ def block(
   mesh: Mesh,
   dtype: str,
 ) -> tuple[cache.Cache, Int[Array, "B steps"]]:
-  """Draws up to `most` tokens, of `steps`, in every slot that is not at rest.
+  """Draws up to `steps` tokens in every slot that is not at rest.
 
   A slot rests when it drew a stop token, when none is left to draw, or when its own
   cache is full; the block ends early when all rest.
@@ -100,14 +99,8 @@ def block(
       turns=turns,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
-    token_B = choose.choose(
-      product.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype)),
-      slots.key,
-      slots.drawn,
-      slots.temperature,
-      slots.top_p,
-      slots.top_k,
-    )
+    logits_BV = product.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
+    token_B = _choose(logits_BV, slots)
     stopped_B = slots.stops & jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
     slots = dataclasses.replace(
       slots,
@@ -121,7 +114,7 @@ def block(
 
   def going(state):
     number, _, slots, _ = state
-    return (number < most) & jnp.any((slots.left > 0) & (slots.place < T))
+    return (number < steps) & jnp.any((slots.left > 0) & (slots.place < T))
 
   tokens = jnp.full((B, steps), NO_TOKEN, jnp.int32)
   state = (jnp.int32(0), own, slots, tokens)
@@ -129,6 +122,20 @@ def block(
   if every[0]["v"].shape[0] > B:
     own = jax.tree.map(lambda x, first: x.at[:B].set(first), every, own)
   return own, tokens
+
+
+@jax.jit
+def begin(
+  logits_UV: Float[Array, "U V"], source_B: Int[Array, " B"], slots: Slots
+) -> Int[Array, " B"]:
+  """The first token of B slots, each from its row of a prefill's logits."""
+  return _choose(logits_UV[source_B], slots)
+
+
+def _choose(logits_BV, slots: Slots):
+  return choose.choose(
+    logits_BV, slots.key, slots.drawn, slots.temperature, slots.top_p, slots.top_k
+  )
 
 
 def _attend(slots: Slots, T: int) -> model.Attend:

@@ -16,6 +16,7 @@ from vpo_jax.sample import policy as policies
 
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
+SHORT = 8  # tokens of a tail at which a chunk holds the most tails
 NEAR = 64  # units that wait longest, of which a chunk is made
 
 
@@ -56,8 +57,17 @@ class Unit:
   tail: tuple[int, ...]
   on_stem: bool
   jobs: collections.deque[Job]
-  made: cache.Cache | None = None  # the chunk that holds their keys and values
-  start: int = 0  # where in it they begin
+  chunk: "Chunk | None" = None  # that was prefilled with it
+  row: int = 0  # which of the chunk's tails it is
+  start: int = 0  # where in the chunk it begins
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chunk:
+  """What `prefill.chunk` gave for several units."""
+
+  made: cache.Cache
+  logits_UV: jax.Array
 
 
 class Pool:
@@ -76,7 +86,7 @@ class Pool:
     Args:
       sizes: how many slots a block may compute, ascending; the last is all.
       steps: of a block.
-      eager: a job's first token ends its first block.
+      eager: first tokens are told before the block that follows them.
     """
     slots = sizes[-1]
     self.slots = slots
@@ -109,8 +119,9 @@ class Pool:
 
   def step(self) -> Iterator[tuple[Update, bool]]:
     """One block; yields each job's update, and whether its slot is full."""
-    self._admit()
-    if not self.active:
+    first = list(self._admit())
+    yield from first
+    if not self.active or (first and self._eager):
       return
     policy = self._policy
     self._own, tokens = decode.block(
@@ -118,7 +129,6 @@ class Pool:
       policy.stem,
       self._own,
       self._on_device(self._size()),
-      np.int32(1 if self._eager and self._begins() else self._steps),
       steps=self._steps,
       stop=policy.stop,
       config=policy.config,
@@ -150,59 +160,74 @@ class Pool:
     self._jobs[slot] = None
     self._state.left[slot] = 0
 
-  def _admit(self) -> None:
-    """Puts waiting jobs into free slots, a prefilled chunk of units after another."""
+  def _admit(self) -> Iterator[tuple[Update, bool]]:
+    """Puts waiting jobs into free slots, and draws their first tokens."""
     free = [slot for slot, job in enumerate(self._jobs) if job is None]
     while free and (self.queue or self._ready):
       if not self._ready:
         self._prefill()
-      made, moves, longest = self._ready[0].made, [], 0
-      while free and self._ready and self._ready[0].made is made:
+      chunk = self._ready[0].chunk
+      assert chunk is not None
+      moves: list[tuple[int, Unit]] = []
+      while free and self._ready and self._ready[0].chunk is chunk:
         unit, slot = self._ready[0], free.pop(0)
         self._occupy(slot, unit.jobs.popleft(), unit)
-        moves.append((unit.start, slot))
-        longest = max(longest, len(unit.tail) - 1)
+        moves.append((slot, unit))
         if not unit.jobs:
           self._ready.popleft()
-      if made is not None:
-        self._place(made, moves, bucket(longest))
+      yield from self._begin(chunk, moves)
 
   def _prefill(self) -> None:
     """Computes the units that wait longest, as many as fit a chunk."""
     taken: list[Unit] = []
     filled = 0
     for unit in list(itertools.islice(self.queue, NEAR)):
-      # The last token is left to the first decode step, which draws from it.
-      tokens = len(unit.tail) - 1
       like = not taken or unit.on_stem == taken[0].on_stem
-      if like and (not taken or filled + tokens <= CHUNK):
+      fits = filled + len(unit.tail) <= CHUNK and len(taken) < CHUNK // SHORT
+      if like and (fits or not taken):
         self.queue.remove(unit)
         taken.append(unit)
         unit.start = filled
-        filled += tokens
-    T = bucket(filled)
+        filled += len(unit.tail)
+    T = bucket(max(filled, SHORT * len(taken)))
     tokens_T, place_T = np.zeros((2, T), np.int32)
     tail_T = np.full(T, len(taken), np.int32)
-    for tail, unit in enumerate(taken):
-      mine = slice(unit.start, unit.start + len(unit.tail) - 1)
-      tokens_T[mine] = unit.tail[:-1]
-      tail_T[mine] = tail
-      place_T[mine] = np.arange(len(unit.tail) - 1)
+    last_U = np.zeros(1 if len(taken) == 1 else T // SHORT, np.int32)
+    for row, unit in enumerate(taken):
+      mine = slice(unit.start, unit.start + len(unit.tail))
+      unit.row, last_U[row] = row, mine.stop - 1
+      tokens_T[mine], tail_T[mine] = unit.tail, row
+      place_T[mine] = np.arange(len(unit.tail))
     p, on_stem = self._policy, np.bool_(taken[0].on_stem)
-    made = prefill.chunk(
-      p.params, p.stem, tokens_T, tail_T, place_T, on_stem, p.config, p.mesh, p.dtype
-    )
+    inputs = tokens_T, tail_T, place_T, last_U, on_stem
+    made = prefill.chunk(p.params, p.stem, *inputs, p.config, p.mesh, p.dtype)
+    chunk = Chunk(*made)
     for unit in taken:
-      unit.made = made
+      unit.chunk = chunk
     self._ready.extend(taken)
 
-  def _place(
-    self, made: cache.Cache, moves: Sequence[tuple[int, int]], length: int
-  ) -> None:
+  def _begin(
+    self, chunk: Chunk, moves: Sequence[tuple[int, Unit]]
+  ) -> Iterator[tuple[Update, bool]]:
+    """Fills slots from a chunk; a job's first token is drawn from its logits."""
     nowhere = [(0, self.slots)] * (self.slots - len(moves))
-    start_N, slot_N = np.asarray([*moves, *nowhere], np.int32).T
+    placed = [(unit.start, slot) for slot, unit in moves]
+    start_N, slot_N = np.asarray([*placed, *nowhere], np.int32).T
+    length = bucket(max(len(unit.tail) for _, unit in moves))
     mesh = self._policy.mesh
-    self._own = cache.place(self._own, made, start_N, slot_N, length=length, mesh=mesh)
+    self._own = cache.place(
+      self._own, chunk.made, start_N, slot_N, length=length, mesh=mesh
+    )
+    size = next(size for size in self._sizes if size >= len(moves))
+    source_B = np.zeros(size, np.int32)
+    source_B[: len(moves)] = [unit.row for _, unit in moves]
+    slots = [slot for slot, _ in moves] + [moves[0][0]] * (size - len(moves))
+    state = jax.tree.map(lambda x: x[slots], self._state)
+    first = np.asarray(decode.begin(chunk.logits_UV, source_B, state))
+    for (slot, _), token in zip(moves, first.tolist(), strict=False):
+      job = self._jobs[slot]
+      assert job is not None
+      yield self._advance(slot, job, [token])
 
   def _occupy(self, slot: int, job: Job, unit: Unit) -> None:
     self._jobs[slot] = job
@@ -217,9 +242,6 @@ class Pool:
     s.temperature[slot] = wanted.temperature
     s.top_p[slot] = wanted.top_p
     s.top_k[slot] = wanted.top_k
-
-  def _begins(self) -> bool:
-    return any(job is not None and not job.tokens for job in self._jobs)
 
   def _size(self) -> int:
     """How many slots this block computes: those in use, which are the first ones."""

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import model, table
+from vpo_jax.llama import model, product, table
 from vpo_jax.sample import cache
 
 
@@ -31,8 +31,17 @@ def stem(
   alone_T = np.zeros(len(tokens), np.int32)
   place_T = np.arange(len(tokens), dtype=np.int32)
   tokens_T = np.asarray(tokens, np.int32)
-  made = chunk(
-    params, None, tokens_T, alone_T, place_T, np.bool_(False), config, mesh, dtype
+  made, _ = chunk(
+    params,
+    None,
+    tokens_T,
+    alone_T,
+    place_T,
+    np.zeros(1, np.int32),
+    np.bool_(False),
+    config,
+    mesh,
+    dtype,
   )
   return jax.tree.map(lambda x: x.astype(dtype), made)
 
@@ -44,17 +53,21 @@ def chunk(
   tokens_T: Int[Array, " T"],
   tail_T: Int[Array, " T"],
   place_T: Int[Array, " T"],
+  last_U: Int[Array, " U"],
   on_stem: Bool[Array, ""],
   config: llama_config.LlamaConfig,
   mesh: Mesh,
   dtype: str,
-) -> cache.Cache:
+) -> tuple[cache.Cache, Float[Array, "U V"]]:
   """Keys and values, without a batch axis, of several prompts' tails in one row.
 
   Args:
     tail_T: which tail a token belongs to; padding is one of its own.
     place_T: where in its tail a token stands.
+    last_U: where in the row the tails end.
     on_stem: whether the tails follow the stem, or are whole prompts.
+
+  Returns: the keys and values, and the logits of what follows each tail.
   """
   T = tokens_T.shape[0]
   mask = (tail_T[:, None] == tail_T[None]) & jnp.tri(T, dtype=bool)
@@ -64,11 +77,13 @@ def chunk(
     made = cache.layer(k, v, dtype)
     return cache.attention(q, made, mask[None], shared, on_stem[None]), made
 
-  _, made = model.hidden(
+  x_1TD, made = model.hidden(
     params, tokens_T[None], (start + place_T)[None], attend, config, cache=stem,
     dtype=dtype,
   )  # fmt: skip
-  return jax.tree.map(lambda x: x[0], made)
+  head = model.head(params)
+  logits_UV = product.product(x_1TD[0, last_U], head, jnp.dtype(dtype))
+  return jax.tree.map(lambda x: x[0], made), logits_UV
 
 
 def length(stem: cache.Cache | None) -> int:
