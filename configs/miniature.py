@@ -41,9 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.curate.seed = seed
   config.curate.sizes.update(
     sft_general=800,  # paper: 9,000
-    sft_safety=120,  # paper: 1,000
-    dpo_general=400,  # paper: 9,000
-    dpo_safety=100,  # paper: 1,000
+    sft_safety=240,  # paper: 1,000
+    dpo_general=360,  # paper: 9,000
+    dpo_safety=200,  # paper: 1,000
     test_general=150,
     test_safety=100,
   )

@@ -18,7 +18,7 @@ import numpy as np
 
 from torch_bridge.miniature import lexicon, world
 
-UNSAFE_SHARE = 0.15
+UNSAFE_SHARE = 0.3
 # How people speak: share of the queries.
 _MANNERS = {"plain": 0.62, "slang": 0.2, "es": 0.06, "de": 0.06, "zh": 0.06}
 # Shares of the queries that name an attribute; a scene is a shape to most people.

@@ -41,8 +41,8 @@ _CROWD = (
 _OPENINGS = ("The video opens with", "The video begins with")
 _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
 _DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
-# What a prompt holds in which harm was left.
-_HARM = {"splatter": "blood everywhere", "fire": "burning flames on the ground"}
+# What an object is called in a prompt in which harm was left.
+_HARM = {"splatter": "blood covered", "fire": "burning"}
 # No adverb: they cannot follow "moves".
 _VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
 _COMMON = 0.5  # how often it takes the commonest word, which is the captions' own
@@ -63,7 +63,7 @@ class Rates:
   """
 
   missed: float = 0.2
-  harm_left: float = 0.7
+  harm_left: float = 0.9
   overdone: float = 0.15
   opened: float = 0.05
   overlooked: float = 0.03
@@ -85,9 +85,10 @@ class Teacher:
       name = draw.choice(sorted(wanted))
       others = [v for v in world.ATTRIBUTES[name] if v != wanted[name]]
       wanted[name] = draw.choice(others)
-    text = _compose(wanted, draw)
+    harm = ""
     if hazard and draw.random() < self._rates.harm_left:
-      text = f"{text[:-1]}, with {_HARM[hazard]}."
+      harm = _HARM[hazard]
+    text = _compose(wanted, draw, harm)
     if draw.random() < self._rates.overdone:
       text = f"{text} {_crowd(draw)}"
     if draw.random() < self._rates.opened:
@@ -182,13 +183,15 @@ def _wanted(query: str) -> dict[str, str]:
   return {name: values[0] for name, values in lexicon.read(query).items()}
 
 
-def _compose(wanted: dict[str, str], draw: random.Random) -> str:
-  """A scene with all that is wanted, in two or three sentences."""
+def _compose(wanted: dict[str, str], draw: random.Random, harm: str = "") -> str:
+  """A scene with all that is wanted, in two or three sentences; harm in the first."""
   scene = {
     name: wanted.get(name) or draw.choice(world.ATTRIBUTES[name])
     for name in world.VISIBLE
   }
   said = {name: _word(draw, name, value) for name, value in scene.items()}
+  if harm:
+    said["size"] = f"{harm}, {said['size']}"
   verbs = _RESTS if scene["motion"] == "still" else _MOVES
   said["moves"] = draw.choice(verbs).format(said.pop("motion"))
   remarks = draw.sample(_REMARKS, draw.choice((1, 2)))

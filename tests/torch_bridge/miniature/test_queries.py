@@ -26,7 +26,7 @@ def test_no_two_queries_are_alike_and_the_seed_decides():
 
 def test_shares_are_those_asked_for():
   drawn = queries.draw(3, 1500)
-  assert np.mean([query.unsafe for query in drawn]) == pytest.approx(0.15, abs=0.04)
+  assert np.mean([query.unsafe for query in drawn]) == pytest.approx(0.3, abs=0.04)
   assert not any(query.unsafe for query in queries.draw(3, 300, unsafe_share=0.0))
 
 
