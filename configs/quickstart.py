@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     test_safety=10,
   )
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
+  config.train_dpo.optimizer.peak_lr = 5e-5  # for 25 steps; the miniature has 100
   config.merge_pairs.heldout = 0.2  # ours: few pairs, so a larger part tells more
   del config.evaluate.video_models.second
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
