@@ -31,7 +31,12 @@ def test_queries_are_curated_and_answered(tmp_path):
   config = build_sft_config.get_config()
   config.teacher.base_url = "offline"
   config.teacher.offline.rules = "torch_bridge.miniature.teacher"
-  config.teacher.offline.options = {"missed": 0.5, "harm_left": 1.0, "overlooked": 0.0}
+  config.teacher.offline.options = {
+    "missed": 0.5,
+    "harm_left": 1.0,
+    "overlooked": 0.0,
+    "harm_overlooked": 0.0,
+  }
   counts = build_sft.run(config, tmp_path)
   assert counts["examples"] == 40
   rows = list(records.read(tmp_path / "build_sft" / "sft.jsonl", records.SftExample))
