@@ -97,7 +97,6 @@ def ours(precision: str) -> Program:
   from vpo_jax.sample import schedule, settings
 
   policy = policies.load("smollm2-135m-instruct", precision=precision)
-
   scheduler = schedule.Scheduler(policy, slots=1, eager=True)
 
   def run(text: str, count: int) -> Iterator[int]:

@@ -161,10 +161,10 @@ class Engine:
 
 def _warm(policy: policies.Policy, scheduler: schedule.Scheduler) -> None:
   """Most queries are of two lengths; and see `schedule.FEW` for how many at once."""
-  one = settings.Settings(max_new_tokens=1)
+  short = settings.Settings(max_new_tokens=2, ignore_eos=True)  # a prefill, and a block
   for query in ("a cat", "a cat on a skateboard, " * 5):
     for prompts in (1, 2, schedule.FEW[-1] + 1):
       for number in range(prompts):
-        scheduler.add(number, policy.prompt(query), one)
+        scheduler.add(number, policy.prompt(query), short)
       while scheduler.step():
         pass
