@@ -57,7 +57,7 @@ class Unit:
   tail: tuple[int, ...]
   on_stem: bool
   jobs: collections.deque[Job]
-  chunk: "Chunk | None" = None  # that was prefilled with it
+  chunk: "Chunk | None" = None  # that it was prefilled in
   row: int = 0  # which of the chunk's tails it is
   start: int = 0  # where in the chunk it begins
 
@@ -182,9 +182,8 @@ class Pool:
     taken: list[Unit] = []
     filled = 0
     for unit in list(itertools.islice(self.queue, NEAR)):
-      like = not taken or unit.on_stem == taken[0].on_stem
-      fits = filled + len(unit.tail) <= CHUNK and len(taken) < CHUNK // SHORT
-      if like and (fits or not taken):
+      room = filled + len(unit.tail) <= CHUNK and len(taken) < CHUNK // SHORT
+      if not taken or (room and unit.on_stem == taken[0].on_stem):
         self.queue.remove(unit)
         taken.append(unit)
         unit.start = filled
