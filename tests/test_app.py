@@ -63,6 +63,7 @@ def test_flags_and_config_values_reach_the_stage(launch):
   ("arguments", "code", "words"),
   [
     (["--workdir=w", "--config.batchsize=1"], 2, 'Did you mean "batch_size"'),
+    (["--workdir=w", "--config.max_steps=1"], 2, "--config has no 'max_steps'"),
     (["--workdir=w", "--config.batch_size=x"], 2, "--config.batch_size=x"),
     (["--workdr=w"], 2, "'workdr'"),
     ([], 2, "--workdir"),

@@ -96,7 +96,10 @@ def _one_line(error: BaseException) -> str:
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   if "Failed loading config file" in text:
     return f"--config: {lines[-1]}"
-  return " ".join(lines)
+  line = " ".join(lines)
+  if isinstance(error, KeyError):  # the key, and the nearest one if one is near
+    line = f"--config has no {line}"
+  return line
 
 
 def _guarded(main: Callable[[], Any]) -> None:

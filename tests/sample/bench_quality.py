@@ -2,19 +2,28 @@ r"""What a precision does to the texts: their log-probability to the float32 mod
 
     python tests/sample/bench_quality.py --precision=bfloat16 --queries=64
 
-Two sets of drawn texts differ by chance far more than by rounding, so the texts are
-drawn once, in float32, and weighted by how much more often the other precision draws
-them: the product of its probabilities over float32's. That is the mean over texts of
-its own, without their noise. The error is a jackknife's over queries. The last line is
-JSON; log-probabilities are nats a token, at temperature 1.
+Three estimates of the change of the mean log-probability, each in percent of its size
+with one standard error (a jackknife's, over queries); below 0 is worse:
+
+- `next`: of the next token, wherever float32's texts pass. It is summed over the
+  vocabulary, so nothing is drawn; that other texts pass elsewhere is left out.
+- `weighted`: of whole texts. Two sets of drawn texts differ by chance far more than by
+  rounding, so float32's own are weighted by how much more often the other precision
+  draws them: the product of its probabilities over float32's. It says nothing once the
+  distributions are so far apart that few texts have all the weight.
+- `own`: of whole texts, drawn in each precision with the same seeds.
+
+The last line is JSON; log-probabilities are nats a token, at temperature 1.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import scipy.special
 
 from vpo_jax import queries
 from vpo_jax.llama import attention, model, product, source
@@ -37,68 +46,105 @@ def main() -> None:
   wanted = settings.Settings(
     num_candidates=args.num_candidates, max_new_tokens=args.max_new_tokens
   )
-  scheduler = schedule.Scheduler(exact, slots=32)
-  rows = [scheduler.add(text, exact.prompt(text), wanted) for text in texts]
-  while scheduler.step():
-    pass
-  # Of each text: tokens, log-probability, and its logarithm of the weight.
-  scores_QK3 = np.array([[score(exact, rounded, job) for job in row] for row in rows])
-  change = changed(scores_QK3)
-  without = [changed(np.delete(scores_QK3, q, axis=0)) for q in range(len(rows))]
-  error = np.sqrt((len(rows) - 1) * np.var(without))
-  tokens, logp, weight = scores_QK3.reshape(-1, 3).sum(axis=0)
+  ours, theirs = (draw(policy, texts, wanted) for policy in (exact, rounded))
+  scores_QKC = np.array([[score(exact, rounded, job) for job in row] for row in ours])
+  tokens, logp, *_, divergence = scores_QKC.reshape(-1, scores_QKC.shape[-1]).sum(0)
+  own_QKC = np.array([[score(exact, None, job) for job in row] for row in theirs])
   result = {
     "tokens": int(tokens),
     "mean_logp": round(logp / tokens, 4),
-    "change_percent": round(100 * change, 3),
-    "error_percent": round(100 * error, 3),
-    "divergence_per_token": round(-weight / tokens, 6),
+    "divergence_per_token": round(divergence / tokens, 6),
+    "next_percent": jackknife(by_next, scores_QKC),
+    "weighted_percent": jackknife(by_weight, scores_QKC),
+    "own_percent": jackknife(by_own, np.concatenate([scores_QKC, own_QKC], axis=2)),
   }
   print(json.dumps({"precision": args.precision, **result}))
 
 
-def changed(scores_QK3: np.ndarray) -> float:
-  """The change of the mean log-probability, relative to its size; below 0 is worse."""
-  tokens, logp, weight = scores_QK3.reshape(-1, 3).T
+def draw(policy: policies.Policy, texts: list[str], wanted: settings.Settings) -> list:
+  scheduler = schedule.Scheduler(policy, slots=32)
+  rows = [scheduler.add(text, policy.prompt(text), wanted) for text in texts]
+  while scheduler.step():
+    pass
+  return rows
+
+
+def jackknife(change: Callable, scores_QKC: np.ndarray) -> list[float]:
+  """The relative change in percent, and its standard error over queries."""
+  over = len(scores_QKC)
+  without = [change(np.delete(scores_QKC, q, axis=0)) for q in range(over)]
+  error = np.sqrt((over - 1) * np.var(without))
+  return [round(100 * float(x), 3) for x in (change(scores_QKC), error)]
+
+
+def by_next(scores_QKC: np.ndarray) -> float:
+  _, _, here, there, _, _ = scores_QKC.reshape(-1, 6).sum(axis=0)
+  return (there - here) / abs(here)
+
+
+def by_weight(scores_QKC: np.ndarray) -> float:
+  tokens, logp, _, _, weight, _ = scores_QKC.reshape(-1, 6).T
   weight = np.exp(weight)
   before = logp.sum() / tokens.sum()
   after = (weight * logp).sum() / (weight * tokens).sum()
   return (after - before) / abs(before)
 
 
-def score(exact: policies.Policy, rounded: policies.Policy, job: Any) -> list[float]:
-  cold = job.settings.temperature
-  ours, theirs = (
-    logps(policy, job.prompt.tokens, job.tokens, job.limit, cold)
-    for policy in (exact, rounded)
-  )
-  return [len(job.tokens), ours[:, 0].sum(), (theirs - ours)[:, 1].sum()]
+def by_own(scores_QKC: np.ndarray) -> float:
+  tokens, logp, *_, own_tokens, own_logp = scores_QKC.reshape(-1, 8).sum(axis=0)
+  before, after = logp / tokens, own_logp / own_tokens
+  return (after - before) / abs(before)
 
 
-def logps(policy, prompt, drawn, most: int, temperature: float) -> np.ndarray:
-  """log p of each drawn token, in nats, at temperature 1 and at the one it had."""
-  row = [*prompt, *drawn]
-  tokens = np.zeros((1, -(-(len(prompt) + most) // 64) * 64), np.int32)  # few shapes
-  tokens[0, : len(row)] = row
-  first, dtype = len(prompt), policy.dtype
-  both = forward(
-    policy.params, tokens, first, temperature, most, config=policy.config, dtype=dtype
+def score(exact: policies.Policy, rounded: policies.Policy | None, job: Any) -> list:
+  """Of one text, summed over its tokens.
+
+  Returns: how many tokens, their log-probability; and with another precision what a
+  next token's is on average drawn by each, the logarithm of the text's weight, and the
+  divergence (KL) of the other's distribution from float32's.
+  """
+  T = len(job.tokens)
+  drawn_T1 = np.array(job.tokens)[:, None]
+  plain_TV, cold_TV = logps(exact, job)
+  logp = np.take_along_axis(plain_TV, drawn_T1, 1).sum()
+  if rounded is None:
+    return [T, logp]
+  _, other_TV = logps(rounded, job)
+  p_TV, q_TV = np.exp(cold_TV), np.exp(other_TV)
+  apart_TV = other_TV - cold_TV
+  weight = np.take_along_axis(apart_TV, drawn_T1, 1).sum()
+  here, there = (p_TV * plain_TV).sum(), (q_TV * plain_TV).sum()
+  return [T, logp, here, there, weight, -(p_TV * apart_TV).sum()]
+
+
+def logps(policy: policies.Policy, job: Any) -> tuple[np.ndarray, np.ndarray]:
+  """log p of what may follow, at temperature 1 and at the one the text was drawn at."""
+  row = [*job.prompt.tokens, *job.tokens]
+  most = len(job.prompt.tokens) + job.limit
+  tokens_1L = np.zeros((1, -(-most // 64) * 64), np.int32)  # few shapes
+  tokens_1L[0, : len(row)] = row
+  first, dtype = len(job.prompt.tokens), policy.dtype
+  logits_TV = forward(
+    policy.params,
+    tokens_1L,
+    first,
+    most=job.limit,
+    config=policy.config,
+    dtype=dtype,
   )
-  return np.asarray(both, np.float64)[: len(drawn)]
+  logits_TV = np.asarray(logits_TV, np.float64)[: len(job.tokens)]
+  cold = logits_TV / job.settings.temperature
+  return scipy.special.log_softmax(logits_TV, 1), scipy.special.log_softmax(cold, 1)
 
 
 @jax.jit(static_argnames=("most", "config", "dtype"))
-def forward(params, tokens_1L, first, temperature, most, config, dtype):
+def forward(params, tokens_1L, first, most, config, dtype):
   place_1L = np.arange(tokens_1L.shape[1], dtype=np.int32)[None]
   x_1LD, _ = model.hidden(
     params, tokens_1L, place_1L, attention.causal(dtype), config, dtype=dtype
   )
   x_TD = jax.lax.dynamic_slice_in_dim(x_1LD[0], first - 1, most)
-  drawn_T = jax.lax.dynamic_slice_in_dim(tokens_1L[0], first, most)
-  logits_TV = product.product(x_TD, model.head(params), np.dtype(dtype))
-  both = [jax.nn.log_softmax(logits_TV / t) for t in (1.0, temperature)]
-  both = [jax.numpy.take_along_axis(x, drawn_T[:, None], 1)[:, 0] for x in both]
-  return jax.numpy.stack(both, axis=1)
+  return product.product(x_TD, model.head(params), np.dtype(dtype))
 
 
 if __name__ == "__main__":
