@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -141,6 +142,39 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, 
   assert not (tmp_path / f"train_{kind}" / "model").exists()
   STAGES[kind].run(config, tmp_path)
   assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind):
+  """Five times, wherever it is: in a step, a checkpoint, a row of the metrics."""
+  seed = random.SystemRandom().randrange(2**32)
+  print(f"seed {seed}")
+  rng, config = random.Random(seed), make_config(kind)
+  log = tmp_path / f"train_{kind}" / "metrics.jsonl"
+  slowly = (
+    "import time\n"
+    "from vpo_jax.train import loop\n"
+    "dispatched = loop._Report.dispatched\n"
+    "def slowly(self, *arguments):\n"
+    "  time.sleep(0.2)\n"
+    "  return dispatched(self, *arguments)\n"
+    "loop._Report.dispatched = slowly\n"
+  )
+  for _ in range(5):
+    began = time.time_ns()
+    process = start(tmp_path, kind, config, slowly)
+    while process.poll() is None and not _written_since(log, began):
+      time.sleep(0.01)
+    time.sleep(rng.uniform(0, 1))
+    process.kill()
+    assert process.wait() in (-signal.SIGKILL, 0)
+  STAGES[kind].run(config, tmp_path)
+  assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+def _written_since(path, nanoseconds):
+  return path.exists() and path.stat().st_mtime_ns > nanoseconds
 
 
 def assert_ends_as(ours, theirs, kind):

@@ -169,7 +169,8 @@ class Program:
       config, policy, placement, self._split, self._batches, config.shapes
     )
     tx = optimizer.make(config.optimizer, len(self._batches))
-    self._step_fn = train_step.make_step(policy, self._objective, tx, placement)
+    self._jitted: Any = train_step.make_step(policy, self._objective, tx, placement)
+    self._step_fn = train_step.compiled(self._jitted)
     self._state = train_step.init(self.model.load(), tx, placement)
     self._feed = loop.Feed(self._split, self.plan, placement)
     self._seconds: list[tuple[int, float, float]] = []  # batch, wall, CPU
@@ -214,7 +215,7 @@ class Program:
 
   def compiled(self) -> tuple[str, int]:
     """The first step's compiled text, and its number of micro-batches."""
-    lowered = self._step_fn.lower(self._state, None, *self._feed(0))  # pyright: ignore[reportFunctionMemberAccess]
+    lowered = self._jitted.lower(self._state, None, *self._feed(0))
     return lowered.compile().as_text(), len(self.plan.steps[0])
 
   def state_bytes(self) -> int:

@@ -117,7 +117,9 @@ def fit(
     )
     placement = sharding.Placement(placement.mesh, shardings)
     trained, frozen = lora.init(config.seed, policy.config, shardings), params
-  step_fn = train_step.make_step(policy, objective, tx, placement, lora)
+  step_fn = train_step.compiled(
+    train_step.make_step(policy, objective, tx, placement, lora)
+  )
   evaluate = _Evaluation(config, policy, objective, placement, heldout)
   feed = Feed(train, plan, placement)
 
