@@ -13,7 +13,8 @@ def keep_freed() -> None:
 
   On a CPU a training step takes gigabytes of temporaries and gives them back, a block
   of decode steps and its caches hundreds of megabytes. Given back to the kernel, each
-  page is cleared anew at its next touch, by one core.
+  page is cleared anew at its next touch, by one core. In threads other than the first,
+  glibc still maps and unmaps a piece above 64 MB; docs/performance.md has what helps.
   """
   mallopt = _glibc("mallopt")
   if mallopt is not None:
