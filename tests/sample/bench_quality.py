@@ -118,7 +118,7 @@ def score(exact: policies.Policy, rounded: policies.Policy | None, job: Any) -> 
 
 
 def logps(policy: policies.Policy, job: Any) -> tuple[np.ndarray, np.ndarray]:
-  """log p [T, V] of what may follow, at temperature 1 and at the text's own, in nats."""
+  """log p [T, V] of what may follow, at temperature 1 and the text's own, in nats."""
   row = [*job.prompt.tokens, *job.tokens]
   most = len(job.prompt.tokens) + job.limit
   tokens_1L = np.zeros((1, -(-most // 64) * 64), np.int32)  # few shapes
