@@ -13,7 +13,7 @@ import json
 
 from absl import flags
 
-from vpo_jax import app, errors
+from vpo_jax import allocator, app, errors
 from vpo_jax.llama import source
 
 _MODEL = flags.DEFINE_string(
@@ -68,6 +68,7 @@ def sample() -> dict:
 
 
 def train() -> dict:
+  allocator.huge_pages()  # as launch/train_sft.py and train_dpo.py do
   from vpo_jax.bench import train as bench
   from vpo_jax.bench import trl
 

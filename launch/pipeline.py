@@ -12,12 +12,14 @@ import time
 
 import ml_collections
 
-from vpo_jax import app, console, pipeline
-from vpo_jax.evaluate import report
-from vpo_jax.llama import source
+from vpo_jax import allocator, app, console
 
 
 def main(config: ml_collections.ConfigDict, workdir: str) -> None:
+  from vpo_jax import pipeline
+  from vpo_jax.evaluate import report
+  from vpo_jax.llama import source
+
   began = time.monotonic()
   source.keep_compiled(workdir)
   counts = pipeline.run(config, workdir)
@@ -27,4 +29,5 @@ def main(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 if __name__ == "__main__":
+  allocator.huge_pages()
   app.run_stage(main, "quickstart.py")

@@ -7,15 +7,17 @@ log-probabilities, checkpoints, metrics and the Hugging Face directory `model` t
 <workdir>/train_dpo. Killed and run again, it goes on.
 """
 
-from vpo_jax import app
-from vpo_jax.llama import source
-from vpo_jax.train import dpo
+from vpo_jax import allocator, app
 
 
 def train(config, workdir: str) -> None:
+  from vpo_jax.llama import source
+  from vpo_jax.train import dpo
+
   source.keep_compiled(workdir)
   dpo.run(config, workdir)
 
 
 if __name__ == "__main__":
+  allocator.huge_pages()
   app.run_stage(train, "dpo.py", together=True)

@@ -7,15 +7,17 @@ Reads build_sft/train.json and heldout.json; writes checkpoints, metrics and the
 Hugging Face directory `model` to <workdir>/train_sft. Killed and run again, it goes on.
 """
 
-from vpo_jax import app
-from vpo_jax.llama import source
-from vpo_jax.train import sft
+from vpo_jax import allocator, app
 
 
 def train(config, workdir: str) -> None:
+  from vpo_jax.llama import source
+  from vpo_jax.train import sft
+
   source.keep_compiled(workdir)
   sft.run(config, workdir)
 
 
 if __name__ == "__main__":
+  allocator.huge_pages()
   app.run_stage(train, "sft.py", together=True)

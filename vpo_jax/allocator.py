@@ -2,19 +2,41 @@
 
 import ctypes
 import gc
+import os
 import sys
 from typing import Any
 
+_TUNABLES = "GLIBC_TUNABLES"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"  # what malloc takes, the kernel may give in 2 MB
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
+
+
+def huge_pages() -> None:
+  """Has the kernel give memory in huge pages, where the C library is glibc.
+
+  On a CPU a training step takes gigabytes of temporaries, which the kernel clears page
+  by page: 2.9 million pages in a short run, 0.2 million so. glibc reads the setting
+  before Python begins, so the program is begun anew, once: the same process, command
+  and files. Call it first in a main, before what is slow to import. GLIBC_TUNABLES that
+  are set, be it to nothing, stay as they are.
+  """
+  if _TUNABLES not in os.environ and _glibc("gnu_get_libc_version"):
+    os.environ[_TUNABLES] = _HUGE_PAGES
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def environment() -> dict[str, str]:
+  """The environment as the user gave it, for a program that is not ours."""
+  return {k: v for k, v in os.environ.items() if (k, v) != (_TUNABLES, _HUGE_PAGES)}
 
 
 def keep_freed() -> None:
   """Keeps freed memory in the process, where the C library is glibc.
 
-  On a CPU a training step takes gigabytes of temporaries and gives them back, a block
-  of decode steps and its caches hundreds of megabytes. Given back to the kernel, each
-  page is cleared anew at its next touch, by one core. In threads other than the first,
-  glibc still maps and unmaps a piece above 64 MB; docs/performance.md has what helps.
+  On a CPU a block of decode steps takes hundreds of megabytes with its caches. Given
+  back to the kernel, each page is cleared anew at its next touch, by one core. It does
+  not help training: in threads other than the first, glibc still maps and unmaps a
+  piece above 64 MB.
   """
   mallopt = _glibc("mallopt")
   if mallopt is not None:

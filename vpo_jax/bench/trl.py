@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import allocator, errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def program(
   setting: Setting,
   **options: Any,
 ) -> Iterator[Program]:
-  """Starts TRL; it ends with the block.
+  """Starts TRL, in the user's own environment; it ends with the block.
 
   Args:
     model: a Hugging Face directory.
@@ -92,11 +92,11 @@ def program(
     "options": options,
   }
   command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(wanted)]
-  pipe = subprocess.PIPE
+  pipe, environment = subprocess.PIPE, allocator.environment()
   with (
     tempfile.TemporaryFile("w+") as log,
     subprocess.Popen(
-      command, stdin=pipe, stdout=pipe, stderr=log, text=True
+      command, stdin=pipe, stdout=pipe, stderr=log, env=environment, text=True
     ) as process,
   ):
     try:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import ml_collections
 
-from vpo_jax import errors
+from vpo_jax import allocator, errors
 
 
 class Handle(Protocol):
@@ -73,7 +73,7 @@ class Local:
         stdin=subprocess.PIPE,
         stdout=file,
         stderr=subprocess.STDOUT,
-        env=dict(os.environ) | dict(env),
+        env=allocator.environment() | dict(env),
       )
     return _Process(process)
 
@@ -154,7 +154,6 @@ def _carried() -> Any:
   """What a node runs; local, so that it travels whole and needs nothing installed."""
 
   def run(command: list[str], env: dict[str, str], log: str) -> int:
-    import os
     import subprocess
 
     with open(log, "ab") as file:

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import allocator, console, processes, records
+from vpo_jax import console, processes, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
@@ -32,8 +32,6 @@ class Setup:
 
 def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   """Reads everything but the weights; raises UserError before any of them is read."""
-  if jax.default_backend() == "cpu":
-    allocator.keep_freed()
   base = source.resolve(model)
   llama = llama_config.read(base)
   placement = sharding.place(llama, sharding.make_mesh(config.mesh))
