@@ -105,6 +105,16 @@ def test_a_step_is_said_as_a_share_of_the_matrix_rate(make_config, unbroken):
   np.testing.assert_allclose(measured, measured[0])
 
 
+def test_metrics_have_trls_names(make_config, unbroken):
+  names = {
+    *("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/rejected"),
+    *("rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"),
+  }
+  workdir = unbroken("dpo", make_config)
+  for name in names:
+    assert list(metrics(workdir, "dpo", name)) == [1, 2, 3, 4, 5, 6], name
+
+
 def test_sft_learns(make_config, unbroken):
   losses = metrics(unbroken("sft", make_config), "sft", "eval/loss")
   assert losses[max(losses)] < losses[0]
@@ -142,6 +152,30 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, 
   assert not (tmp_path / f"train_{kind}" / "model").exists()
   STAGES[kind].run(config, tmp_path)
   assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken):
+  """SIGKILL while step 4 is being saved; step 3 was, for it was the best so far."""
+  config = make_config("sft")
+  process = start(
+    tmp_path,
+    "sft",
+    config,
+    "import os, signal\n"
+    "from vpo_jax.train import checkpoint\n"
+    "save = checkpoint.Checkpoints.save\n"
+    "def cut(self, step, state, loss):\n"
+    "  save(self, step, state, loss)\n"
+    "  if step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "checkpoint.Checkpoints.save = cut\n",
+  )
+  assert process.wait(timeout=120) == -signal.SIGKILL
+  left = {path.name for path in (tmp_path / "train_sft" / "checkpoints").iterdir()}
+  assert left > {"2", "3"}, "nothing of step 4: nothing is shown"
+  with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
+    assert checkpoints.latest() == 3
+  sft.run(config, tmp_path)
+  assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
 
 
 @pytest.mark.slow
