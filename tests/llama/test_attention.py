@@ -48,3 +48,31 @@ def test_block_by_block_is_the_plain_one(T, S, dtype, off):
   ours = numbers_of(blockwise.attention, dtype)
   for a, b in zip(ours, exact, strict=True):
     assert np.linalg.norm(a - b) < off * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("H", [64, 128])
+def test_on_a_gpu_it_is_cudnns_kernel_forward_and_backward(monkeypatch, H):
+  """Lowered for CUDA, which needs no GPU; of odd lengths, as stems have them."""
+  from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+  monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+  monkeypatch.setattr(cudnn, "check_compute_capability", lambda _: True)
+  monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
+
+  def loss(q, k, v, mask):
+    return jnp.sum(attention.attention(q, k, v, mask, jnp.dtype("bfloat16")))
+
+  q, k, v = (
+    jax.ShapeDtypeStruct((2, n, h, H), "float32") for n, h in [(7, 4), (13, 2), (13, 2)]
+  )
+  mask = jax.ShapeDtypeStruct((2, 7, 13), "bool")
+  kernels = [f"__cudnn$fmhaScaleBiasSoftmax{way}" for way in ("", "Backward")]
+  with jax.numpy_dtype_promotion("standard"):  # inside JAX's own function
+    text = jax.export.export(
+      jax.jit(jax.grad(loss, (0, 1, 2))),
+      platforms=["cuda"],
+      disabled_checks=[
+        jax.export.DisabledSafetyCheck.custom_call(name) for name in kernels
+      ],
+    )(q, k, v, mask).mlir_module()
+  assert all(f"@{name}(" in text for name in kernels)
