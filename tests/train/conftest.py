@@ -68,7 +68,7 @@ def rows(tmp_path_factory):
 def make_config(tiny_model, rows):
   """`make_config(kind, **changes)`: a run of five steps on one device."""
 
-  def make(kind, mesh=None, **changes):
+  def make(kind, mesh=None, peak_lr=1e-3, **changes):
     config = loop.get_config()
     config.update(
       model=str(tiny_model),
@@ -89,7 +89,7 @@ def make_config(tiny_model, rows):
       eval_every=3,
       checkpoint_every=2,
     )
-    config.optimizer.update(peak_lr=1e-3, warmup_ratio=0.0)
+    config.optimizer.update(peak_lr=peak_lr, warmup_ratio=0.0)
     config.mesh = ml_collections.ConfigDict({**sharding.get_config(), **(mesh or {})})
     config.update(**changes)
     return config
