@@ -80,7 +80,7 @@ def register(
   prompts = [captions.write(scene, random) for scene in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
   asked = [scene.attributes() for scene in wanted]
-  return accuracy([{n: a[n] for n in world.VISIBLE} for a in asked], frames)
+  return accuracy([{n: a[n] for n in a if n in world.VISIBLE} for a in asked], frames)
 
 
 def vague(
@@ -107,7 +107,7 @@ def accuracy(
 
 
 def sheet(
-  prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 2
+  prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 3
 ) -> Image.Image:
   """A picture of clips, one a row, each under its prompt."""
   count, times, height, width, _ = frames_BTHW3.shape
@@ -116,7 +116,7 @@ def sheet(
   picture = Image.new("RGB", (times * width * zoom, count * row), "white")
   pen = ImageDraw.Draw(picture)
   for index, (prompt, clip) in enumerate(zip(prompts, frames_BTHW3, strict=True)):
-    pen.text((2, index * row + 1), prompt[:95], fill="black")
+    pen.text((2, index * row + 1), prompt[:140], fill="black")
     strip = Image.fromarray(np.concatenate(list(clip), axis=1))
     strip = strip.resize(
       (times * width * zoom, height * zoom), Image.Resampling.NEAREST
