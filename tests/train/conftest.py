@@ -66,7 +66,7 @@ def rows(tmp_path_factory):
 
 @pytest.fixture
 def make_config(tiny_model, rows):
-  """`make_config(kind, **changes)`: a run of five steps on one device."""
+  """`make_config(kind, **changes)`: a run of six steps on one device."""
 
   def make(kind, mesh=None, peak_lr=1e-3, **changes):
     config = loop.get_config()

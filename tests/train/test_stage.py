@@ -64,7 +64,7 @@ def unbroken(tmp_path_factory, tiny_model, rows):
   done = {}
 
   def get(kind, make_config, **changes):
-    key = (kind, *changes)
+    key = (kind, *changes.items())
     if key not in done:
       done[key] = tmp_path_factory.mktemp(f"unbroken_{kind}")
       STAGES[kind].run(make_config(kind, **changes), done[key])
