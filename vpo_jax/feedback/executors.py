@@ -1,6 +1,5 @@
 """Where the torch bridge's workers run."""
 
-import os
 import pathlib
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -154,6 +153,7 @@ def _carried() -> Any:
   """What a node runs; local, so that it travels whole and needs nothing installed."""
 
   def run(command: list[str], env: dict[str, str], log: str) -> int:
+    import os
     import subprocess
 
     with open(log, "ab") as file:
