@@ -16,7 +16,10 @@ from vpo_jax.serve import server
 def serving(app):
   """Serves `app` on a free port of loopback; gives its address."""
   held = server.bind("127.0.0.1", 0)
-  config = uvicorn.Config(app, log_level="critical", lifespan="off")
+  # A browser may keep a connection that it never used.
+  config = uvicorn.Config(
+    app, log_level="critical", lifespan="off", timeout_graceful_shutdown=10
+  )
   running = uvicorn.Server(config)
   thread = threading.Thread(
     target=lambda: asyncio.run(running.serve(sockets=[held])), daemon=True
@@ -28,7 +31,8 @@ def serving(app):
     yield f"http://127.0.0.1:{held.getsockname()[1]}"
   finally:
     running.should_exit = True
-    thread.join()
+    thread.join(timeout=60)
+    assert not thread.is_alive(), "the server does not end"
 
 
 class Scripted:

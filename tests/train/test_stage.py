@@ -11,6 +11,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -307,6 +308,20 @@ def test_each_device_holds_its_part(make_config, tiny_model):
     np.testing.assert_allclose(share, 1 / 8, rtol=1e-3)
 
 
+@pytest.fixture
+def compiled():
+  """What was compiled in the test so far: a list of seconds."""
+  found = []
+
+  def listen(event, seconds, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
 @pytest.mark.parametrize(
   ("mesh", "message"),
   [
@@ -314,11 +329,15 @@ def test_each_device_holds_its_part(make_config, tiny_model):
     ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
     ({"data": -1, "fsdp": -1}, "only one axis"),
     ({"tensor": 8}, "tensor=8 does not divide the model's"),
+    ({"data": 3, "fsdp": 2}, "batch_size=8 does not divide over the mesh's 6 parts"),
   ],
 )
-def test_a_mesh_that_does_not_fit_is_one_line(tmp_path, make_config, mesh, message):
+def test_a_mesh_that_does_not_fit_is_one_line(
+  tmp_path, make_config, compiled, mesh, message
+):
   with pytest.raises(errors.UserError, match=message):
     sft.run(make_config("sft", mesh=mesh), tmp_path)
+  assert not compiled
 
 
 def test_bad_rows_are_set_aside(tmp_path, make_config, rows):
@@ -338,3 +357,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):
   config.optimizer.peak_lr = float("inf")
   with pytest.raises(errors.UserError, match=r"step 2: loss nan.*rows: [0-9a-f]{16}"):
     sft.run(config, tmp_path)
+
+
+def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
+  tmp_path, make_config, unbroken, monkeypatch
+):
+  """The fifth update ruins the weights; mended, the run ends as if it had not."""
+  healthy = optimizer.schedule
+
+  def ruinous(config, steps):
+    rate = healthy(config, steps)
+    return lambda step: jnp.where(step == 4, jnp.inf, rate(step))
+
+  monkeypatch.setattr(optimizer, "schedule", ruinous)
+  with pytest.raises(errors.UserError, match="step 6: loss nan"):
+    sft.run(make_config("sft", keep_checkpoints=1), tmp_path)
+  with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
+    assert checkpoints.latest() == 4
+  monkeypatch.setattr(optimizer, "schedule", healthy)
+  sft.run(make_config("sft", keep_checkpoints=1), tmp_path)
+  assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, processes, records
+from vpo_jax import console, errors, processes, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
@@ -35,6 +35,12 @@ def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   base = source.resolve(model)
   llama = llama_config.read(base)
   placement = sharding.place(llama, sharding.make_mesh(config.mesh))
+  parts = sharding.groups(placement.mesh)
+  if config.batch_size % parts:
+    raise errors.UserError(
+      f"batch_size={config.batch_size} does not divide over the mesh's {parts} parts"
+      " (data x fsdp)"
+    )
   return Setup(
     base=base,
     tokenizer=chat.load_tokenizer(base),
