@@ -15,7 +15,8 @@ miniature: $(VENV)/.run
 	  --config.seed=$(SEED) --workdir=runs/miniature-$(SEED)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart=0
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
