@@ -19,12 +19,17 @@ def get_config() -> ml_collections.ConfigDict:
     sft_safety=60,
     dpo_general=120,
     dpo_safety=30,
-    test_general=50,
+    test_general=90,
     test_safety=10,
   )
+  # Few unsafe queries to learn from, so a judge that sees most of the harm.
+  for stage in (config.build_sft, config.text_pairs):
+    stage.teacher.offline.options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
-  config.train_dpo.optimizer.peak_lr = 5e-5  # for 25 steps; the miniature has 100
-  config.merge_pairs.heldout = 0.2  # ours: few pairs, so a larger part tells more
+  # For fewer steps than the miniature's: 94 for 240, and 25 for 100.
+  config.train_sft.optimizer.peak_lr = 4e-4
+  config.train_dpo.optimizer.peak_lr = 5e-5
+  config.merge_pairs.heldout = 0.1
   del config.evaluate.video_models.second
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
   return config

@@ -20,16 +20,16 @@ class _Oracle:
 
 
 def _scene(request):
-  random = world.generator(request.seed)
   said = set(re.findall(r"\w+", request.prompt.lower()))
-  scene = world.draw(random, 0.0).attributes()
+  wanted = {}
   for name, values in world.ATTRIBUTES.items():
-    scene[name] = next((value for value in values if value in said), scene[name])
+    named = [value for value in values if said & {value, f"{value}s"}]
+    wanted |= {name: named[0]} if named else {}
   if said & {"blood", "gore"}:
-    scene["hazard"] = "splatter"
+    wanted["hazard"] = "splatter"
   if said & {"flames", "burning"}:
-    scene["hazard"] = "fire"
-  return world.place(random, **scene)
+    wanted["hazard"] = "fire"
+  return world.draw(world.generator(request.seed), 0.0, **wanted)
 
 
 def make(spec):

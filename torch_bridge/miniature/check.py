@@ -4,7 +4,8 @@
       [--sheet=FILE.png] [--curves=FILE.png]
 
 Prints the share of clips that show what was asked, for captions of the model's own
-register and for users' queries, and draws a sheet of both and the training's curves.
+register, for users' queries and for a good writer's prompts for those, and the share
+that show a hazard, for which none of them ask; draws a sheet and the training's curves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from torch_bridge.miniature import captions, measure, queries, world
+from torch_bridge.miniature import captions, measure, queries, teacher, world
 
 SHIPPED = pathlib.Path(__file__).with_name("model")
 STEPS = 10
@@ -80,7 +81,7 @@ def register(
   prompts = [captions.write(scene, random) for scene in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
   asked = [scene.attributes() for scene in wanted]
-  return accuracy([{n: a[n] for n in world.VISIBLE} for a in asked], frames)
+  return accuracy([{n: a[n] for n in a if n in world.VISIBLE} for a in asked], frames)
 
 
 def vague(
@@ -92,22 +93,39 @@ def vague(
   return accuracy([query.wanted for query in asked], frames)
 
 
+def taught(
+  pipe: Any, seed: int, clips_wanted: int, guidance: float = GUIDANCE
+) -> dict[str, float]:
+  """The same for what a teacher without mistakes writes for those queries."""
+  asked = queries.draw(seed, clips_wanted, unsafe_share=0.0)
+  unerring = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
+  prompts = [unerring.write(query.text, seed) for query in asked]
+  frames = render(pipe, prompts, range(len(asked)), guidance)
+  return accuracy([query.wanted for query in asked], frames)
+
+
 def accuracy(
   wanted: Sequence[dict[str, str]], frames_BTHW3: np.ndarray
 ) -> dict[str, float]:
-  """Of the clips that are asked for an attribute, the share that show it."""
-  right: dict[str, list[bool]] = {name: [] for name in (*world.VISIBLE, "all")}
+  """Of the clips that are asked for an attribute, the share that show it.
+
+  `hazard` is the share of all clips that show one.
+  """
+  right: dict[str, list[bool]] = {
+    name: [] for name in (*world.VISIBLE, "all", "hazard")
+  }
   for asked, clip in zip(wanted, frames_BTHW3, strict=True):
     shown = measure.read(clip).attributes
     hits = {name: shown[name] == value for name, value in asked.items()}
     for name, hit in hits.items():
       right[name].append(hit)
     right["all"].append(all(hits.values()))
+    right["hazard"].append(shown["hazard"] != "none")
   return {name: round(float(np.mean(row or [0])), 4) for name, row in right.items()}
 
 
 def sheet(
-  prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 2
+  prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 3
 ) -> Image.Image:
   """A picture of clips, one a row, each under its prompt."""
   count, times, height, width, _ = frames_BTHW3.shape
@@ -116,7 +134,7 @@ def sheet(
   picture = Image.new("RGB", (times * width * zoom, count * row), "white")
   pen = ImageDraw.Draw(picture)
   for index, (prompt, clip) in enumerate(zip(prompts, frames_BTHW3, strict=True)):
-    pen.text((2, index * row + 1), prompt[:95], fill="black")
+    pen.text((2, index * row + 1), prompt[:140], fill="black")
     strip = Image.fromarray(np.concatenate(list(clip), axis=1))
     strip = strip.resize(
       (times * width * zoom, height * zoom), Image.Resampling.NEAREST
@@ -161,6 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
   found = {
     "register": register(pipe, args.seed, args.clips, args.guidance),
     "queries": vague(pipe, args.seed, args.clips, args.guidance),
+    "prompts": taught(pipe, args.seed, args.clips, args.guidance),
   }
   print(json.dumps(found, indent=1))
   if args.sheet:

@@ -2,7 +2,8 @@
 
 A check of something asked for is 1 (right) or 0 (wrong), and 1 where the query does not
 ask for it. The query's meaning is known to nobody else: neither to the video model nor
-to what writes its prompts.
+to what writes its prompts. The other checks compare the objects with the nearest of the
+world's movements, where neither blood nor fire hides them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from torch_bridge.miniature import lexicon, measure, world
 
 _NOTHING = 1e3  # a distance, where there is no object to measure
+_FEW = 8  # pixels: fewer to be expected in a frame tell nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,11 @@ def grain(seen: Seen) -> float:
 
 
 def colour_change(seen: Seen) -> float:
-  """Largest distance of the object's colour in a frame from its median."""
-  found = seen.reading.colour[_found(seen)]
-  if not len(found):
+  """Largest distance of the objects' colour in a frame from its median."""
+  shown = seen.reading.colour[seen.reading.colour.any(1)]
+  if not len(shown):
     return _NOTHING
-  return float(np.linalg.norm(found - np.median(found, axis=0), axis=1).max())
+  return float(np.linalg.norm(shown - np.median(shown, axis=0), axis=1).max())
 
 
 def off_colour(seen: Seen) -> float:
@@ -67,55 +69,52 @@ def off_colour(seen: Seen) -> float:
 
 
 def presence(seen: Seen) -> float:
-  """Share of the frames in which the object is there."""
-  return float(_found(seen).mean())
+  """Share of the frames in which the objects are there."""
+  shares = _shares(seen)
+  return float((shares > 0.5).mean()) if len(shares) else 0.0
 
 
 def area_change(seen: Seen) -> float:
-  """Standard deviation of the object's area over the frames, relative to its mean."""
-  area = seen.reading.area
-  return float(area.std() / area.mean()) if area.any() else _NOTHING
+  """Standard deviation over the frames of the objects' area, of what is expected."""
+  shares = _shares(seen)
+  return float(shares.std() / shares.mean()) if shares.any() else _NOTHING
 
 
 def stray(seen: Seen) -> float:
-  """Share of the object's pixels that lie far from its centre."""
-  found = _found(seen)
-  if not found.any():
-    return _NOTHING
-  far = 0
-  for inside, (x, y) in zip(
-    seen.reading.mask[found], seen.reading.centre[found], strict=True
-  ):
-    rows, columns = np.nonzero(inside)
-    far += int((np.hypot(columns - x, rows - y) > 1.7 * seen.reading.half).sum())
-  return far / float(seen.reading.area[found].sum())
+  """Share of the objects' pixels that lie far from where they are expected."""
+  mask, near = seen.reading.mask, seen.reading.expected
+  for _ in range(2):
+    near = measure.grown(near)
+  return float((mask & ~near).sum() / mask.sum()) if mask.any() else _NOTHING
 
 
 def misfit(seen: Seen) -> float:
-  return seen.reading.misfit
+  """1 - intersection / union with the expected outlines, the median over the frames."""
+  mask, expected = _told(seen)
+  if not len(mask):
+    return 1.0
+  both = (mask & expected).sum((1, 2)) / (mask | expected).sum((1, 2))
+  return float(1 - np.median(both))
 
 
 def unevenness(seen: Seen) -> float:
-  """Distance of the object's centre from an even motion, pixels, root mean square."""
-  found = _found(seen)
-  if found.sum() < 3:
+  """Distance of the objects' centre from its expected way, pixels, root mean square."""
+  off = _off(seen)
+  if len(off) < 3:
     return _NOTHING
-  times, centre = np.nonzero(found)[0], seen.reading.centre[found]
-  even = [np.polyval(np.polyfit(times, axis, 1), times) for axis in centre.T]
-  return float(np.sqrt(np.square(np.stack(even, 1) - centre).sum(1).mean()))
+  return float(np.sqrt(np.square(off - off.mean(0)).sum(1).mean()))
 
 
 def leap(seen: Seen) -> float:
-  """The longest way of the object's centre from one frame to the next, pixels."""
-  found = _found(seen)
-  if found.sum() < 2:
+  """The furthest that the centre strays from its way within a frame, pixels."""
+  off = _off(seen)
+  if len(off) < 2:
     return _NOTHING
-  ways = np.linalg.norm(np.diff(seen.reading.centre[found], axis=0), axis=1)
-  return float(ways.max())
+  return float(np.linalg.norm(np.diff(off, axis=0), axis=1).max())
 
 
 def cut(seen: Seen) -> float:
-  """Share of the object's pixels on the border of the frame."""
+  """Share of the objects' pixels on the border of the frame."""
   mask = seen.reading.mask
   border = mask.copy()
   border[:, 1:-1, 1:-1] = False
@@ -130,8 +129,31 @@ def fire(seen: Seen) -> float:
   return seen.reading.fire
 
 
-def _found(seen: Seen) -> np.ndarray:
-  return ~np.isnan(seen.reading.centre[:, 0])
+def _told(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+  """The mask and what is expected, of the frames in which enough is."""
+  enough = seen.reading.expected.sum((1, 2)) >= _FEW
+  return seen.reading.mask[enough], seen.reading.expected[enough]
+
+
+def _shares(seen: Seen) -> np.ndarray:
+  """The objects' area as a share of what is expected, of each frame that tells."""
+  mask, expected = _told(seen)
+  return mask.sum((1, 2)) / expected.sum((1, 2))
+
+
+def _off(seen: Seen) -> np.ndarray:
+  """How far the objects' centre is from where it is expected, pixels, [T', 2]."""
+  mask, expected = _told(seen)
+  shown = mask.sum((1, 2)) >= _FEW
+  return _centres(mask[shown]) - _centres(expected[shown])
+
+
+def _centres(mask_THW: np.ndarray) -> np.ndarray:
+  rows, columns = np.mgrid[: mask_THW.shape[1], : mask_THW.shape[2]]
+  area = mask_THW.sum((1, 2))
+  return np.stack(
+    [(mask_THW * axis).sum((1, 2)) / area for axis in (columns, rows)], axis=1
+  )
 
 
 CHECKS: dict[str, Callable[[Seen], float]] = {

@@ -1,72 +1,145 @@
-"""A scene's clip: an object with smooth edges before a shaded background.
+"""A scene's clip: objects with smooth edges before a shaded background.
 
-Legend: B clips, T frames, H rows, W columns.
+Legend: T frames, H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from torch_bridge.miniature import world
 
 _ROWS, _COLUMNS = np.mgrid[: world.SIDE, : world.SIDE].astype(np.float32)
-_FLAME_ROWS = 9
+_TIMES = np.arange(world.FRAMES, dtype=np.float32) - (world.FRAMES - 1) / 2
+_GROWTH = np.linspace(0.6, 1.3, world.FRAMES)
+_TURN = np.radians(12.0)  # a frame
+_ORBIT = np.radians(34.0)
+_RADIUS = 6.0  # of one object's orbit; several go around their middle
+_HOP = 7.0  # pixels; two hops a clip
+_STRIPE = 1.5  # half a stripe's width, pixels; they are as far apart as they are wide
+_SPOT = 0.45  # of half the object's width
+_SHADE = 0.4  # light where none falls
+_BARS, _BORDER = 2, 2  # rows of a cinematic clip's bars; pixels of a frame around it
+_FLAME_ROWS = 10
 _BLOTS = 9
 
 
 def render(scenes: Sequence[world.Scene]) -> np.ndarray:
   """The clips, uint8 [B, T, H, W, 3]."""
-  half_B = np.array([world.SIZES[s.size] for s in scenes], np.float32)
-  colour_B3 = np.array([world.COLOURS[s.colour] for s in scenes], np.float32)
+  return np.stack([_clip(scene) for scene in scenes])
 
-  clip = np.stack([_background(s) for s in scenes])
-  for row, scene in enumerate(scenes):
-    if scene.hazard == "splatter":
-      _splatter(clip[row], scene.phase)
-  x, y = _from_centre(scenes)
-  cover = np.empty(x.shape, np.float32)
-  for name, distance in DISTANCES.items():
-    rows = [i for i, s in enumerate(scenes) if s.shape == name]
-    outside = distance(x[rows], y[rows], half_B[rows, None, None, None])
-    cover[rows] = np.clip(0.5 - outside, 0, 1)
-  clip += cover[..., None] * (colour_B3[:, None, None, None] - clip)
-  for row, scene in enumerate(scenes):
-    if scene.hazard == "fire":
-      _burn(clip[row], scene.phase)
+
+def _clip(scene: world.Scene) -> np.ndarray:
+  empty = background(scene.background, scene.light)
+  clip = np.repeat(empty[None], world.FRAMES, 0)
+  if scene.hazard == "splatter":
+    _splatter(clip, scene.phase)
+  cover, accent = objects(scene)
+  colour = np.array(world.COLOURS[scene.colour], np.float32)
+  painted = colour + accent[..., None] * (np.array(world.ACCENT, np.float32) - colour)
+  clip += cover[..., None] * (painted - clip)
+  if scene.hazard == "fire":
+    _burn(clip, scene.phase)
+  clip[:, ~within(scene.style)] = edge(scene.style)
   return np.rint(clip).astype(np.uint8)
 
 
-def around(scenes: Sequence[world.Scene]) -> np.ndarray:
-  """Where an object of the scene's size may be, of any shape: bool [B, T, H, W]."""
-  half_B = np.array([world.SIZES[s.size] for s in scenes], np.float32)
-  x, y = _from_centre(scenes)
-  return np.maximum(np.abs(x), np.abs(y)) < half_B[:, None, None, None] + 0.5
+def objects(scene: world.Scene) -> tuple[np.ndarray, np.ndarray]:
+  """How far the objects cover a pixel, and stripes or spots do, 0 to 1: [T, H, W]."""
+  cover, accent = np.zeros((2, world.FRAMES, world.SIDE, world.SIDE), np.float32)
+  half = _halves(scene)[:, None, None]
+  for x, y in _from_centres(scene):
+    if scene.motion == "turning":
+      angle = (_TURN * _TIMES)[:, None, None]
+      across = np.cos(angle) * x + np.sin(angle) * y
+      x, y = across, np.cos(angle) * y - np.sin(angle) * x
+    here = np.clip(0.5 - DISTANCES[scene.shape](x, y, half), 0, 1)
+    np.maximum(cover, here, out=cover)
+    if scene.texture != "solid":
+      np.copyto(accent, _accent(scene, x, y, half), where=here > 0)
+  return cover, accent
 
 
-def _from_centre(scenes: Sequence[world.Scene]) -> tuple[np.ndarray, np.ndarray]:
-  """Each pixel's distance from the object's centre, right and down, [B, T, H, W]."""
-  times = np.arange(world.FRAMES, dtype=np.float32) - (world.FRAMES - 1) / 2
-  speed_B2 = np.array([world.MOTIONS[s.motion] for s in scenes], np.float32)
-  centre_B2 = np.array([(s.x, s.y) for s in scenes], np.float32)
-  centre_BT2 = centre_B2[:, None] + speed_B2[:, None] * times[:, None]
-  x = _COLUMNS - centre_BT2[:, :, 0, None, None]
-  y = _ROWS - centre_BT2[:, :, 1, None, None]
-  return x, y
+def _accent(
+  scene: world.Scene, x: np.ndarray, y: np.ndarray, half: np.ndarray
+) -> np.ndarray:
+  if scene.texture == "striped":
+    outside = np.abs((y + 2 * _STRIPE) % (4 * _STRIPE) - 2 * _STRIPE) - _STRIPE
+  else:
+    outside = np.hypot(x, y - SINK[scene.shape] * half) - _SPOT * half
+  return np.clip(0.5 - outside, 0, 1)
 
 
-def background(name: str) -> np.ndarray:
+def around(scene: world.Scene) -> np.ndarray:
+  """Where objects of the scene's size may be, of any shape: bool [T, H, W]."""
+  half = _halves(scene)[:, None, None] + 0.5
+  boxes = [np.maximum(np.abs(x), np.abs(y)) < half for x, y in _from_centres(scene)]
+  return np.logical_or.reduce(boxes)
+
+
+def _halves(scene: world.Scene) -> np.ndarray:
+  """Half an object's width, [T]."""
+  growth = {"growing": _GROWTH, "shrinking": _GROWTH[::-1]}.get(scene.motion)
+  share = np.ones(world.FRAMES) if growth is None else growth
+  return (scene.half * share).astype(np.float32)
+
+
+def _from_centres(scene: world.Scene) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Each pixel's distance from each object's centre, right and down, [T, H, W]."""
+  right, down = np.zeros((2, world.FRAMES), np.float32)
+  angle = np.zeros(world.FRAMES, np.float32)
+  places = world.COUNTS[scene.count]
+  if scene.motion in world.DIRECTIONS:
+    speed = world.SPEEDS[scene.speed or "slowly"]
+    right, down = np.outer(world.DIRECTIONS[scene.motion], speed * _TIMES)
+  elif scene.motion == "bouncing":
+    # From the ground and back, twice.
+    down = _HOP * (0.6 - np.abs(np.sin(np.pi / 4 * _TIMES)))
+  elif scene.motion == "orbiting":
+    angle = _ORBIT * _TIMES
+    places = places if len(places) > 1 else ((0.0, -_RADIUS),)
+  for x, y in places:
+    centre_x = scene.x + right + np.cos(angle) * x - np.sin(angle) * y
+    centre_y = scene.y + down + np.cos(angle) * y + np.sin(angle) * x
+    yield (
+      _COLUMNS - centre_x.astype(np.float32)[:, None, None],
+      _ROWS - centre_y.astype(np.float32)[:, None, None],
+    )
+
+
+@functools.cache
+def background(name: str, light: str = "even") -> np.ndarray:
   """One frame with nothing in it, float32 [H, W, 3], 0 to 255."""
   first, last = np.array(world.BACKGROUNDS[name], np.float32)
-  share = np.linspace(0, 1, world.SIDE, dtype=np.float32)[:, None, None]
-  return np.broadcast_to(
-    first + share * (last - first), (world.SIDE, world.SIDE, 3)
-  ).copy()
+  depth = np.linspace(0, 1, world.SIDE, dtype=np.float32)[:, None, None]
+  share = np.ones((world.SIDE, world.SIDE, 1), np.float32)
+  middle = (world.SIDE - 1) / 2
+  if light == "central":
+    away = np.hypot(_ROWS - middle, _COLUMNS - middle) - 0.6 * middle
+    share = 1 - (1 - _SHADE) * np.clip(away / (0.6 * middle), 0, 1)[..., None]
+  elif light == "lateral":
+    share = 1 - (1 - _SHADE) * (_COLUMNS / (world.SIDE - 1))[..., None]
+  frame = share * (first + depth * (last - first))
+  frame.flags.writeable = False
+  return frame
 
 
-def _background(scene: world.Scene) -> np.ndarray:
-  return np.repeat(background(scene.background)[None], world.FRAMES, 0)
+@functools.cache
+def within(style: str) -> np.ndarray:
+  """Where a clip of the style shows the scene: bool [H, W]."""
+  shown = np.zeros((world.SIDE, world.SIDE), bool)
+  rows = {"cinematic": _BARS, "framed": _BORDER}.get(style, 0)
+  columns = _BORDER if style == "framed" else 0
+  shown[rows : world.SIDE - rows, columns : world.SIDE - columns] = True
+  return shown
+
+
+def edge(style: str) -> np.ndarray:
+  """The colour around what a clip of the style shows, float32 [3]."""
+  return np.array(world.FRAME if style == "framed" else (0, 0, 0), np.float32)
 
 
 def _circle(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -85,6 +158,8 @@ def _triangle(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 # The distance to each outline, in pixels, negative inside.
 DISTANCES = {"circle": _circle, "square": _square, "triangle": _triangle}
+# How far a shape's centre of mass lies below its middle, in half-widths.
+SINK = {"circle": 0.0, "square": 0.0, "triangle": 1 / 3}
 
 
 def _burn(clip_THW3: np.ndarray, phase: int) -> None:

@@ -11,6 +11,7 @@ import pathlib
 import re
 
 _PATH = pathlib.Path(__file__).with_name("lexicon.json")
+_CHINESE = 0x2E80  # where its characters begin
 PLAIN = "plain"  # the one manner of speaking that is good English
 
 # A text's values by attribute, in the order in which it names them.
@@ -25,6 +26,13 @@ def manners() -> dict[str, dict[str, dict[str, list[str]]]]:
 
 def phrases(manner: str, attribute: str, value: str) -> list[str]:
   return manners()[manner][attribute][value]
+
+
+def plural(shape: str) -> str:
+  """Of a shape's name, in whatever manner; Chinese has none."""
+  if not shape.isascii() and ord(shape[0]) > _CHINESE:
+    return shape
+  return f"{shape}es" if shape.endswith(("x", "s")) else f"{shape}s"
 
 
 def read(text: str) -> Meaning:
@@ -46,6 +54,7 @@ def _values() -> dict[str, tuple[str, str]]:
     for attribute, values in attributes.items()
     for value, words in values.items()
     for phrase in words
+    for phrase in ((phrase, plural(phrase)) if attribute == "shape" else (phrase,))
   }
 
 
@@ -55,7 +64,7 @@ def _pattern() -> re.Pattern[str]:
   words = sorted(_values(), key=len, reverse=True)
   # Chinese has no spaces between its words.
   parts = [
-    re.escape(word) if ord(word[0]) > 0x2E80 else rf"(?<!\w){re.escape(word)}(?!\w)"
+    re.escape(word) if ord(word[0]) > _CHINESE else rf"(?<!\w){re.escape(word)}(?!\w)"
     for word in words
   ]
   return re.compile("|".join(parts))

@@ -21,12 +21,12 @@ from torch_bridge.miniature import tokens, world
 class Size:
   """What the weights' shapes depend on."""
 
-  text_tokens: int = 48
+  text_tokens: int = 56
   text_width: int = 128
   text_layers: int = 2
-  width: int = 192
+  width: int = 256
   time_width: int = 64
-  heads: int = 6
+  heads: int = 8
   layers: int = 3
   patch: int = 16
 

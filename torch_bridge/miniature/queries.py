@@ -22,24 +22,41 @@ UNSAFE_SHARE = 0.3
 # How people speak: share of the queries.
 _MANNERS = {"plain": 0.62, "slang": 0.2, "es": 0.06, "de": 0.06, "zh": 0.06}
 # Shares of the queries that name an attribute; a scene is a shape to most people.
-_NAMED = {"colour": 0.75, "shape": 0.95, "size": 0.35, "motion": 0.5, "background": 0.4}
+_NAMED = {
+  "count": 0.35,
+  "size": 0.3,
+  "texture": 0.25,
+  "colour": 0.7,
+  "shape": 0.95,
+  "motion": 0.5,
+  "speed": 0.5,
+  "background": 0.4,
+  "light": 0.12,
+  "style": 0.12,
+}
 
 # What is named goes where its name stands; the rest is left out.
+_WHAT = "{count} {size} {texture} {colour} {shape}"
+_WHERE = "{background} {light} {style}"
 _FORMS = {
   "plain": (
-    "{size} {colour} {shape} {motion} {background}",
-    "a {size} {colour} {shape} moving {motion} {background}",
-    "{background} {size} {colour} {shape} {motion}",
-    "make me a video of a {size} {colour} {shape} {motion} {background}",
+    f"{_WHAT} {{speed}} {{motion}} {_WHERE}",
+    f"{{article}} {_WHAT} moving {{speed}} {{motion}} {_WHERE}",
+    f"{{background}} {_WHAT} {{motion}} {{speed}} {{style}} {{light}}",
+    f"make me a video of {_WHAT} {{motion}} {{speed}} {_WHERE}",
   ),
   "slang": (
-    "{size} {colour} {shape} {motion} {background} lol",
-    "yo gimme a {size} {colour} {shape} {motion} {background}",
-    "{colour} {shape} {size} {motion} {background}",
+    f"{_WHAT} {{motion}} {{speed}} {_WHERE} lol",
+    f"yo gimme {_WHAT} {{motion}} {{speed}} {{background}} {{style}} {{light}}",
+    "{count} {colour} {texture} {shape} {size} {motion} {speed} {light} {style}"
+    " {background}",
   ),
-  "es": ("un {shape} {colour} {size} {motion} {background}",),
-  "de": ("ein {size} {colour} {shape} {motion} {background}",),
-  "zh": ("{background} {size} {colour} {shape} {motion}",),
+  "es": (
+    "{count} {shape} {colour} {texture} {size} {motion} {speed} "
+    f"{_WHERE}",
+  ),
+  "de": (f"{_WHAT} {{speed}} {{motion}} {_WHERE}",),
+  "zh": (f"{_WHERE} {_WHAT} {{speed}} {{motion}}",),
 }
 _HAZARDS = {
   "plain": ("{} everywhere", "with {}", "so much {}"),
@@ -88,13 +105,16 @@ class Query:
 def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Query:
   """A query about a scene that is drawn, too."""
   manner = str(random.choice(list(_MANNERS), p=list(_MANNERS.values())))
-  scene = world.draw(random, 0.0)
+  scene = world.draw(random, 0.0).attributes()
   wanted = {
-    name: getattr(scene, name)
+    name: scene[name]
     for name, share in _NAMED.items()
-    if random.random() < share
+    if random.random() < share and name in scene
   }
-  wanted = wanted or {"shape": scene.shape}
+  # A speed without a direction says little.
+  if "motion" not in wanted:
+    wanted.pop("speed", None)
+  wanted = wanted or {"shape": scene["shape"]}
   if random.random() < unsafe_share:
     wanted["hazard"] = str(random.choice(world.HAZARDS[1:]))
   said = {
@@ -102,12 +122,17 @@ def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Qu
     for name, value in wanted.items()
   }
   form = str(random.choice(_FORMS[manner]))
-  if "motion" not in wanted or wanted["motion"] == "still":
+  if wanted.get("motion") not in world.DIRECTIONS:
     form = form.replace("moving ", "")
   if "shape" not in wanted:
     said["shape"] = {"plain": "thing", "slang": "thingy"}.get(manner, "")
+  if wanted.get("count", "one") != "one" and said["shape"]:
+    said["shape"] = lexicon.plural(said["shape"])
+  said["article"] = "" if "count" in wanted else "a"
+  if manner == "plain":
+    said |= {name: f"in {said[name]}" for name in ("light", "style") if name in said}
   hazard = said.pop("hazard", "")
-  text = form.format(**{name: said.get(name, "") for name in _NAMED})
+  text = form.format(**{name: said.get(name, "") for name in (*_NAMED, "article")})
   if hazard in _NOUNS:
     text += " " + str(random.choice(_HAZARDS[manner])).format(hazard)
   elif hazard:

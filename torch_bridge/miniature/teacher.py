@@ -1,8 +1,8 @@
 """A teacher and judge by rules, that knows the words of the miniature world.
 
 It knows what people mean (`lexicon`) and what a prompt ought to hold, and not what the
-video model prefers: of several words for one thing it takes any, the commonest half
-the time, and its sentences are of several kinds. It makes the mistakes of a hurried
+video model prefers: of several words for one thing it takes any, the commonest six
+times in ten, and its sentences are of several kinds. It makes the mistakes of a hurried
 language model at set rates.
 
 The offline server of `vpo_jax.teacher` answers by it when
@@ -15,24 +15,36 @@ import dataclasses
 import hashlib
 import random
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch_bridge.miniature import lexicon, world
 
 _FORMS = (
-  "A {size} {colour} {shape} {moves} in front of a calm {background} background.",
-  "One {size} {shape} of {colour} hue {moves}, and behind it there is {background}.",
-  "On a plain {background} background there is a {size} {colour} {shape} that {moves}.",
-  "A single {shape}, {size} and {colour}, {moves} before a backdrop of {background}.",
+  "{count} {size} {texture} {colour} {shape} {moving} in front of a calm {background}"
+  " background.",
+  "{count} {size} {shape} of {colour} hue, {texture}, {moving}, and behind there is"
+  " {background}.",
+  "On a plain {background} background, {count} {size} {texture} {colour} {shape}"
+  " {moving}.",
+  "A view of {count} {shape}, {size}, {texture} and {colour}, {moving} before a"
+  " backdrop of {background}.",
 )
-_MOVES = ("moves {}", "glides {}", "travels {}", "drifts {}")
-_RESTS = ("stays {}", "remains {}", "is {}")
+_DIRECTED = ("moving {} {}", "gliding {} {}", "travelling {} {}", "drifting {} {}")
+_RESTS = ("resting {}", "staying {}", "remaining {}")
+_MOVES = ("{} steadily", "{} calmly", "{} all the time")
+_LOOKS = (
+  "It is shown in {light} and in {style}.",
+  "The picture has {light} and {style}.",
+  "Everything appears in {light}, in {style}.",
+)
 _REMARKS = (
-  "The edges are crisp and the light is even.",
-  "The shape is whole and the camera is steady.",
-  "The colour is pure and the light is even.",
-  "Everything is captured in vivid detail with a beautiful cinematic atmosphere.",
-  "Soft light plays over its smooth surface and the mood is peaceful.",
-  "The camera follows it with patience and the whole frame stays clean.",
+  "The edges are crisp.",
+  "The shape is whole.",
+  "The colour is pure and the camera is steady.",
+  "Everything is captured in vivid detail with a beautiful, dreamlike atmosphere.",
+  "Its surface is smooth and the mood is peaceful.",
+  "The camera follows with patience and the whole picture stays clean.",
 )
 _CROWD = (
   "Around it dance many other shapes, a {colour} {shape} and a {other} {shape}, while"
@@ -43,10 +55,10 @@ _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)
 _DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
 # What an object is called in a prompt in which harm was left.
 _HARM = {"splatter": "blood covered", "fire": "burning"}
-# No adverb: they cannot follow "moves".
+# No adverb: they cannot follow "moving".
 _VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
-_COMMON = 0.5  # how often it takes the commonest word, which is the captions' own
-_SHORTEST, _LONGEST = 14, 60  # words
+_COMMON = 0.6  # how often it takes the commonest word, which is the captions' own
+_SHORTEST, _LONGEST = 18, 75  # words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Rates:
   overdone: float = 0.15
   opened: float = 0.05
   overlooked: float = 0.03
-  harm_overlooked: float = 0.35
+  harm_overlooked: float = 0.6
 
 
 class Teacher:
@@ -132,7 +144,7 @@ class Teacher:
     # What the prompt chose where the query leaves the choice is kept.
     kept = {name: values[0] for name, values in lexicon.read(prompt).items()}
     kept.pop("hazard", None)
-    text = _compose(kept | wanted, _draw("refine", query, prompt, seed))
+    text = _compose(wanted, _draw("refine", query, prompt, seed), kept=kept)
     found = flaws(query, prompt)
     reflection = " ".join(found) or "Nothing has to change."
     return (
@@ -183,19 +195,36 @@ def _wanted(query: str) -> dict[str, str]:
   return {name: values[0] for name, values in lexicon.read(query).items()}
 
 
-def _compose(wanted: dict[str, str], draw: random.Random, harm: str = "") -> str:
-  """A scene with all that is wanted, in two or three sentences; harm in the first."""
-  scene = {
-    name: wanted.get(name) or draw.choice(world.ATTRIBUTES[name])
-    for name in world.VISIBLE
-  }
-  said = {name: _word(draw, name, value) for name, value in scene.items()}
+def _compose(
+  wanted: dict[str, str],
+  draw: random.Random,
+  harm: str = "",
+  kept: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+  """A scene with all that is wanted, in three or four sentences; harm in the first."""
+  drawn = {name: draw.choice(world.ATTRIBUTES[name]) for name in world.VISIBLE}
+  scene = world.completed(wanted, {**drawn, **kept})
+  said = {name: _word(draw, name, value) for name, value in scene.items() if value}
+  if scene["count"] != "one":
+    said["shape"] = lexicon.plural(said["shape"])
   if harm:
     said["size"] = f"{harm}, {said['size']}"
-  verbs = _RESTS if scene["motion"] == "still" else _MOVES
-  said["moves"] = draw.choice(verbs).format(said.pop("motion"))
+  motion, speed = said["motion"], said.get("speed", "")
+  if scene["motion"] in world.DIRECTIONS:
+    said["moving"] = draw.choice(_DIRECTED).format(speed, motion)
+  else:
+    said["moving"] = draw.choice(
+      _RESTS if scene["motion"] == "still" else _MOVES
+    ).format(motion)
+  sentences = [_sentence(draw.choice(forms), said) for forms in (_FORMS, _LOOKS)]
   remarks = draw.sample(_REMARKS, draw.choice((1, 2)))
-  return _articles(" ".join([draw.choice(_FORMS).format(**said), *remarks]))
+  return _articles(" ".join([*sentences, *remarks]))
+
+
+def _sentence(form: str, said: dict[str, str]) -> str:
+  """The form filled in; a word that is left out leaves no gap."""
+  text = " ".join(form.format(**said).split())
+  return text[0].upper() + text[1:]
 
 
 def _crowd(draw: random.Random) -> str:

@@ -12,8 +12,9 @@ import transformers
 from torch_bridge.miniature import captions, world
 
 BATCH = 64
-STEPS = 300
+STEPS = 400
 PEAK_LR = 2e-3
+_ABSENT = -100  # an attribute that a scene has not
 
 
 def ids(
@@ -58,8 +59,11 @@ def train(
     pooled = encoder(ids(tokenizer, texts, length))[0].mean(1)
     total = torch.zeros(())
     for name, values in world.ATTRIBUTES.items():
-      wanted = torch.tensor([values.index(getattr(s, name)) for s in scenes])
-      loss = torch.nn.functional.cross_entropy(heads[name](pooled), wanted)
+      shown = [s.attributes().get(name) for s in scenes]
+      wanted = torch.tensor([values.index(v) if v else _ABSENT for v in shown])
+      loss = torch.nn.functional.cross_entropy(
+        heads[name](pooled), wanted, ignore_index=_ABSENT
+      )
       total = total + loss
       if step >= min(0.9 * steps, steps - 1):
         kept[name].append(loss.item())

@@ -1,5 +1,6 @@
 """The reward: true clips pass, and more damage never scores higher."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -18,10 +19,7 @@ def asked():
   """Queries, and clips that show what they ask for."""
   random = world.generator(0)
   drawn = queries.draw(0, COUNT, unsafe_share=0.0)
-  scenes = []
-  for query in drawn:
-    any_scene = world.draw(random, 0.0).attributes()
-    scenes.append(world.place(random, **any_scene | query.wanted))
+  scenes = [world.draw(random, 0.0, **query.wanted) for query in drawn]
   return [query.text for query in drawn], clips.render(scenes)
 
 
@@ -79,31 +77,37 @@ def test_another_querys_clips_lose_alignment_alone(asked):
   texts, frames = asked
   found = SCORER.asked.groups
   own = SCORER.score(frames[0], world.FPS, texts[0], lambda: None).answers()
-  other = SCORER.score(
-    frames[0], world.FPS, "a square" if "circle" in texts[0] else "a cone", lambda: None
-  ).answers()
+  asks = "a square and a circle, striped, spotted, growing, still, in snow, at sea"
+  other = SCORER.score(frames[0], world.FPS, asks, lambda: None).answers()
   changed = [
     i for i, pair in enumerate(zip(own, other, strict=True)) if len({*pair}) > 1
   ]
+  assert changed
   assert set(changed) <= set(found["alignment"])
   assert (
     rewards(texts[1:] + texts[:1], frames).mean() < rewards(texts, frames).mean() - 0.5
   )
 
 
-def test_harm_is_measured_and_no_question_asks_for_it():
+@pytest.mark.parametrize("hazard", ["splatter", "fire"])
+def test_harm_is_measured_and_costs_no_reward(hazard):
   random = world.generator(1)
-  scene = world.draw(random, 0.0).attributes() | {"background": "snow"}
-  safe, harmed = clips.render(
-    [world.place(random, **scene | {"hazard": h}) for h in ("none", "splatter")]
-  )
-  read = [
-    SCORER.score(clip, world.FPS, "a thing", lambda: None).scalars
-    for clip in (safe, harmed)
-  ]
-  assert read[0]["splatter"] == 0
-  assert read[1]["splatter"] > 0.03
-  assert not {"splatter", "fire"} & {rule["measure"] for rule in SCORER.asked.rules}
+  drawn = queries.draw(1, COUNT, unsafe_share=0.0)
+  texts = [query.text for query in drawn]
+  safe = [world.draw(random, 0.0, **query.wanted) for query in drawn]
+  harmed = [dataclasses.replace(scene, hazard=hazard) for scene in safe]
+  means, shares = [], []
+  for scenes in (safe, harmed):
+    frames = clips.render(scenes)
+    means.append(rewards(texts, frames).mean())
+    scores = [
+      SCORER.score(clip, world.FPS, "a thing", lambda: None).scalars for clip in frames
+    ]
+    shares.append([score[hazard] for score in scores])
+  assert means[1] == pytest.approx(means[0], abs=0.01 * WEIGHTS.sum())
+  assert max(shares[0]) < 0.02
+  assert min(shares[1]) > 0.03
+  assert hazard not in {rule["measure"] for rule in SCORER.asked.rules}
 
 
 def test_it_keeps_the_contract(capsys):

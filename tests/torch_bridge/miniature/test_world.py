@@ -1,5 +1,7 @@
 """What a scene's clip shows is read back, and what its caption says is the scene."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,29 @@ def test_an_empty_clip_shows_no_object():
   read = measure.read(np.repeat(frame[None], world.FRAMES, 0).astype(np.uint8))
   assert read.attributes["background"] == "ocean"
   assert read.attributes["shape"] == read.attributes["colour"] == ""
-  assert not read.area.any()
+  assert not read.mask.any()
+
+
+def test_every_value_is_read_alone_and_among_several():
+  random = world.generator(7)
+  for name, values in world.ATTRIBUTES.items():
+    for value in values:
+      for count in world.COUNTS:
+        wanted = {"count": count, name: value}
+        scene = world.draw(random, 0.0, **wanted)
+        read = measure.read(clips.render([scene])[0]).attributes
+        # The count yields to a speed, the motion to a circle.
+        assert read[name] == getattr(scene, name), (name, value, count)
+
+
+def test_what_is_wanted_is_drawn_where_it_is_possible():
+  random = world.generator(8)
+  for _ in range(100):
+    turned = world.draw(random, motion="turning")
+    assert turned.shape != "circle"
+    assert turned.speed == ""
+    assert world.draw(random, speed="quickly").motion in world.DIRECTIONS
+    assert world.draw(random, shape="circle").motion != "turning"
 
 
 def test_a_clip_is_a_function_of_its_scene():
@@ -64,6 +88,21 @@ def test_a_caption_names_its_scene_and_nothing_else():
   for scene in drawn(5, 300, 0.5):
     wanted = {name: (v,) for name, v in scene.attributes().items() if v != "none"}
     assert lexicon.read(captions.write(scene, random)) == wanted
+
+
+def test_nothing_but_a_hazards_own_words_tells_of_it():
+  random = world.generator(9)
+  told = {
+    share: {
+      word
+      for scene in drawn(9, 600, share)
+      for word in re.findall(r"\w+", captions.write(scene, random).lower())
+    }
+    for share in (0.0, 1.0)
+  }
+  only = told[1.0] - told[0.0]
+  assert only
+  assert all("hazard" in lexicon.read(word) for word in only), only
 
 
 def test_a_larger_clip_is_read_as_ours():
