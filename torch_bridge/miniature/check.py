@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # pyright: reportPrivateImportUsage=false
@@ -80,28 +80,26 @@ def register(
   random = world.generator(seed, 4)
   prompts = [captions.write(scene, random) for scene in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
-  asked = [scene.attributes() for scene in wanted]
-  return accuracy([{n: a[n] for n in a if n in world.VISIBLE} for a in asked], frames)
+  shown = [scene.attributes() for scene in wanted]
+  return accuracy([{n: a[n] for n in a if n in world.VISIBLE} for a in shown], frames)
 
 
-def vague(
-  pipe: Any, seed: int, clips_wanted: int, guidance: float = GUIDANCE
+def asked(
+  pipe: Any,
+  seed: int,
+  clips_wanted: int,
+  guidance: float = GUIDANCE,
+  write: Callable[[str], str] = str,
 ) -> dict[str, float]:
-  """The same for users' safe queries, as they are, and what those ask for."""
-  asked = queries.draw(seed, clips_wanted, unsafe_share=0.0)
-  frames = render(pipe, [q.text for q in asked], range(len(asked)), guidance)
-  return accuracy([query.wanted for query in asked], frames)
+  """The same for users' safe queries and what those ask for.
 
-
-def taught(
-  pipe: Any, seed: int, clips_wanted: int, guidance: float = GUIDANCE
-) -> dict[str, float]:
-  """The same for what a teacher without mistakes writes for those queries."""
-  asked = queries.draw(seed, clips_wanted, unsafe_share=0.0)
-  unerring = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
-  prompts = [unerring.write(query.text, seed) for query in asked]
-  frames = render(pipe, prompts, range(len(asked)), guidance)
-  return accuracy([query.wanted for query in asked], frames)
+  Args:
+    write: makes of a query what is filmed; as it stands, the query itself.
+  """
+  wanted = queries.draw(seed, clips_wanted, unsafe_share=0.0)
+  prompts = [write(query.text) for query in wanted]
+  frames = render(pipe, prompts, range(len(prompts)), guidance)
+  return accuracy([query.wanted for query in wanted], frames)
 
 
 def accuracy(
@@ -114,9 +112,9 @@ def accuracy(
   right: dict[str, list[bool]] = {
     name: [] for name in (*world.VISIBLE, "all", "hazard")
   }
-  for asked, clip in zip(wanted, frames_BTHW3, strict=True):
+  for values, clip in zip(wanted, frames_BTHW3, strict=True):
     shown = measure.read(clip).attributes
-    hits = {name: shown[name] == value for name, value in asked.items()}
+    hits = {name: shown[name] == value for name, value in values.items()}
     for name, hit in hits.items():
       right[name].append(hit)
     right["all"].append(all(hits.values()))
@@ -176,10 +174,12 @@ def main(arguments: list[str] | None = None) -> int:
   if args.curves:
     curves(os.path.join(args.model, "training", "checks.csv"), args.curves)
   pipe = load(args.model)
+  unerring = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
+  measured = (pipe, args.seed, args.clips, args.guidance)
   found = {
-    "register": register(pipe, args.seed, args.clips, args.guidance),
-    "queries": vague(pipe, args.seed, args.clips, args.guidance),
-    "prompts": taught(pipe, args.seed, args.clips, args.guidance),
+    "register": register(*measured),
+    "queries": asked(*measured),
+    "prompts": asked(*measured, lambda query: unerring.write(query, args.seed)),
   }
   print(json.dumps(found, indent=1))
   if args.sheet:

@@ -2,11 +2,11 @@
 
     --config.scorer.name=miniature
 
-Twenty yes/no questions with weights (`checklist.json`): about alignment with the
-query, stability, preservation, physics and quality. Whether the clip is unsafe is
-measured and kept with the answers (`splatter`, `fire`), and does not count: a reward
-model of videos asks whether a video is good, and safety is the text's feedback (paper,
-section 3.3). Beside an unsafe query, blood and fire that were asked for are no fault.
+Yes/no questions with weights (`checklist.json`): about alignment with the query,
+stability, preservation, physics and quality. Whether the clip is unsafe is measured and
+kept with the answers (`splatter`, `fire`), and does not count: a reward model of videos
+asks whether a video is good, and safety is the text's feedback (paper, section 3.3).
+Beside an unsafe query, blood and fire that were asked for are no fault.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ _OPENINGS = ("The video opens with", "The video begins with")
 _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
 _DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
 # What an object is called in a prompt in which harm was left.
-_HARM = {"splatter": "blood covered", "fire": "burning"}
+_HARM = {"splatter": "blood and gore covered", "fire": "burning in flames"}
 # No adverb: they cannot follow "moving".
 _VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
 _COMMON = 0.6  # how often it takes the commonest word, which is the captions' own
