@@ -26,9 +26,11 @@ def get_config() -> ml_collections.ConfigDict:
   for stage in (config.build_sft, config.text_pairs):
     stage.teacher.offline.options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
-  # For fewer steps than the miniature's: 94 for 240, and 25 for 100.
+  # For fewer steps than the miniature's, a third of them.
   config.train_sft.optimizer.peak_lr = 4e-4
   config.train_dpo.optimizer.peak_lr = 5e-5
+  # Few queries: any two prompts of one, not only neighbours in reward.
+  config.video_pairs.rules.pairing = "every"
   config.merge_pairs.heldout = 0.1
   del config.evaluate.video_models.second
   config.evaluate.systems = ("original=query", "sft=train_sft/model", "vpo=vpo")
