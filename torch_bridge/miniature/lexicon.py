@@ -38,23 +38,29 @@ def plural(shape: str) -> str:
 def read(text: str) -> Meaning:
   """What a text names, whatever its manner; each value once."""
   found: dict[str, list[str]] = {}
-  for match in _pattern().finditer(text.lower()):
-    attribute, value = _values()[match[0]]
-    kept = found.setdefault(attribute, [])
-    if value not in kept:
-      kept.append(value)
+  for attribute, value in worded(text):
+    found.setdefault(attribute, []).append(value)
   return {attribute: tuple(values) for attribute, values in found.items()}
 
 
+def worded(text: str) -> dict[tuple[str, str], str]:
+  """The word by which a text first names each attribute's value; shapes' singular."""
+  found: dict[tuple[str, str], str] = {}
+  for match in _pattern().finditer(text.lower()):
+    attribute, value, word = _values()[match[0]]
+    found.setdefault((attribute, value), word)
+  return found
+
+
 @functools.cache
-def _values() -> dict[str, tuple[str, str]]:
+def _values() -> dict[str, tuple[str, str, str]]:
   return {
-    phrase: (attribute, value)
+    said: (attribute, value, word)
     for attributes in manners().values()
     for attribute, values in attributes.items()
     for value, words in values.items()
-    for phrase in words
-    for phrase in ((phrase, plural(phrase)) if attribute == "shape" else (phrase,))
+    for word in words
+    for said in ((word, plural(word)) if attribute == "shape" else (word,))
   }
 
 

@@ -15,8 +15,7 @@ import dataclasses
 import hashlib
 import random
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from torch_bridge.miniature import lexicon, world
 
@@ -30,9 +29,14 @@ _FORMS = (
   "A view of {count} {shape}, {size}, {texture} and {colour}, {moving} before a"
   " backdrop of {background}.",
 )
-_DIRECTED = ("moving {} {}", "gliding {} {}", "travelling {} {}", "drifting {} {}")
-_RESTS = ("resting {}", "staying {}", "remaining {}")
-_MOVES = ("{} steadily", "{} calmly", "{} all the time")
+_DIRECTED = (
+  "moving {speed} {motion}",
+  "gliding {speed} {motion}",
+  "travelling {speed} {motion}",
+  "drifting {speed} {motion}",
+)
+_RESTS = ("resting {motion}", "staying {motion}", "remaining {motion}")
+_MOVES = ("{motion} steadily", "{motion} calmly", "{motion} all the time")
 _LOOKS = (
   "It is shown in {light} and in {style}.",
   "The picture has {light} and {style}.",
@@ -138,13 +142,10 @@ class Teacher:
     return found
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
-    """The reply to a refinement: a prompt without flaws, near to the one given."""
+    """The reply to a refinement: the prompt with its flaws mended, else as it was."""
     wanted = _wanted(query)
     wanted.pop("hazard", None)
-    # What the prompt chose where the query leaves the choice is kept.
-    kept = {name: values[0] for name, values in lexicon.read(prompt).items()}
-    kept.pop("hazard", None)
-    text = _compose(wanted, _draw("refine", query, prompt, seed), kept=kept)
+    text = _compose(wanted, _draw("refine", query, prompt, seed), like=prompt)
     found = flaws(query, prompt)
     reflection = " ".join(found) or "Nothing has to change."
     return (
@@ -196,29 +197,48 @@ def _wanted(query: str) -> dict[str, str]:
 
 
 def _compose(
-  wanted: dict[str, str],
-  draw: random.Random,
-  harm: str = "",
-  kept: Mapping[str, str] = MappingProxyType({}),
+  wanted: dict[str, str], draw: random.Random, harm: str = "", like: str = ""
 ) -> str:
-  """A scene with all that is wanted, in three or four sentences; harm in the first."""
+  """A scene with all that is wanted, in three or four sentences; harm in the first.
+
+  Args:
+    like: a prompt. What it chose where `wanted` leaves the choice, its words and its
+      kinds of sentences are kept.
+  """
+  words = {
+    key: word for key, word in lexicon.worded(like).items() if _plain(*key, word)
+  }
   drawn = {name: draw.choice(world.ATTRIBUTES[name]) for name in world.VISIBLE}
+  kept = {name: values[0] for name, values in lexicon.read(like).items()}
+  kept.pop("hazard", None)
   scene = world.completed(wanted, {**drawn, **kept})
-  said = {name: _word(draw, name, value) for name, value in scene.items() if value}
+  said = {
+    name: words.get((name, value)) or _word(draw, name, value)
+    for name, value in scene.items()
+    if value
+  }
   if scene["count"] != "one":
     said["shape"] = lexicon.plural(said["shape"])
   if harm:
     said["size"] = f"{harm}, {said['size']}"
-  motion, speed = said["motion"], said.get("speed", "")
+  moves = _MOVES
   if scene["motion"] in world.DIRECTIONS:
-    said["moving"] = draw.choice(_DIRECTED).format(speed, motion)
-  else:
-    said["moving"] = draw.choice(
-      _RESTS if scene["motion"] == "still" else _MOVES
-    ).format(motion)
-  sentences = [_sentence(draw.choice(forms), said) for forms in (_FORMS, _LOOKS)]
-  remarks = draw.sample(_REMARKS, draw.choice((1, 2)))
+    moves = _DIRECTED
+  elif scene["motion"] == "still":
+    moves = _RESTS
+  said["moving"] = _form(draw, moves, like).format(**{"speed": "", **said})
+  sentences = [_sentence(_form(draw, forms, like), said) for forms in (_FORMS, _LOOKS)]
+  remarks = sorted((one for one in _REMARKS if one in like), key=like.find)[:2]
+  remarks = remarks or draw.sample(_REMARKS, draw.choice((1, 2)))
   return _articles(" ".join([*sentences, *remarks]))
+
+
+def _form(draw: random.Random, forms: Sequence[str], like: str) -> str:
+  """The form that a prompt has, told by its longest fixed part, or else any."""
+  for form in forms:
+    if max(re.split(r"{\w+}", form), key=len) in like:
+      return form
+  return draw.choice(forms)
 
 
 def _sentence(form: str, said: dict[str, str]) -> str:
@@ -241,7 +261,12 @@ def _word(draw: random.Random, attribute: str, value: str) -> str:
   first, *others = lexicon.phrases(lexicon.PLAIN, attribute, value)
   if draw.random() < _COMMON:
     return first
-  return draw.choice([word for word in others if word not in _VERBS])
+  return draw.choice([word for word in others if _plain(attribute, value, word)])
+
+
+def _plain(attribute: str, value: str, word: str) -> bool:
+  """Whether the word is good English for it, and fits the forms."""
+  return word in lexicon.phrases(lexicon.PLAIN, attribute, value) and word not in _VERBS
 
 
 def _draw(*key: object) -> random.Random:
