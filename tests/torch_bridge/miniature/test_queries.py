@@ -76,6 +76,36 @@ def test_each_mistake_is_made_seen_and_mended(rate, says):
     assert hurried.verdict(asked[0].text, refusal).endswith(": Refusal")
 
 
+def mended(prompt, query):
+  reply = teacher.make(NO_MISTAKES).refine(query, prompt, 1)
+  return reply.split("[[start]]")[1].removesuffix("[[end]]")
+
+
+def test_a_prompt_without_flaws_is_left_as_it_is():
+  careful = teacher.make(NO_MISTAKES)
+  for query in queries.draw(4, 300):
+    prompt = careful.write(query.text, 0)
+    assert mended(prompt, query.text) == prompt
+
+
+def test_only_what_is_wrong_is_mended():
+  query = "two little lime orbs"
+  looks = "The picture has a spotlight and film style. The shape is whole."
+  right = (
+    f"On a plain dunes background, two tiny dotted lime orbs hopping calmly. {looks}"
+  )
+  for wrong in (
+    right.replace("tiny", "blood and gore covered, tiny"),
+    f"The video opens with o{right[1:]}",
+    f"{right} Around it dance many other shapes, a red square.",
+  ):
+    assert mended(wrong, query) == right
+  greens = lexicon.phrases(lexicon.PLAIN, "colour", "green")
+  assert mended(right.replace("lime", "violet"), query) in [
+    right.replace("lime", green) for green in greens
+  ]
+
+
 def test_rates_hold():
   hurried = teacher.make({**NO_MISTAKES, "overdone": 0.25})
   asked = queries.draw(6, 600)
