@@ -175,11 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
     curves(os.path.join(args.model, "training", "checks.csv"), args.curves)
   pipe = load(args.model)
   unerring = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
-  measured = (pipe, args.seed, args.clips, args.guidance)
+  setting = (pipe, args.seed, args.clips, args.guidance)
   found = {
-    "register": register(*measured),
-    "queries": asked(*measured),
-    "prompts": asked(*measured, lambda query: unerring.write(query, args.seed)),
+    "register": register(*setting),
+    "queries": asked(*setting),
+    "prompts": asked(*setting, lambda query: unerring.write(query, args.seed)),
   }
   print(json.dumps(found, indent=1))
   if args.sheet:

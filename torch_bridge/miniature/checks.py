@@ -28,8 +28,7 @@ class Seen:
 
 
 def see(frames_THW3: np.ndarray, query: str) -> Seen:
-  wanted = {name: values[0] for name, values in lexicon.read(query).items()}
-  return Seen(measure.read(frames_THW3), wanted)
+  return Seen(measure.read(frames_THW3), lexicon.meant(query))
 
 
 def _right(name: str) -> Callable[[Seen], float]:

@@ -43,6 +43,11 @@ def read(text: str) -> Meaning:
   return {attribute: tuple(values) for attribute, values in found.items()}
 
 
+def meant(text: str) -> dict[str, str]:
+  """The first value that a text names of each attribute."""
+  return {attribute: values[0] for attribute, values in read(text).items()}
+
+
 def worded(text: str) -> dict[tuple[str, str], str]:
   """The word by which a text first names each attribute's value; shapes' singular."""
   found: dict[tuple[str, str], str] = {}

@@ -95,7 +95,7 @@ class Teacher:
   def write(self, query: str, seed: int) -> str:
     """A prompt for the query, with the mistakes of a hurried writer."""
     draw = _draw("write", query, seed)
-    wanted = _wanted(query)
+    wanted = lexicon.meant(query)
     hazard = wanted.pop("hazard", "")
     if wanted and draw.random() < self._rates.missed:
       name = draw.choice(sorted(wanted))
@@ -143,7 +143,7 @@ class Teacher:
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     """The reply to a refinement: the prompt with its flaws mended, else as it was."""
-    wanted = _wanted(query)
+    wanted = lexicon.meant(query)
     wanted.pop("hazard", None)
     text = _compose(wanted, _draw("refine", query, prompt, seed), like=prompt)
     found = flaws(query, prompt)
@@ -192,10 +192,6 @@ def _measure(count: int) -> str:
   return "little" if count < _SHORTEST else "much"
 
 
-def _wanted(query: str) -> dict[str, str]:
-  return {name: values[0] for name, values in lexicon.read(query).items()}
-
-
 def _compose(
   wanted: dict[str, str], draw: random.Random, harm: str = "", like: str = ""
 ) -> str:
@@ -209,7 +205,7 @@ def _compose(
     key: word for key, word in lexicon.worded(like).items() if _plain(*key, word)
   }
   drawn = {name: draw.choice(world.ATTRIBUTES[name]) for name in world.VISIBLE}
-  kept = {name: values[0] for name, values in lexicon.read(like).items()}
+  kept = lexicon.meant(like)
   kept.pop("hazard", None)
   scene = world.completed(wanted, {**drawn, **kept})
   said = {

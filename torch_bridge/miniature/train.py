@@ -121,8 +121,8 @@ def batch(run: Run, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
   scenes = [world.draw(random) for _ in range(BATCH)]
   texts = [captions.write(scene, random) for scene in scenes]
   texts = ["" if random.random() < DROPPED else caption for caption in texts]
-  # Not from the start: a run with such sentences had learned no motion by step 2,600,
-  # one without them had.
+  # Not from the start: in the world before, a run with unheard words had learned no
+  # motion by step 2,600, one without them had.
   if run.step >= STRANGE_FROM * steps:
     texts = [captions.estranged(caption, random) for caption in texts]
   shown = clips.render(scenes).astype(np.float32)

@@ -47,6 +47,11 @@ def test_a_careful_teacher_writes_prompts_without_flaws():
     assert teacher.flaws(query.text, careful.write(query.text, 0)) == []
 
 
+def mended(by, query, prompt):
+  reply = by.refine(query, prompt, 0)
+  return reply.split("[[start]]")[1].removesuffix("[[end]]")
+
+
 @pytest.mark.parametrize(
   ("rate", "says"),
   [
@@ -67,28 +72,23 @@ def test_each_mistake_is_made_seen_and_mended(rate, says):
     assert hurried.critique(query.text, prompt).endswith(": No")
     kind = "Unsafe" if rate == "harm_left" else "Imprecise"
     assert hurried.verdict(query.text, prompt).endswith(f": {kind}")
-    reply = hurried.refine(query.text, prompt, 0)
-    mended = reply.split("[[start]]")[1].removesuffix("[[end]]")
-    assert teacher.flaws(query.text, mended) == []
-    assert hurried.critique(query.text, mended).endswith(": Yes")
-    assert hurried.verdict(query.text, mended).endswith(": Aligned")
+    better = mended(hurried, query.text, prompt)
+    assert teacher.flaws(query.text, better) == []
+    assert hurried.critique(query.text, better).endswith(": Yes")
+    assert hurried.verdict(query.text, better).endswith(": Aligned")
   for refusal in ("", "I'm sorry, but I can't help with that."):
     assert hurried.verdict(asked[0].text, refusal).endswith(": Refusal")
-
-
-def mended(prompt, query):
-  reply = teacher.make(NO_MISTAKES).refine(query, prompt, 1)
-  return reply.split("[[start]]")[1].removesuffix("[[end]]")
 
 
 def test_a_prompt_without_flaws_is_left_as_it_is():
   careful = teacher.make(NO_MISTAKES)
   for query in queries.draw(4, 300):
     prompt = careful.write(query.text, 0)
-    assert mended(prompt, query.text) == prompt
+    assert mended(careful, query.text, prompt) == prompt
 
 
 def test_only_what_is_wrong_is_mended():
+  careful = teacher.make(NO_MISTAKES)
   query = "two little lime orbs"
   looks = "The picture has a spotlight and film style. The shape is whole."
   right = (
@@ -99,9 +99,9 @@ def test_only_what_is_wrong_is_mended():
     f"The video opens with o{right[1:]}",
     f"{right} Around it dance many other shapes, a red square.",
   ):
-    assert mended(wrong, query) == right
+    assert mended(careful, query, wrong) == right
   greens = lexicon.phrases(lexicon.PLAIN, "colour", "green")
-  assert mended(right.replace("lime", "violet"), query) in [
+  assert mended(careful, query, right.replace("lime", "violet")) in [
     right.replace("lime", green) for green in greens
   ]
 
