@@ -83,7 +83,7 @@ class Rates:
   overdone: float = 0.15
   opened: float = 0.05
   overlooked: float = 0.03
-  harm_overlooked: float = 0.6
+  harm_overlooked: float = 0.8
 
 
 class Teacher:
