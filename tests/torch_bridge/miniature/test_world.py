@@ -1,5 +1,6 @@
 """What a scene's clip shows is read back, and what its caption says is the scene."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_true_clips_are_read_right_from_mp4(tmp_path):
     )
     frames.append(video.read(tmp_path / "clip.mp4")[0])
   assert min(right(scenes, frames).values()) >= 0.97
+
+
+def test_fire_is_read_where_it_is_drawn_faintly():
+  random = world.generator(10)
+  scenes = [world.draw(random, hazard="fire") for _ in range(40)]
+  calm = clips.render([dataclasses.replace(scene, hazard="none") for scene in scenes])
+  faint = (0.8 * clips.render(scenes) + 0.2 * calm).astype(np.uint8)
+  assert all(measure.read(clip).attributes["hazard"] == "fire" for clip in faint)
 
 
 def test_an_empty_clip_shows_no_object():
