@@ -140,7 +140,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     micro_tokens=1024,
     shapes=1,  # few steps: a second shape costs more to compile than it saves
     eval_every=1000,  # at the start and the end only
-    checkpoint_every=10,  # a killed run loses about a minute
+    checkpoint_every=20,  # a killed run loses a minute or two
     keep_checkpoints=1,
   )
   config.mesh.update(data=1, fsdp=1, tensor=1)

@@ -1,7 +1,8 @@
-"""Checkpoints on a disk that has no room."""
+"""Checkpoints: when they are whole, and a disk that has no room."""
 
 import shutil
 
+import jax.numpy as jnp
 import pytest
 
 from vpo_jax import errors
@@ -27,3 +28,10 @@ def test_no_room_for_a_checkpoint_is_one_line_and_the_last_is_kept(
 
   monkeypatch.undo()
   assert sft.run(make_config("sft"), tmp_path)["steps"] == 6
+
+
+def test_on_a_cpu_a_save_is_whole_when_it_returns(tmp_path):
+  """It would hold the state's memory, which the next step is to write into."""
+  with checkpoint.open_in(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, {"w": jnp.ones((512, 512))}, None)
+    assert (tmp_path / "checkpoints" / "1").is_dir()

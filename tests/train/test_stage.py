@@ -174,6 +174,7 @@ def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken)
     config,
     "import os, signal\n"
     "from vpo_jax.train import checkpoint\n"
+    "checkpoint.Checkpoints.wait = lambda self: None\n"
     "save = checkpoint.Checkpoints.save\n"
     "def cut(self, step, state, loss):\n"
     "  save(self, step, state, loss)\n"

@@ -15,7 +15,7 @@ from vpo_jax.train import step as train_step
 
 
 class Checkpoints:
-  """The checkpoints of one run; saves while training goes on.
+  """The checkpoints of one run; on accelerators, saves while training goes on.
 
   A checkpoint cut short has no commit mark and is never chosen.
   """
@@ -42,12 +42,18 @@ class Checkpoints:
         " make room and run the same command again"
       )
     metrics = None if loss is None else {"loss": loss}
-    self._manager.save(step, metrics=metrics, args=ocp.args.StandardSave(state))
+    self._manager.save(step, metrics=metrics, args=ocp.args.PyTreeSave(state))
+    if jax.default_backend() == "cpu":
+      # The files are written from the state's own memory, which the next step could not
+      # write into: it would take as much again, and longer than the wait.
+      self.wait()
 
   def restore(self, step: int, like: train_step.State) -> train_step.State:
     """Restores onto the shapes and shardings of `like`, whatever mesh saved it."""
     abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    restored: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    placed = ocp.checkpoint_utils.construct_restore_args(abstract)
+    wanted = ocp.args.PyTreeRestore(abstract, restore_args=placed)
+    restored: Any = self._manager.restore(step, args=wanted)
     return restored
 
   def wait(self) -> None:
@@ -78,8 +84,10 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
     best_mode="min",
     cleanup_tmp_directories=True,
   )
+  # Weights hardly compress (by an eighth), and the processor has a step to compute.
+  handler = ocp.PyTreeCheckpointHandler(use_compression=False)
   try:
-    with ocp.CheckpointManager(path, options=options) as manager:
+    with ocp.CheckpointManager(path, item_handlers=handler, options=options) as manager:
       yield Checkpoints(manager)
   except (OSError, RuntimeError, ValueError) as error:
     # TensorStore tells of a full disk in the text of an error of its own.
