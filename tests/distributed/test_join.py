@@ -60,7 +60,9 @@ def test_slurms_tasks_are_processes(tasks):
   for index, process in enumerate(started):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.splitlines()[-1] == f"{index} {tasks} {tasks} 2"
+    # Gloo prints of its connections from a thread of its own, before or after.
+    said = [line for line in out.splitlines() if "[Gloo]" not in line]
+    assert said == [f"{index} {tasks} {tasks} 2"]
     assert ("spoken" in err) == (index == 0)
 
 
