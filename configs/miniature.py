@@ -138,7 +138,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     precision=hardware.precision(),
     remat="cheap",  # 10 GB are to be enough
     micro_tokens=1024,
-    shapes=1,  # few steps: a second shape costs more to compile than it saves
+    shapes=1,  # few steps: a second shape saves little beside its compilation
     eval_every=1000,  # at the start and the end only
     checkpoint_every=20,  # a killed run loses a minute or two
     keep_checkpoints=1,

@@ -166,7 +166,10 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, 
 
 
 def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken):
-  """SIGKILL while step 4 is being saved; step 3 was, for it was the best so far."""
+  """SIGKILL while step 4 is being saved; step 3 was, for it was the best so far.
+
+  Saves are not waited for, as on accelerators: so one can be cut.
+  """
   config = make_config("sft")
   process = start(
     tmp_path,

@@ -312,6 +312,7 @@ def grown(mask_THW: np.ndarray) -> np.ndarray:
 def _fire(frames: np.ndarray) -> np.ndarray:
   """Where the lower third is flame, [T, H, W]."""
   red, green, blue = np.moveaxis(frames, -1, 0)
+  # The world's flames have all the red there is; a model draws some darker.
   flame = (red > 190) & (green > 85) & (green < 235) & (blue < 110)
   # An orange or yellow object is no fire: that spans the frame's whole width, above
   # what may be a bar.

@@ -32,7 +32,11 @@ class Checkpoints:
     return self._manager.best_step()
 
   def save(self, step: int, state: train_step.State, loss: float | None) -> None:
-    """Saves; `loss` is the held-out one, None where it was not measured."""
+    """Saves; `loss` is the held-out one, None where it was not measured.
+
+    Raises:
+      UserError: the disk has no room for it.
+    """
     wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(self._manager.directory).free
     if free < wanted:
@@ -86,8 +90,13 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
   )
   # Weights hardly compress (by an eighth), and the processor has a step to compute.
   handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+  registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  for way in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+    registry.add("default", way, handler)
   try:
-    with ocp.CheckpointManager(path, item_handlers=handler, options=options) as manager:
+    with ocp.CheckpointManager(
+      path, handler_registry=registry, options=options
+    ) as manager:
       yield Checkpoints(manager)
   except (OSError, RuntimeError, ValueError) as error:
     # TensorStore tells of a full disk in the text of an error of its own.
