@@ -48,10 +48,10 @@ def plain(
   q, k, v = map(product.kept, (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
   q = q.astype(dtype).reshape(B, T, K, N // K, H)
   k, v = k.astype(dtype), v.astype(dtype)
-  scores = jnp.einsum("btkmh,bskh->bkmts", q, k, preferred_element_type="float32")
+  scores = product.einsum("btkmh,bskh->bkmts", q, k)
   scores = jnp.where(mask_BTS[:, None, None], scores, -1e30)
   weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
-  out = jnp.einsum("bkmts,bskh->btkmh", weights, v, preferred_element_type="float32")
+  out = product.einsum("bkmts,bskh->btkmh", weights, v)
   return product.kept(out.reshape(B, T, N, H))
 
 

@@ -43,12 +43,14 @@ def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
   )
 
   def block(index):
-    scores_QS = _dot("qh,sh->qs", q_bQH[index], k_bSH[index])
+    scores_QS = product.einsum("qh,sh->qs", q_bQH[index], k_bSH[index])
     scores_QS = _where(mask_BTS[index // K], scores_QS)
     top_Q1 = jnp.max(scores_QS, axis=1, keepdims=True)
     weights_QS = jnp.exp(scores_QS - top_Q1)
     sum_Q1 = jnp.sum(weights_QS, axis=1, keepdims=True)
-    out_QH = _dot("qs,sh->qh", weights_QS.astype(dtype), v_bSH[index]) / sum_Q1
+    out_QH = (
+      product.einsum("qs,sh->qh", weights_QS.astype(dtype), v_bSH[index]) / sum_Q1
+    )
     return out_QH, (top_Q1 + jnp.log(sum_Q1))[:, 0]
 
   out_bQH, normaliser_bQ = jax.lax.map(block, jnp.arange(len(q_bQH)))
@@ -62,20 +64,20 @@ def _backward(dtype, saved, dout_BTNH):
   K, H = len(q_bQH) // len(mask_BTS), q_bQH.shape[-1]
   mask_BST = jnp.swapaxes(mask_BTS, 1, 2)
   # sum over keys of weight x its gradient (arXiv:2205.14135, appendix B.2)
-  inner_BTN = jnp.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
+  inner_BTN = product.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
   inner_bQ = _query_blocks(inner_BTN[..., None], K)[..., 0]
   dout_bQH = _query_blocks(dout_BTNH, K).astype(dtype)
 
   def block(index):
     q_QH, k_SH, dout_QH = q_bQH[index], k_bSH[index], dout_bQH[index]
-    scores_SQ = _dot("sh,qh->sq", k_SH, q_QH)
+    scores_SQ = product.einsum("sh,qh->sq", k_SH, q_QH)
     scores_SQ = _where_transposed(mask_BST[index // K], scores_SQ)
     weights_SQ = jnp.exp(scores_SQ - normaliser_bQ[index][None])
-    dv_SH = _dot("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
-    dweights_SQ = _dot("sh,qh->sq", v_bSH[index], dout_QH)
+    dv_SH = product.einsum("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
+    dweights_SQ = product.einsum("sh,qh->sq", v_bSH[index], dout_QH)
     dscores_SQ = (weights_SQ * (dweights_SQ - inner_bQ[index][None])).astype(dtype)
-    dk_SH = _dot("sq,qh->sh", dscores_SQ, q_QH)
-    dq_HQ = _dot("hs,sq->hq", product.transposed(k_SH), dscores_SQ)
+    dk_SH = product.einsum("sq,qh->sh", dscores_SQ, q_QH)
+    dq_HQ = product.einsum("hs,sq->hq", product.transposed(k_SH), dscores_SQ)
     # Without the barrier XLA folds the exchange into the product.
     return jax.lax.optimization_barrier(dq_HQ).T, dk_SH, dv_SH
 
@@ -85,10 +87,6 @@ def _backward(dtype, saved, dout_BTNH):
 
 
 attention.defvjp(_forward, _backward)
-
-
-def _dot(spec, a, b):
-  return jnp.einsum(spec, a, b, preferred_element_type="float32")
 
 
 def _where(mask_TS, scores_QS):

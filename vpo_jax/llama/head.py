@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vpo_jax.llama import product
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def logps(
@@ -54,10 +56,8 @@ def _backward(chunk, dtype, saved, dlogps_GP):
     p_GCV = jnp.exp(_logits(x, head, dtype) - normaliser[..., None])
     hit_GCV = (targets[..., None] == vocabulary).astype(jnp.float32)
     dlogits = (dlogps[..., None] * (hit_GCV - p_GCV)).astype(dtype)
-    dx = jnp.einsum("gcv,vd->gcd", dlogits, head, preferred_element_type="float32")
-    dhead_VD += jnp.einsum(
-      "gcv,gcd->vd", dlogits, x.astype(dtype), preferred_element_type="float32"
-    )
+    dx = product.einsum("gcv,vd->gcd", dlogits, head)
+    dhead_VD += product.einsum("gcv,gcd->vd", dlogits, x.astype(dtype))
     return dhead_VD, dx
 
   parts = _split(chunk, x_GPD, targets_GP, normaliser_GP, dlogps_GP)
@@ -70,7 +70,7 @@ logps.defvjp(_forward, _backward)
 
 def _logits(x_GCD, head_VD, dtype):
   x = x_GCD.astype(dtype)
-  return jnp.einsum("gcd,vd->gcv", x, head_VD, preferred_element_type="float32")
+  return product.einsum("gcd,vd->gcv", x, head_VD)
 
 
 def _split(chunk, *arrays):

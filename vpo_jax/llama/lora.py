@@ -95,7 +95,7 @@ class Lora:
     """Plain parameters: W + scale * A B, in float32."""
     layers = dict(base["layers"])
     for name, pair in adapters.items():
-      low = jnp.einsum("lir,lro->lio", pair["a"], pair["b"])
+      low = product.einsum("lir,lro->lio", pair["a"], pair["b"])
       layers[name] = layers[name] + self.scale * low
     return base | {"layers": layers}
 

@@ -106,7 +106,7 @@ def logits(
 ) -> Float[Array, "B L V"]:
   """Logits of every position, in float32; training goes through `head.logps`."""
   x, w = x_BLD.astype(dtype), head(params).astype(dtype)
-  return jnp.einsum("bld,vd->blv", x, w, preferred_element_type="float32")
+  return products.einsum("bld,vd->blv", x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -133,7 +133,7 @@ def _norm_backward(eps, saved, dy_BLD):
   dweight_D = jnp.sum(dy_BLD * scaled_BLD, axis=(0, 1))
   dscaled_BLD = dy_BLD * weight_D.astype(jnp.float32)[None, None, :]
   # As a product: XLA's sum of products along rows takes a CPU 10 times as long.
-  along_BL = jnp.einsum("bld,bld->bl", dscaled_BLD, scaled_BLD) / x_BLD.shape[-1]
+  along_BL = products.einsum("bld,bld->bl", dscaled_BLD, scaled_BLD) / x_BLD.shape[-1]
   dx_BLD = inverse_BL1 * (dscaled_BLD - scaled_BLD * along_BL[..., None])
   return dx_BLD, dweight_D.astype(weight_D.dtype)
 

@@ -13,6 +13,15 @@ from jaxtyping import Array, Float, Int8
 KEPT = "kept"
 
 
+def einsum(spec: str, a: Array, b: Array, result: str = "float32") -> Array:
+  """`jnp.einsum` with sums in `result`, and of float32 operands all their bits.
+
+  Left to itself, a GPU multiplies those as TF32, with 11 bits, and a TPU as bfloat16.
+  """
+  precision = "highest" if a.dtype == jnp.float32 else None
+  return jnp.einsum(spec, a, b, precision=precision, preferred_element_type=result)
+
+
 @jax.custom_jvp
 def kept(x: Float[Array, "..."]) -> Float[Array, "..."]:
   """x, marked as what a layer keeps where its backward pass computes the rest again.
@@ -123,7 +132,7 @@ def _by_rows(x_BI, w_OI, result):
     return jnp.sum(w_OI.astype(result) * x_BI.astype(result), axis=1)[None]
   if B == 1 and x_BI.dtype == jnp.int8:
     x_BI = jnp.pad(x_BI, ((0, 1), (0, 0)))  # one row is no library's product
-  y_OB = jnp.einsum("oi,bi->ob", w_OI, x_BI, preferred_element_type=result)
+  y_OB = einsum("oi,bi->ob", w_OI, x_BI, result)
   # Without the barrier XLA folds the transposition into the product, and swaps it.
   return jax.lax.optimization_barrier(y_OB).T[:B]
 
@@ -136,9 +145,7 @@ def columns(x, w, dtype):
   float32 cotangent as it is, so the two backward products, two thirds of the work,
   would leave the fast form.
   """
-  return jnp.einsum(
-    "...i,io->...o", *_cast(dtype, x, w), preferred_element_type="float32"
-  )
+  return einsum("...i,io->...o", *_cast(dtype, x, w))
 
 
 def _forward(x, w, dtype):
@@ -149,8 +156,8 @@ def gradients(dtype, saved, dy):
   x, w = saved
   x2, dy2 = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
   x2, w, dy2 = _cast(dtype, x2, w, dy2)
-  dx = jnp.einsum("bo,io->bi", dy2, w, preferred_element_type="float32")
-  dw = jnp.einsum("ib,bo->io", transposed(x2), dy2, preferred_element_type="float32")
+  dx = einsum("bo,io->bi", dy2, w)
+  dw = einsum("ib,bo->io", transposed(x2), dy2)
   return dx.reshape(x.shape), dw
 
 

@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import product
 
 # A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
 # product reads it; a model's is a tuple of them.
@@ -96,7 +97,7 @@ def attention(
 def _products(a_BKRX, b_BKXY):
   """Each slot's own: [R, X] @ [X, Y]."""
   a = a_BKRX.astype(b_BKXY.dtype)
-  return jnp.einsum("bkrx,bkxy->bkry", a, b_BKXY, preferred_element_type="float32")
+  return product.einsum("bkrx,bkxy->bkry", a, b_BKXY)
 
 
 def _shared(a_BKRX, b_KXY):
@@ -105,7 +106,7 @@ def _shared(a_BKRX, b_KXY):
   # Barriers keep the product in this shape; see `product.Rows`.
   a = jnp.swapaxes(a_BKRX.astype(b_KXY.dtype), 0, 1).reshape(K, B * R, -1)
   a = jax.lax.optimization_barrier(a)
-  out = jnp.einsum("krx,kxy->kry", a, b_KXY, preferred_element_type="float32")
+  out = product.einsum("krx,kxy->kry", a, b_KXY)
   out = jax.lax.optimization_barrier(out).reshape(K, B, R, -1)
   return jnp.swapaxes(out, 0, 1)
 
