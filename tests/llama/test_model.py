@@ -188,6 +188,33 @@ def test_unstacked_layers_give_the_same(tmp_path):
   np.testing.assert_allclose(stacked, listed, atol=1e-5)
 
 
+@pytest.mark.parametrize("remat", ["none", "cheap"])
+def test_layers_written_out_give_the_loops_gradients(tmp_path, remat):
+  make_llama(tmp_path)
+  config = llama_config.read(tmp_path)
+  params = weights.load(tmp_path, config)
+  tokens = np.arange(20, dtype=np.int32)[None]
+
+  def total(params, unroll):
+    x, _ = model.hidden(
+      params,
+      tokens,
+      tokens,
+      attention.causal(),
+      config,
+      remat=remat,
+      unroll=unroll,
+    )
+    return jnp.sum(jnp.sin(x))
+
+  loop, written = (
+    jax.jit(jax.value_and_grad(total), static_argnums=1)(params, unroll)
+    for unroll in (False, True)
+  )
+  for a, b in zip(jax.tree.leaves(loop), jax.tree.leaves(written), strict=True):
+    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
+
+
 def test_an_8_bit_product_is_the_plain_one_of_what_is_kept():
   """And what is kept is half a step from what was given, at most."""
   rng = np.random.default_rng(0)

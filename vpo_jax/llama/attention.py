@@ -66,8 +66,8 @@ def fused(
   T, odd = q_BTNH.shape[1], lambda x: x.shape[1] % 2  # cuDNN wants even lengths
 
   def even(x):
-    x = jnp.pad(x, ((0, 0), (0, odd(x)), (0, 0), (0, 0)))
-    return x.astype(jnp.bfloat16)
+    x = product.kept(x.astype(jnp.bfloat16))
+    return jnp.pad(x, ((0, 0), (0, odd(x)), (0, 0), (0, 0)))
 
   # A query that is added sees all keys, and is dropped; an added key is not seen.
   mask = jnp.pad(mask_BTS, ((0, 0), (0, odd(q_BTNH)), (0, 0)), constant_values=True)

@@ -40,6 +40,7 @@ def hidden(
   remat: Remat = "none",
   rows: NamedSharding | None = None,
   turns: Rotation | None = None,
+  unroll: bool = False,
 ) -> tuple[Float[Array, "B L D"], Any]:
   """Runs all layers and the last norm.
 
@@ -58,6 +59,8 @@ def hidden(
       are and sums their parts of every activation over all devices.
     turns: the `rotations` of positions 0, 1, ..., of one row, from which the tokens'
       are taken; where a loop would have XLA compute cosines in each layer and step.
+    unroll: writes stacked layers out one by one. A loop compiles sooner, but copies
+      what a layer keeps, and its gradients, into stacks.
 
   Returns:
     float32 hidden states, and the caches that `attend` returned.
@@ -92,7 +95,7 @@ def hidden(
       caches.append(new)
     cache = tuple(caches)
   else:
-    x_BLD, cache = jax.lax.scan(layer, x_BLD, (params["layers"], cache))
+    x_BLD, cache = jax.lax.scan(layer, x_BLD, (params["layers"], cache), unroll=unroll)
   return rms_norm(x_BLD, params["norm"], config.norm_eps), cache
 
 

@@ -79,6 +79,11 @@ def groups(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def one_gpu(mesh: Mesh) -> bool:
+  """Whether all is on one GPU, where what goes through its memory is worth saving."""
+  return mesh.size == 1 and mesh.devices.flat[0].platform == "gpu"
+
+
 def params(config: llama_config.LlamaConfig, mesh: Mesh, tree: Any = None) -> Any:
   """The sharding of every parameter, in the parameters' own structure.
 

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpo_jax.data import forest
-from vpo_jax.llama import attention, head, model
+from vpo_jax.llama import attention, head, model, sharding
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama.table import Params
 
@@ -51,6 +51,7 @@ class Policy:
       dtype=self.precision,
       remat=self.remat,
       rows=self.rows,
+      unroll=self.rows is not None and sharding.one_gpu(self.rows.mesh),
     )
     x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)
     logps_GP: Any = head.logps(
