@@ -10,6 +10,7 @@ r"""Measures a stage, alone or in turns with another program; JSON on the last l
 """
 
 import json
+import os
 
 from absl import flags
 
@@ -69,6 +70,8 @@ def sample() -> dict:
 
 def train() -> dict:
   allocator.huge_pages()  # as launch/train_sft.py and train_dpo.py do
+  if _AGAINST.value:  # both programs hold their memory of one GPU
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   from vpo_jax.bench import train as bench
   from vpo_jax.bench import trl
 

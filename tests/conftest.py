@@ -6,7 +6,7 @@ import tempfile
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # "cuda,cpu" tries a GPU
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A run that is killed and begun again, or done in another process, compiles the same
 # programs; fresh for every run of the tests, and each worker's its own.

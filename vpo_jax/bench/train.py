@@ -16,6 +16,7 @@ from etils import epath
 
 from configs import dpo as dpo_config
 from configs import sft as sft_config
+from vpo_jax import console, errors
 from vpo_jax.bench import machine, rows, trl, turns
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import order
@@ -57,7 +58,7 @@ def bench(
   Returns:
     rates of the median step, in which a pair's time has its share of the reference
     pass, and where there are `against` settings, each one's rate, memory and the
-    median of our rate's ratio to it.
+    median of our rate's ratio to it, or its `error`.
   """
   with tempfile.TemporaryDirectory() as folder:
     place = epath.Path(folder)
@@ -75,13 +76,18 @@ def bench(
     with _compile_seconds() as compiling:
       ours = Program(kind, config, str(base), train)
       ours.warm_up()
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for setting in against:
       with trl.program(kind, base, train, batch, steps, setting) as theirs:
         ours.start()
         programs = {"vpo_jax": ours, "trl": theirs}
-        taken = turns.take(programs, steps, "examples")
-        taken["peak_rss_bytes"] = theirs.peak_rss_bytes
+        try:
+          taken = turns.take(programs, steps, "examples")
+        except errors.UserError as error:  # as a rule, memory: what else ran is kept
+          console.say(f"{setting.name}: {error}")
+          results[setting.name] = {"error": str(error)}
+          continue
+        taken |= theirs.memory
         taken["cpu_seconds_per_example"] = (
           statistics.median(theirs.cpu_seconds[1:]) / batch
         )
@@ -118,9 +124,10 @@ def bench(
   }
 
 
-def _least(results: dict[str, dict[str, Any]]) -> float:
-  """Our ratio to TRL's best setting."""
-  return min(result["times_trl"] for result in results.values())
+def _least(results: dict[str, dict[str, Any]]) -> float | None:
+  """Our ratio to TRL's best setting of those that ran."""
+  ran = (result["times_trl"] for result in results.values() if "error" not in result)
+  return min(ran, default=None)
 
 
 def _device_memory() -> dict[str, int]:

@@ -37,7 +37,7 @@ class Program:
   def __init__(self, process: subprocess.Popen, batch: int, log: Any):
     self._process, self._batch, self._log = process, batch, log
     self.losses: list[float] = []
-    self.peak_rss_bytes = 0
+    self.memory: dict[str, int] = {}  # peaks, of the process and the device
     self.cpu_seconds: list[float] = []  # of each call
 
   def __call__(self, step: int) -> int:
@@ -56,7 +56,7 @@ class Program:
       raise errors.UserError(f"TRL ended with exit code {code}: {last[0]}")
     told = json.loads(line)
     self.losses.append(told["loss"])
-    self.peak_rss_bytes = told["peak_rss_bytes"]
+    self.memory = told["memory"]
     self.cpu_seconds.append(told["cpu_seconds"])
     return self._batch
 
@@ -125,9 +125,12 @@ def main(wanted: dict[str, Any]) -> None:
 
     def on_log(self, args, state, control, logs=None, **_):
       if logs and "loss" in logs:
+        memory = {"peak_rss_bytes": machine.peak_rss_bytes()}
+        if torch.cuda.is_available():
+          memory["peak_device_bytes"] = torch.cuda.max_memory_allocated()
         told = {
           "loss": logs["loss"],
-          "peak_rss_bytes": machine.peak_rss_bytes(),
+          "memory": memory,
           "cpu_seconds": time.process_time() - self.began,
         }
         answers.write(json.dumps(told) + "\n")
