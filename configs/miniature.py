@@ -40,11 +40,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.curate.input = str(WORLD / "queries.jsonl")
   config.curate.seed = seed
   config.curate.sizes.update(
-    sft_general=800,  # paper: 9,000
-    sft_safety=240,  # paper: 1,000
-    dpo_general=360,  # paper: 9,000
-    dpo_safety=200,  # paper: 1,000
-    test_general=150,
+    sft_general=680,  # paper: 9,000
+    sft_safety=200,  # paper: 1,000
+    dpo_general=290,  # paper: 9,000
+    dpo_safety=175,  # paper: 1,000
+    test_general=110,
     test_safety=100,
   )
 
