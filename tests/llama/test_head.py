@@ -1,5 +1,7 @@
 """The chunked head is log-softmax, forward and backward."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,3 +54,11 @@ def test_memory_does_not_grow_with_the_rows():
   assert eight - one < row * logits / 100
   assert one < 3.5 * chunk * logits
   assert backward_bytes(row, row) > row * logits, "in one chunk, all logits live"
+
+
+def test_chunks_are_larger_on_one_gpu():
+  cpu, gpu = (types.SimpleNamespace(platform=name) for name in ("cpu", "gpu"))
+  another = types.SimpleNamespace(platform="gpu")
+  for devices, size in (([gpu], 2048), ([gpu, another], 512), ([cpu], 512)):
+    rows = types.SimpleNamespace(device_set=devices)
+    assert head.chunk(rows) == size  # pyright: ignore[reportArgumentType]

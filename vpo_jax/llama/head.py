@@ -4,19 +4,19 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.llama import product, sharding
 
 
-def chunk(mesh: Mesh) -> int:
+def chunk(rows: NamedSharding) -> int:
   """About how many positions' logits live at once.
 
   Each chunk reads and writes the gradient of the whole head, which on a GPU takes as
   long as the products of some hundred positions; 2,048 of Llama-3's take 1 GB.
   """
-  return 2048 if sharding.one_gpu(mesh) else 512
+  return 2048 if sharding.one_gpu(rows) else 512
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -79,9 +79,9 @@ def groups(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def one_gpu(mesh: Mesh) -> bool:
+def one_gpu(rows: NamedSharding) -> bool:
   """Whether all is on one GPU, where what goes through its memory is worth saving."""
-  return mesh.size == 1 and mesh.devices.flat[0].platform == "gpu"
+  return [device.platform for device in rows.device_set] == ["gpu"]
 
 
 def params(config: llama_config.LlamaConfig, mesh: Mesh, tree: Any = None) -> Any:
