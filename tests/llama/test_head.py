@@ -61,4 +61,4 @@ def test_chunks_are_larger_on_one_gpu():
   another = types.SimpleNamespace(platform="gpu")
   for devices, size in (([gpu], 2048), ([gpu, another], 512), ([cpu], 512)):
     rows = types.SimpleNamespace(device_set=devices)
-    assert head.chunk(rows) == size  # pyright: ignore[reportArgumentType]
+    assert head.chunk_size(rows) == size  # pyright: ignore[reportArgumentType]

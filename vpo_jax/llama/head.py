@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from vpo_jax.llama import product, sharding
 
 
-def chunk(rows: NamedSharding) -> int:
+def chunk_size(rows: NamedSharding) -> int:
   """About how many positions' logits live at once.
 
   Each chunk reads and writes the gradient of the whole head, which on a GPU takes as

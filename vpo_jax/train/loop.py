@@ -218,7 +218,7 @@ def make_plan(
     budget=config.micro_tokens,
     flops_per_token=policy.config.flops_per_token,
     shapes=shapes,
-    head_chunk=head.chunk(placement.batch),
+    head_chunk=head.chunk_size(placement.batch),
   )
 
 
