@@ -24,7 +24,7 @@ _STEPS = flags.DEFINE_integer("steps", 3, "Timed steps; one more warms up.")
 _AGAINST = flags.DEFINE_string("against", "", "Other programs, in turns with ours.")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
 _MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")
-_SHAPES = flags.DEFINE_integer("shapes", 1, "sft, dpo: as in their configs.")
+_SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo: as in their configs.")
 _REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: as in their configs.")
 _TRL_ROWS = flags.DEFINE_list(
   "trl_micro_batches", ["1"], "sft, dpo: TRL's rows at once."

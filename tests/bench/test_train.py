@@ -11,6 +11,7 @@ from vpo_jax.bench import rows, shapes, train, trl
 from vpo_jax.data import chat, forest
 from vpo_jax.data import examples as data_examples
 from vpo_jax.llama import config as llama_config
+from vpo_jax.llama import head
 from vpo_jax.train import rate
 
 QUERIES = [f"{count} cats on skateboards" for count in range(15)]
@@ -67,12 +68,11 @@ def test_the_keys_and_what_they_say_of_each_other(tiny_llama, kind):
 
 
 def test_the_matrix_rate_counts_every_product(tiny_llama, monkeypatch):
-  """At one second a product: 7 matrices a layer, and each chunk of the head."""
+  """At one second a product: 7 matrices a layer, and each block of the head."""
   config = llama_config.read(tiny_llama)
-  shape = forest.Shape(
-    groups=1, stem=4, rows=2, row=8, trees=2, branches=1, predict=32, chunk=16
-  )
+  shape = forest.Shape(groups=1, stem=4, rows=2, row=8, trees=2, branches=1, predict=32)
   monkeypatch.setattr(rate, "_seconds", lambda *_: 1.0)
+  monkeypatch.setattr(head, "blocks", lambda *_: 2)
   measured = rate.matmul_flops_per_second(config, shape, "float32")
   d, f, kv = 32, 64, 16
   layer = 2 * d * d + 2 * d * kv + 3 * d * f

@@ -13,7 +13,7 @@ import pytest
 from vpo_jax import curate, errors, templates
 from vpo_jax.data import chat, families, forest, order, packing
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import attention, model, table
+from vpo_jax.llama import attention, head, model, table
 from vpo_jax.llama import config as llama_config
 from vpo_jax.train import policy as policies
 
@@ -32,6 +32,11 @@ CONFIG = llama_config.LlamaConfig(
   rope_scaling=None,
   tied=True,
 )
+
+
+@pytest.fixture(autouse=True)
+def several_blocks_of_the_head(monkeypatch):
+  monkeypatch.setattr(head, "ON_CPU", 2**12)
 
 
 def make_examples(seed, count, branches, stem=11, first=0):
@@ -91,14 +96,13 @@ def forest_logps(params, examples, plan):
   return jnp.stack(result)
 
 
-def make_plan(examples, groups=1, budget=256, head_chunk=32):
+def make_plan(examples, groups=1, budget=256):
   return packing.plan(
     examples,
     [list(range(len(examples)))],
     groups=groups,
     budget=budget,
     flops_per_token=CONFIG.flops_per_token,
-    head_chunk=head_chunk,
   )
 
 

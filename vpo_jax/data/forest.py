@@ -49,7 +49,7 @@ class Forest:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """The static sizes of all micro-batches of a step; `chunk` divides `predict`."""
+  """The static sizes of all micro-batches of a step."""
 
   groups: int
   stem: int
@@ -58,7 +58,6 @@ class Shape:
   trees: int
   branches: int
   predict: int
-  chunk: int
 
 
 # For each micro-batch, for each group: the rows, each a list of example indices.

@@ -38,7 +38,6 @@ def plan(
   budget: int,
   flops_per_token: Callable[[float], float],
   shapes: int = 1,
-  head_chunk: int = 512,
 ) -> Plan:
   """Packs every batch into micro-batches of one shape.
 
@@ -53,7 +52,6 @@ def plan(
     budget: row tokens of one group in one micro-batch, at most.
     flops_per_token: of the model, given the number of keys a token is scored with.
     shapes: at most this many different ones; each is compiled once.
-    head_chunk: positions whose logits live at once, about.
 
   Raises:
     UserError: an example is longer than the budget.
@@ -96,7 +94,7 @@ def plan(
     steps.append(micros)
     taken.append(size)
   shape_of = {
-    size: _shape(examples, stem, groups, size, steps, head_chunk)
+    size: _shape(examples, stem, groups, size, steps)
     for size, steps in placed.items()
     if steps
   }
@@ -154,7 +152,6 @@ def _shape(
   groups: int,
   size: tuple[int, int],
   steps: list[list[forest.Micro]],
-  head_chunk: int,
 ) -> forest.Shape:
   """The shape that holds all micro-batches of `steps` in rows of `size`."""
   slots = [
@@ -166,8 +163,6 @@ def _shape(
   predicting = max(
     sum(forest.response_tokens(examples[i]) for i in slot) for slot in slots
   )
-  chunks = math.ceil(predicting / head_chunk)
-  chunk = _up(math.ceil(predicting / chunks), 8)
   return forest.Shape(
     groups=groups,
     stem=stem,
@@ -175,8 +170,7 @@ def _shape(
     row=size[1],
     trees=max(len(slot) for slot in slots),
     branches=len(examples[0].responses),
-    predict=chunks * chunk,
-    chunk=chunk,
+    predict=_up(predicting, 8),
   )
 
 

@@ -1,4 +1,4 @@
-"""What the head's chunks save: a DPO step compiled with them and without, never run."""
+"""What the head's blocks save: a DPO step compiled with them and without, never run."""
 
 import functools
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
 TREES = 6  # pairs of a row
-CHUNK = 512  # positions, as `packing.plan` makes them, about
 
 
 def measure(
@@ -34,15 +33,15 @@ def measure(
     rows: of a micro-batch, each number compiled by itself.
     row: tokens of a row, all of which predict: none is left to a query.
 
-  Returns: bytes for each of `rows`: of the step with logits in chunks (`chunked`) and
+  Returns: bytes for each of `rows`: of the step with logits in blocks (`blocks`) and
     all at once under JAX's own derivative (`plain`), and of the head alone, forward and
-    backward (`chunked_head`, `plain_head`).
+    backward (`blocks_head`, `plain_head`).
   """
   found = []
   for count in rows:
     of_step = functools.partial(_step_bytes, model, count, row, precision, remat)
     of_head = functools.partial(_head_bytes, model, count * row, precision)
-    found.append({"rows": count, "chunked": of_step(), "chunked_head": of_head()})
+    found.append({"rows": count, "blocks": of_step(), "blocks_head": of_head()})
     with mock.patch.object(head, "logps", plain):
       found[-1] |= {"plain": of_step(), "plain_head": of_head()}
   return found
@@ -52,11 +51,11 @@ def plain(
   x_GPD: Float[Array, "G P D"],
   head_VD: Float[Array, "V D"],
   targets_GP: Int[Array, "G P"],
-  chunk: int,
+  blocks: int,
   dtype: str,
 ) -> Float[Array, "G P"]:
   """`head.logps` with all logits at once, as other trainers have them."""
-  del chunk
+  del blocks
   x, w = x_GPD.astype(dtype), head_VD.astype(dtype)
   logits_GPV = jnp.einsum("gpd,vd->gpv", x, w, preferred_element_type="float32")
   logps_GPV = jax.nn.log_softmax(logits_GPV)
@@ -72,7 +71,6 @@ def _step_bytes(model, rows, row, precision, remat) -> int:
     trees=TREES * rows,
     branches=2,
     predict=rows * row,
-    chunk=CHUNK,
   )
   placement = sharding.place(model, sharding.make_mesh(sharding.get_config()))
   policy = policies.Policy(model, precision, remat)
@@ -87,8 +85,10 @@ def _step_bytes(model, rows, row, precision, remat) -> int:
 
 
 def _head_bytes(model, positions, precision) -> int:
+  blocks = head.blocks(positions, model.vocab)
+
   def total(x_GPD, head_VD, targets_GP):
-    return jnp.sum(head.logps(x_GPD, head_VD, targets_GP, CHUNK, precision))
+    return jnp.sum(head.logps(x_GPD, head_VD, targets_GP, blocks, precision))
 
   x, w = _floats(1, positions, model.d_model), _floats(model.vocab, model.d_model)
   targets = jax.ShapeDtypeStruct((1, positions), jnp.int32)

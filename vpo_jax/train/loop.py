@@ -14,8 +14,8 @@ from etils import epath
 from vpo_jax import console, errors, hang
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order, packing
-from vpo_jax.llama import head, model, sharding
 from vpo_jax.llama import lora as loras
+from vpo_jax.llama import model, sharding
 from vpo_jax.llama.table import Params
 from vpo_jax.train import checkpoint, log, optimizer, preemption, work
 from vpo_jax.train import objective as objectives
@@ -218,7 +218,6 @@ def make_plan(
     budget=config.micro_tokens,
     flops_per_token=policy.config.flops_per_token,
     shapes=shapes,
-    head_chunk=head.chunk_size(placement.batch),
   )
 
 

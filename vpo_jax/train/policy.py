@@ -34,13 +34,14 @@ class Policy:
     self, params: Params, batch: forest.Forest, shape: forest.Shape
   ) -> Float[Array, "G N E"]:
     """Summed log-probability of each response given its path, in nats."""
+    devices = 1 if self.rows is None else self.rows.mesh.size
     attend = attention.forest(
       jnp.asarray(batch.tree_GRT),
       jnp.asarray(batch.branch_GRT),
       jnp.asarray(batch.stem_G),
       shape.stem,
       self.precision,
-      1 if self.rows is None else self.rows.mesh.size,
+      devices,
     )
     x_GLD, _ = model.hidden(
       params,
@@ -58,7 +59,7 @@ class Policy:
       x_GPD,
       model.head(params),
       jnp.asarray(batch.target_GP),
-      shape.chunk,
+      head.blocks(shape.predict, self.config.vocab, devices),
       self.precision,
     )
     leaves = shape.trees * shape.branches

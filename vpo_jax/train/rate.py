@@ -11,7 +11,7 @@ import numpy as np
 
 from vpo_jax.data import forest
 from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import product, table
+from vpo_jax.llama import head, product, table
 
 
 def of_mesh(
@@ -63,8 +63,8 @@ def products(
   layer = jax.tree.leaves(table.table(config)["layers"])
   matrices = [weight.shape[1:] for weight in layer if len(weight.shape) == 3]
   found = [(tokens, size, config.layers * matrices.count(size)) for size in {*matrices}]
-  head = (config.d_model, config.vocab)
-  return [*found, (shape.chunk, head, shape.predict // shape.chunk)]
+  blocks = head.blocks(shape.predict, config.vocab)
+  return [*found, (shape.predict, (config.d_model, -(-config.vocab // blocks)), blocks)]
 
 
 def _seconds(
