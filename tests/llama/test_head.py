@@ -64,3 +64,4 @@ def test_blocks_hold_so_many_logits(positions, devices, most):
   blocks = head.blocks(positions, 49152, devices)
   assert positions * 49152 / blocks <= most
   assert blocks == 1 or positions * 49152 / (blocks / 2) > most
+  assert 49152 % blocks == 0

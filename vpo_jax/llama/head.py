@@ -18,7 +18,9 @@ ON_CPU, ELSEWHERE = 2**22, 2**26
 
 
 def blocks(positions: int, vocab: int, devices: int = 1) -> int:
-  """How many blocks the vocabulary is taken in: a power of two, which divides most.
+  """How many blocks the vocabulary is taken in, if possible equal ones.
+
+  Where it must be filled up to be cut, the head is copied.
 
   Args:
     positions: of one group.
@@ -26,7 +28,8 @@ def blocks(positions: int, vocab: int, devices: int = 1) -> int:
   """
   on_cpu = jax.default_backend() == "cpu" and devices == 1
   most = ON_CPU if on_cpu else ELSEWHERE
-  return 1 << ((positions * vocab - 1) // most).bit_length()
+  least = -(-positions * vocab // most)
+  return next((n for n in range(least, 2 * least) if vocab % n == 0), least)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
