@@ -71,8 +71,7 @@ def _backward(dtype, saved, dout_BTNH):
   def block(index):
     q_QH, k_SH, dout_QH = q_bQH[index], k_bSH[index], dout_bQH[index]
     scores_SQ = product.einsum("sh,qh->sq", k_SH, q_QH)
-    scores_SQ = _where_transposed(mask_BST[index // K], scores_SQ)
-    weights_SQ = jnp.exp(scores_SQ - normaliser_bQ[index][None])
+    weights_SQ = _weights(mask_BST[index // K], scores_SQ, normaliser_bQ[index])
     dv_SH = product.einsum("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
     dweights_SQ = product.einsum("sh,qh->sq", v_bSH[index], dout_QH)
     dscores_SQ = (weights_SQ * (dweights_SQ - inner_bQ[index][None])).astype(dtype)
@@ -108,10 +107,12 @@ def _where(mask_TS, scores_QS):
   return jnp.where(mask_TS[None], scores_MTS, -1e30).reshape(scores_QS.shape)
 
 
-def _where_transposed(mask_ST, scores_SQ):
+def _weights(mask_ST, scores_SQ, normaliser_Q):
   S, T = mask_ST.shape
-  scores_SMT = scores_SQ.reshape(S, -1, T)
-  return jnp.where(mask_ST[:, None], scores_SMT, -1e30).reshape(scores_SQ.shape)
+  # In three dimensions: from two, XLA divides to find each score in the mask.
+  scores_SMT, normaliser_MT = scores_SQ.reshape(S, -1, T), normaliser_Q.reshape(-1, T)
+  scores_SMT = jnp.where(mask_ST[:, None], scores_SMT, -1e30)
+  return jnp.exp(scores_SMT - normaliser_MT[None]).reshape(scores_SQ.shape)
 
 
 def _query_blocks(x_BTNH, K):
