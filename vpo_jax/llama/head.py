@@ -50,7 +50,7 @@ def logps(
     x_GPD: hidden states of the positions that predict.
     head_VD: the output head.
     targets_GP: the tokens whose log-probability is asked for.
-    blocks: N. Word v is the block v % N's, so that where devices hold a part of the
+    blocks: N. Word v is in block v % N, so that where devices hold a part of the
       vocabulary each (`sharding.RULES`), all have a part of every block.
     dtype: operands of the products; logits and softmax are float32.
   """
