@@ -8,8 +8,10 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+# It answers in a file: gloo prints of its connections from a thread of its own, and not
+# by whole lines.
 SCRIPT = """
-import os, signal, time
+import os, pathlib, signal, sys, time
 from vpo_jax import console, processes
 processes.join()
 import jax
@@ -19,12 +21,42 @@ if os.environ.get("DIES") == str(processes.index):
 if "DIES" in os.environ:
   time.sleep(60)
 console.say("spoken")
-print(processes.index, processes.count, jax.process_count(), jax.local_device_count())
+counts = processes.index, processes.count, jax.process_count(), jax.local_device_count()
+pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, counts)))
 processes.leave()
 """
 
 
-def tasks_of(count, **environment):
+@pytest.fixture
+def start(tmp_path):
+  """`start(**environment)`: a process with two host devices, ended with the test.
+
+  The n-th answers in `tmp_path`'s `answer{n}`.
+  """
+  started = []
+
+  def start_one(**environment):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI"))}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    answer = tmp_path / f"answer{len(started)}"
+    process = subprocess.Popen(
+      [sys.executable, "-c", SCRIPT, answer],
+      env=kept | flags | environment,
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    started.append(process)
+    return process
+
+  yield start_one
+  for process in started:
+    with process:  # closes its pipe, and waits
+      process.kill()
+
+
+def tasks_of(start, count, **environment):
   """A SLURM step's processes."""
   return [
     start(
@@ -39,42 +71,26 @@ def tasks_of(count, **environment):
   ]
 
 
-def start(**environment):
-  """A process in an environment of its own, with two host devices."""
-  kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI"))}
-  flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-  return subprocess.Popen(
-    [sys.executable, "-c", SCRIPT],
-    env=kept | flags | environment,
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_slurms_tasks_are_processes(tasks):
+def test_slurms_tasks_are_processes(start, tmp_path, tasks):
   """One task alone keeps all devices of its node; JAX would take one."""
-  started = tasks_of(tasks)
-  for index, process in enumerate(started):
-    out, err = process.communicate(timeout=120)
+  for index, process in enumerate(tasks_of(start, tasks)):
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    # Gloo prints of its connections from a thread of its own, before or after.
-    said = [line for line in out.splitlines() if "[Gloo]" not in line]
-    assert said == [f"{index} {tasks} {tasks} 2"]
+    assert (tmp_path / f"answer{index}").read_text() == f"{index} {tasks} {tasks} 2"
     assert ("spoken" in err) == (index == 0)
 
 
-def test_without_a_cluster_it_is_alone():
+def test_without_a_cluster_it_is_alone(start, tmp_path):
   process = start()
   out, err = process.communicate(timeout=120)
-  assert (out.strip(), err.strip()) == ("0 1 1 2", "spoken")
+  assert (tmp_path / "answer0").read_text() == "0 1 1 2"
+  assert (out, err.strip()) == ("", "spoken")
 
 
-def test_a_process_whose_peer_died_says_so_and_leaves():
+def test_a_process_whose_peer_died_says_so_and_leaves(start):
   """Process 0 has JAX's watch, whose end is a C++ abort in the others."""
-  first, second = tasks_of(2, DIES="0")
+  first, second = tasks_of(start, 2, DIES="0")
   _, err = second.communicate(timeout=60)
   first.communicate()
   assert second.returncode == 1
