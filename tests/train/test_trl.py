@@ -132,7 +132,7 @@ def test_20_dpo_steps_follow_trls_losses(tmp_path, make_config, request, model, 
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
   }
-  with trl_program.program("dpo", folder, path, 4, 19, setting, **options) as program:
+  with trl_program.program("dpo", folder, path, 4, 20, setting, **options) as program:
     for step in range(20):
       program(step)
   print(json.dumps({"ours": ours, "trl": program.losses}))

@@ -1,12 +1,11 @@
 """Examples a second of training, and of TRL on the same rows."""
 
 import contextlib
-import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -49,7 +48,7 @@ def bench(
   shapes: int = 1,
   against: Sequence[trl.Setting] = (),
 ) -> dict[str, Any]:
-  """Trains on `steps` batches after one that warms up.
+  """Trains on two batches for each of `steps`, of which the second is timed.
 
   Args:
     queries: one an example.
@@ -64,7 +63,7 @@ def bench(
     place = epath.Path(folder)
     base = known_shapes.resolve(model, place / "model")
     train = place / "train.json"
-    train.write_text(json.dumps(rows.make(kind, queries, batch * (steps + 1))))
+    train.write_text(json.dumps(rows.make(kind, queries, batch * turns.calls(steps))))
     config = make_config(
       kind,
       batch,
@@ -78,8 +77,8 @@ def bench(
       ours.warm_up()
     results: dict[str, dict[str, Any]] = {}
     for setting in against:
-      with trl.program(kind, base, train, batch, steps, setting) as theirs:
-        ours.start()
+      calls = turns.calls(steps)
+      with trl.program(kind, base, train, batch, calls, setting) as theirs:
         programs = {"vpo_jax": ours, "trl": theirs}
         try:
           taken = turns.take(programs, steps, "examples")
@@ -88,15 +87,13 @@ def bench(
           results[setting.name] = {"error": str(error)}
           continue
         taken |= theirs.memory
-        taken["cpu_seconds_per_example"] = (
-          statistics.median(theirs.cpu_seconds[1:]) / batch
-        )
+        cpu = statistics.median(theirs.cpu_seconds[i] for i in turns.timed(steps))
+        taken["cpu_seconds_per_example"] = cpu / batch
         results[setting.name] = taken
     if not against:
-      ours.start()
       turns.take({"vpo_jax": ours}, steps, "examples")
     # Before the machine's own rate, which makes arrays of its own.
-    peak, done = machine.peak_rss_bytes(), ours.rates()
+    peak, done = machine.peak_rss_bytes(), ours.rates(turns.timed(steps))
     rate, cpu_rate = (
       rates.matmul_flops_per_second(
         ours.model.policy.config, ours.plan.shapes[0], precision, clock=clock
@@ -153,7 +150,7 @@ def _compile_seconds() -> Iterator[list[float]]:
 
 
 class Program:
-  """A program for `turns`: one training step a call, as the stage takes it."""
+  """A program for `turns`: a call is a training step on its batch, as the stage's."""
 
   def __init__(
     self,
@@ -180,13 +177,8 @@ class Program:
     self._step_fn = train_step.compiled(self._jitted)
     self._state = train_step.init(self.model.load(), tx, placement)
     self._feed = loop.Feed(self._split, self.plan, placement)
-    self._seconds: list[tuple[int, float, float]] = []  # batch, wall, CPU
+    self._seconds: list[tuple[int, float, float]] = []  # step, wall, CPU
     self.losses: list[float] = []
-    self.start()
-
-  def start(self) -> None:
-    """The next call takes the first batch."""
-    self._calls = itertools.cycle(range(len(self._batches)))
 
   def warm_up(self) -> None:
     """Takes one step of each shape."""
@@ -194,13 +186,11 @@ class Program:
       self._take(self.plan.shapes.index(shape))
 
   def __call__(self, step: int) -> int:
-    index = next(self._calls)
     wall, cpu = time.perf_counter(), time.process_time()
-    self._take(index)
-    if index:  # the first one of a series is not timed
-      wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-      self._seconds.append((index, wall, cpu))
-    return len(self._batches[index])
+    self._take(step)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    self._seconds.append((step, wall, cpu))
+    return len(self._batches[step])
 
   def _take(self, index: int) -> None:
     split, model = self._split, self.model
@@ -231,10 +221,12 @@ class Program:
     shards = [s for x in jax.tree.leaves(self._state) for s in x.addressable_shards]
     return sum(s.data.nbytes for s in shards if s.device == device)
 
-  def rates(self) -> dict[str, float]:
-    """Medians over the timed steps."""
+  def rates(self, steps: Container[int]) -> dict[str, float]:
+    """Medians over the calls with these steps."""
     rates = []
     for index, seconds, cpu in self._seconds:
+      if index not in steps:
+        continue
       shape, micros = self.plan.shapes[index], self.plan.steps[index]
       done = work.of_step(
         self._split.examples, shape.stem, micros, self.model.policy.config

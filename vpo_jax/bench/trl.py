@@ -67,7 +67,7 @@ def program(
   model: epath.Path,
   train: epath.Path,
   batch: int,
-  steps: int,
+  calls: int,
   setting: Setting,
   **options: Any,
 ) -> Iterator[Program]:
@@ -76,7 +76,7 @@ def program(
   Args:
     model: a Hugging Face directory.
     train: rows as `rows.make` gives them; taken in file order.
-    steps: how many calls there will be after the first.
+    calls: how many there will be.
     options: of TRL's own config.
 
   Raises:
@@ -87,7 +87,7 @@ def program(
     "model": str(model),
     "train": str(train),
     "batch": batch,
-    "steps": steps + 1,
+    "steps": calls,
     **dataclasses.asdict(setting),
     "options": options,
   }
