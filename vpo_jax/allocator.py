@@ -1,4 +1,4 @@
-"""The C library's allocator, told that a step's memory is wanted again."""
+"""The C library's allocator: memory in huge pages, and what is free given back."""
 
 import ctypes
 import gc
@@ -8,7 +8,6 @@ from typing import Any
 
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"  # what malloc takes, the kernel may give in 2 MB
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 
 
 def huge_pages() -> None:
@@ -28,20 +27,6 @@ def huge_pages() -> None:
 def environment() -> dict[str, str]:
   """The environment as the user gave it, for a program that is not ours."""
   return {k: v for k, v in os.environ.items() if (k, v) != (_TUNABLES, _HUGE_PAGES)}
-
-
-def keep_freed() -> None:
-  """Keeps freed memory in the process, where the C library is glibc.
-
-  On a CPU a block of decode steps takes hundreds of megabytes with its caches. Given
-  back to the kernel, each page is cleared anew at its next touch, by one core. It does
-  not help training: in threads other than the first, glibc still maps and unmaps a
-  piece above 64 MB.
-  """
-  mallopt = _glibc("mallopt")
-  if mallopt is not None:
-    mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, -1)  # never
 
 
 def give_back() -> None:

@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from vpo_jax import allocator, errors, files, templates
+from vpo_jax import errors, files, templates
 from vpo_jax.data import chat
 from vpo_jax.llama import config as llama_config
 from vpo_jax.llama import directory, model, product, sharding, source, table, weights
@@ -123,8 +122,6 @@ def load(
   """
   if precision not in PRECISIONS:
     raise errors.UserError(f"precision {precision!r}: wants {', '.join(PRECISIONS)}")
-  if jax.default_backend() == "cpu":
-    allocator.keep_freed()
   folder = source.resolve(model)
   config = llama_config.read(folder)
   mesh = mesh or sharding.make_mesh(sharding.get_config())
