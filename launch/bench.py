@@ -20,7 +20,9 @@ from vpo_jax.llama import source
 _MODEL = flags.DEFINE_string(
   "model", source.SMOLLM2, "Directory, hub id or the default."
 )
-_STEPS = flags.DEFINE_integer("steps", 3, "Timed steps; each follows one that is not.")
+_STEPS = flags.DEFINE_integer(
+  "steps", 3, "Timed steps; each follows one that is not (--devices: the first does)."
+)
 _AGAINST = flags.DEFINE_string("against", "", "Other programs, in turns with ours.")
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
 _MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")

@@ -43,7 +43,7 @@ def bench(
     rows = generate.generate(policy, chosen(step), wanted, slots=slots)
     return sum(candidate.tokens for row in rows for candidate in row)
 
-  for step in range(turns.calls(steps)):  # compiles for the prompts of every length
+  for step in turns.timed(steps):  # compiles for the prompts of every length
     ours(step)
   programs: dict[str, turns.Program] = {"vpo_jax": ours}
   for name in against:

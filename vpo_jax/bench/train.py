@@ -62,8 +62,8 @@ def bench(
   with tempfile.TemporaryDirectory() as folder:
     place = epath.Path(folder)
     base = known_shapes.resolve(model, place / "model")
-    train = place / "train.json"
-    train.write_text(json.dumps(rows.make(kind, queries, batch * turns.calls(steps))))
+    train, calls = place / "train.json", turns.calls(steps)
+    train.write_text(json.dumps(rows.make(kind, queries, batch * calls)))
     config = make_config(
       kind,
       batch,
@@ -77,7 +77,6 @@ def bench(
       ours.warm_up()
     results: dict[str, dict[str, Any]] = {}
     for setting in against:
-      calls = turns.calls(steps)
       with trl.program(kind, base, train, batch, calls, setting) as theirs:
         programs = {"vpo_jax": ours, "trl": theirs}
         try:
