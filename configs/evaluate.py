@@ -12,7 +12,7 @@ configs/video_pairs.py (`--config.video_models.main.renderer.preset=...`), the t
 import ml_collections
 
 from configs import build_sft, sample, teacher, video_pairs
-from vpo_jax.llama import source
+from vpo_jax.decoder import source
 
 
 def video_model() -> ml_collections.ConfigDict:

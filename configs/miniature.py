@@ -26,7 +26,7 @@ from configs import (
   text_pairs,
   video_pairs,
 )
-from vpo_jax.llama import source
+from vpo_jax.decoder import source
 
 WORLD = pathlib.Path(__file__).parents[1] / "torch_bridge" / "miniature"
 

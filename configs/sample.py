@@ -8,7 +8,7 @@ runs/mine/train_sft/model. Killed and run again, it makes only what is missing.
 
 import ml_collections
 
-from vpo_jax.llama import sharding
+from vpo_jax.decoder import sharding
 
 
 def get_config() -> ml_collections.ConfigDict:

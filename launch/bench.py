@@ -14,8 +14,9 @@ import os
 
 from absl import flags
 
-from vpo_jax import allocator, app, errors
-from vpo_jax.llama import source
+from vpo_jax import errors
+from vpo_jax.decoder import source
+from vpo_jax.runtime import allocator, app
 
 _MODEL = flags.DEFINE_string(
   "model", source.SMOLLM2, "Directory, hub id or the default."

@@ -13,7 +13,7 @@ it goes on.
     --config.teacher.batch              OpenAI's Batch API: half the price, slower
 """
 
-from vpo_jax import app
+from vpo_jax.runtime import app
 from vpo_jax.teacher import build_sft
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ README.md to <workdir>/curate. With --config.safety.judge=True a model looks at 
 safety-related candidates (safety.jsonl). Killed and run again, it goes on.
 """
 
-from vpo_jax import app
 from vpo_jax.curate import curate
+from vpo_jax.runtime import app
 
 if __name__ == "__main__":
   app.run_stage(curate.run, "curate.py")

@@ -6,8 +6,8 @@ Writes <workdir>/evaluate/README.md and results.json. Killed and run again, it g
 where it was.
 """
 
-from vpo_jax import app
 from vpo_jax.evaluate import experiment
+from vpo_jax.runtime import app
 
 if __name__ == "__main__":
   app.run_stage(experiment.run, "evaluate.py")

@@ -9,7 +9,7 @@ trained is merged there; --config.adapter writes the adapter alone, as PEFT and 
 read it, to <workdir>/vpo_adapter.
 """
 
-from vpo_jax import app
+from vpo_jax.runtime import app
 from vpo_jax.serve import export
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Reads text_pairs/pairs.jsonl and video_pairs/pairs.jsonl; writes pairs.jsonl, tr
 and heldout.json to <workdir>/merge_pairs.
 """
 
-from vpo_jax import app
 from vpo_jax.feedback import merge
+from vpo_jax.runtime import app
 
 if __name__ == "__main__":
   app.run_stage(merge.run, "merge_pairs.py")

@@ -12,8 +12,9 @@ import sys
 
 from absl import flags
 
-from vpo_jax import app, console, errors
-from vpo_jax.llama import source
+from vpo_jax import errors
+from vpo_jax.decoder import source
+from vpo_jax.runtime import app, console
 from vpo_jax.sample import settings
 
 _MODEL = flags.DEFINE_string(
@@ -54,10 +55,10 @@ def main() -> None:
     raise errors.UserError("--file and --output go together")
   if _ITERATIONS.value < 1:
     raise errors.UserError(f"--iterations={_ITERATIONS.value}: wants 1 or more")
-  from vpo_jax.sample import policy
+  from vpo_jax.sample import lm
 
   source.keep_compiled()
-  model = policy.load(
+  model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )
   if _FILE.value:

@@ -12,13 +12,13 @@ import time
 
 import ml_collections
 
-from vpo_jax import allocator, app, console
+from vpo_jax.runtime import allocator, app, console
 
 
 def main(config: ml_collections.ConfigDict, workdir: str) -> None:
   from vpo_jax import pipeline
+  from vpo_jax.decoder import source
   from vpo_jax.evaluate import report
-  from vpo_jax.llama import source
 
   began = time.monotonic()
   source.keep_compiled(workdir)

@@ -17,8 +17,9 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from vpo_jax import app, console, errors, files
+from vpo_jax import errors, files
 from vpo_jax.plan import chips, fit, models, report, sweep
+from vpo_jax.runtime import app, console
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "configs/{sft,dpo,sample}.py."

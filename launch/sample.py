@@ -11,9 +11,10 @@ processes may share a workdir: processes of one run (SLURM, a TPU pod, Kubernete
 import jax
 from absl import flags
 
-from vpo_jax import app, console, errors
-from vpo_jax.llama import source
-from vpo_jax.sample import stage
+from vpo_jax import errors
+from vpo_jax.decoder import source
+from vpo_jax.runtime import app, console
+from vpo_jax.sample import candidates
 
 _SHARE = flags.DEFINE_string("share", "0/1", "i/n: every n-th query, from the i-th on.")
 
@@ -23,7 +24,7 @@ def sample(config, workdir: str) -> None:
   if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
     raise errors.UserError(f"--share={_SHARE.value}: wants i/n with i < n, as 0/4")
   source.keep_compiled(workdir)
-  counts = stage.run(config, workdir, (int(index), int(count)))
+  counts = candidates.run(config, workdir, (int(index), int(count)))
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
 

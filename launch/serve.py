@@ -11,8 +11,9 @@ docs/serving.md. SIGTERM ends what is begun, then exits with 0.
 
 from absl import flags
 
-from vpo_jax import app, errors
-from vpo_jax.llama import source
+from vpo_jax import errors
+from vpo_jax.decoder import source
+from vpo_jax.runtime import app
 
 _MODEL = flags.DEFINE_string(
   "model", None, "Model directory, hub id, or smollm2-135m-instruct.", required=True
@@ -50,12 +51,12 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[serve]'"
     ) from error
-  from vpo_jax.sample import policy
+  from vpo_jax.sample import lm
 
   key = server.key_of(_KEY.value)
   held = server.bind(_HOST.value, _PORT.value)
   source.keep_compiled()
-  model = policy.load(
+  model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )
   server.serve(

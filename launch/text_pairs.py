@@ -12,8 +12,8 @@ run again, it goes on.
     --config.teacher.batch              OpenAI's Batch API: half the price, slower
 """
 
-from vpo_jax import app
 from vpo_jax.feedback import text_pairs
+from vpo_jax.runtime import app
 
 if __name__ == "__main__":
   app.run_stage(text_pairs.run, "text_pairs.py")

@@ -10,7 +10,7 @@ be config.input of the stage curate.
 
 from absl import flags
 
-from vpo_jax import app, console
+from vpo_jax.runtime import app, console
 
 _KIND = flags.DEFINE_enum("kind", "queries", ("queries", "sft"), "What the rows are.")
 _INPUT = flags.DEFINE_string(

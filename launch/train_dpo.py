@@ -7,11 +7,11 @@ log-probabilities, checkpoints, metrics and the Hugging Face directory `model` t
 <workdir>/train_dpo. Killed and run again, it goes on.
 """
 
-from vpo_jax import allocator, app
+from vpo_jax.runtime import allocator, app
 
 
 def train(config, workdir: str) -> None:
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
   from vpo_jax.train import dpo
 
   source.keep_compiled(workdir)

@@ -7,11 +7,11 @@ Reads build_sft/train.json and heldout.json; writes checkpoints, metrics and the
 Hugging Face directory `model` to <workdir>/train_sft. Killed and run again, it goes on.
 """
 
-from vpo_jax import allocator, app
+from vpo_jax.runtime import allocator, app
 
 
 def train(config, workdir: str) -> None:
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
   from vpo_jax.train import sft
 
   source.keep_compiled(workdir)

@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags
 
-from vpo_jax import app, console
+from vpo_jax.runtime import app, console
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The folder that all stages share.", required=True

@@ -6,8 +6,8 @@ Reads sample/candidates.jsonl and text_pairs/judged.jsonl; writes videos, scores
 pairs.jsonl and set_aside.jsonl to <workdir>/video_pairs.
 """
 
-from vpo_jax import app
 from vpo_jax.feedback import video_pairs
+from vpo_jax.runtime import app
 
 if __name__ == "__main__":
   app.run_stage(video_pairs.run, "video_pairs.py")

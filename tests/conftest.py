@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def smollm2():
   """The directory of the embedded default model."""
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
 
   return source.resolve(source.SMOLLM2)
 

@@ -10,11 +10,12 @@ import ml_collections
 import yaml
 from etils import epath
 
-from vpo_jax import allocator, console, errors
+from vpo_jax import errors
 from vpo_jax.curate import curate
 from vpo_jax.evaluate import experiment
 from vpo_jax.feedback import merge, text_pairs, video_pairs
-from vpo_jax.sample import stage as sample
+from vpo_jax.runtime import allocator, console
+from vpo_jax.sample import candidates as sample
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
 from vpo_jax.train import dpo, sft

@@ -10,9 +10,9 @@ from vpo_jax import errors
 from vpo_jax.bench import rows, shapes, train, trl
 from vpo_jax.data import chat, forest
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import head
-from vpo_jax.train import rate
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import head
+from vpo_jax.train import matmul_rate
 
 QUERIES = [f"{count} cats on skateboards" for count in range(15)]
 
@@ -20,9 +20,9 @@ QUERIES = [f"{count} cats on skateboards" for count in range(15)]
 def test_the_named_shapes_are_theirs():
   sizes = {"llama-3.2-1b": 1_235_814_400, "llama-3.2-3b": 3_212_749_824}
   for name, hf in shapes.SHAPES.items():
-    from vpo_jax.llama import table
+    from vpo_jax.decoder import table
 
-    weights = jax.tree.leaves(table.table(llama_config.parse(hf)))
+    weights = jax.tree.leaves(table.table(decoder_config.parse(hf)))
     assert sum(int(np.prod(weight.shape)) for weight in weights) == sizes[name]
 
 
@@ -69,11 +69,11 @@ def test_the_keys_and_what_they_say_of_each_other(tiny_llama, kind):
 
 def test_the_matrix_rate_counts_every_product(tiny_llama, monkeypatch):
   """At one second a product: 7 matrices a layer, and each block of the head."""
-  config = llama_config.read(tiny_llama)
+  config = decoder_config.read(tiny_llama)
   shape = forest.Shape(groups=1, stem=4, rows=2, row=8, trees=2, branches=1, predict=32)
   monkeypatch.setattr(rate, "_seconds", lambda *_: 1.0)
   monkeypatch.setattr(head, "blocks", lambda *_: 2)
-  measured = rate.matmul_flops_per_second(config, shape, "float32")
+  measured = matmul_rate.matmul_flops_per_second(config, shape, "float32")
   d, f, kv = 32, 64, 16
   layer = 2 * d * d + 2 * d * kv + 3 * d * f
   flops = 6 * (config.layers * (4 + 16) * layer + 32 * d * config.vocab)

@@ -13,12 +13,12 @@ import pytest
 from vpo_jax import curate, errors, templates
 from vpo_jax.data import chat, families, forest, order, packing
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import attention, head, model, table
-from vpo_jax.llama import config as llama_config
+from vpo_jax.decoder import attention, head, model, table
+from vpo_jax.decoder import config as decoder_config
 from vpo_jax.train import policy as policies
 
 QUERIES = pathlib.Path(curate.__file__).parent / "queries.jsonl"
-CONFIG = llama_config.LlamaConfig(
+CONFIG = decoder_config.DecoderConfig(
   vocab=97,
   d_model=32,
   d_ff=48,
@@ -231,7 +231,7 @@ def test_stem_never_takes_a_prompts_last_token():
 def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
   """The shipped queries in the instruction template; responses of 80 to 130 tokens."""
   tokenizer = chat.load_tokenizer(smollm2)
-  smollm2_config = llama_config.read(smollm2)  # its cost of padding is a real one
+  smollm2_config = decoder_config.read(smollm2)  # its cost of padding is a real one
   instruction = templates.load("instruction")
   rng = np.random.default_rng(0)
   examples = []

@@ -14,8 +14,8 @@ from vpo_jax import curate
 from vpo_jax.bench import rows
 from vpo_jax.data import chat, forest, packing
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import attention, model, table, weights
-from vpo_jax.llama import config as llama_config
+from vpo_jax.decoder import attention, model, table, weights
+from vpo_jax.decoder import config as decoder_config
 from vpo_jax.train import policy as policies
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def scale():
 @pytest.fixture(scope="module")
 def packed(smollm2, pairs, scale):
   """Log-probabilities, and gradients of their sum scaled, from one micro-batch."""
-  config = llama_config.read(smollm2)
+  config = decoder_config.read(smollm2)
   params = weights.load(smollm2, config)
   plan = packing.plan(
     pairs,

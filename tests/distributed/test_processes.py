@@ -11,9 +11,10 @@ import pytest
 
 from configs import sample as sample_config
 from vpo_jax import records
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import weights
-from vpo_jax.train import checkpoint, preemption
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import weights
+from vpo_jax.runtime import preemption
+from vpo_jax.train import checkpoint
 
 WORDS = ["slow", "red", "small", "bright", "old"]
 
@@ -25,7 +26,7 @@ def metrics(workdir, kind, name="loss"):
 
 def trained(workdir, kind):
   folder = workdir / f"train_{kind}" / "model"
-  return weights.load(folder, llama_config.read(folder))
+  return weights.load(folder, decoder_config.read(folder))
 
 
 def assert_ends_as(ours, theirs, kind):

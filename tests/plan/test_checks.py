@@ -9,14 +9,14 @@ import pytest
 
 from configs import dpo, sft
 from vpo_jax.data import order, packing
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import head, sharding, table
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import head, sharding, table
 from vpo_jax.plan import compiles, count, cpu, models, program, worker
 from vpo_jax.train import loop, objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
-SMALL = llama_config.parse(
+SMALL = decoder_config.parse(
   models.MODELS["smollm2-135m"]
   | {"num_hidden_layers": 4, "vocab_size": 2048, "hidden_size": 192}
   | {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512}

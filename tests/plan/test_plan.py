@@ -174,7 +174,7 @@ def test_what_was_compiled_is_kept(tmp_path, monkeypatch):
   config = sft.get_config()
   config.update(batch_size=8, micro_tokens=512)
   small = models.MODELS["smollm2-135m"] | {"num_hidden_layers": 2, "vocab_size": 512}
-  model = models.llama_config.parse(small)
+  model = models.decoder_config.parse(small)
   request = compiles.Request("sft", config, model, LENGTHS, "host", 2)
   first = compiles.find(request)
   assert first["cost"]["flops"] > first["work"]["flops"] / 2

@@ -26,9 +26,8 @@ import numpy as np
 import scipy.special
 
 from vpo_jax import queries
-from vpo_jax.llama import attention, model, product, source
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import schedule, settings
+from vpo_jax.decoder import attention, model, product, source
+from vpo_jax.sample import lm, schedule, settings
 
 
 def main() -> None:
@@ -40,8 +39,8 @@ def main() -> None:
   parser.add_argument("--max_new_tokens", type=int, default=64)
   args = parser.parse_args()
   source.keep_compiled()
-  exact = policies.load(args.model)
-  rounded = policies.load(args.model, precision=args.precision)
+  exact = lm.load(args.model)
+  rounded = lm.load(args.model, precision=args.precision)
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries]
   wanted = settings.Settings(
     num_candidates=args.num_candidates, max_new_tokens=args.max_new_tokens
@@ -61,7 +60,7 @@ def main() -> None:
   print(json.dumps({"precision": args.precision, **result}))
 
 
-def draw(policy: policies.Policy, texts: list[str], wanted: settings.Settings) -> list:
+def draw(policy: lm.LanguageModel, texts: list[str], wanted: settings.Settings) -> list:
   scheduler = schedule.Scheduler(policy, slots=32)
   rows = [scheduler.add(text, policy.prompt(text), wanted) for text in texts]
   while scheduler.step():
@@ -96,7 +95,7 @@ def by_own(scores_QKC: np.ndarray) -> float:
   return (after - before) / abs(before)
 
 
-def score(exact: policies.Policy, rounded: policies.Policy | None, job: Any) -> list:
+def score(exact: lm.LanguageModel, rounded: lm.LanguageModel | None, job: Any) -> list:
   """Of one text, summed over its tokens.
 
   Returns: how many tokens, their log-probability; and with another precision what a
@@ -117,7 +116,7 @@ def score(exact: policies.Policy, rounded: policies.Policy | None, job: Any) -> 
   return [T, logp, here, there, weight, -(p_TV * apart_TV).sum()]
 
 
-def logps(policy: policies.Policy, job: Any) -> tuple[np.ndarray, np.ndarray]:
+def logps(policy: lm.LanguageModel, job: Any) -> tuple[np.ndarray, np.ndarray]:
   """log p [T, V] of what may follow, at temperature 1 and the text's own, in nats."""
   row = [*job.prompt.tokens, *job.tokens]
   most = len(job.prompt.tokens) + job.limit

@@ -6,8 +6,8 @@ import pytest
 import torch
 import transformers
 
-from vpo_jax.llama import directory
-from vpo_jax.sample import policy as policies
+from vpo_jax.decoder import directory
+from vpo_jax.sample import lm
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +37,4 @@ def tiny(smollm2, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def policy(tiny):
-  return policies.load(str(tiny))
+  return lm.load(str(tiny))

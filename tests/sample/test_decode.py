@@ -11,9 +11,8 @@ import pytest
 import torch
 import transformers
 
-from vpo_jax.llama import attention, model, product, sharding
-from vpo_jax.sample import decode, schedule, settings
-from vpo_jax.sample import policy as policies
+from vpo_jax.decoder import attention, model, product, sharding
+from vpo_jax.sample import decode, lm, schedule, settings
 
 QUERIES = (
   "a cat on a skateboard",
@@ -69,7 +68,7 @@ def test_greedy_equals_transformers(tiny, policy):
 
 @pytest.mark.slow
 def test_greedy_equals_transformers_on_smollm2(smollm2):
-  policy = policies.load(str(smollm2))
+  policy = lm.load(str(smollm2))
   llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()
   prompts = [policy.prompt(query) for query in QUERIES[:2]]
   ours = tokens_of(policy, prompts, GREEDY, slots=2)
@@ -83,9 +82,9 @@ def test_greedy_equals_transformers_on_50_queries(smollm2):
 
   By induction that is its greedy answer, for one forward a query where it takes 64.
   """
-  policy = policies.load(str(smollm2))
+  policy = lm.load(str(smollm2))
   llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()
-  path = pathlib.Path(policies.__file__).parents[1] / "curate" / "queries.jsonl"
+  path = pathlib.Path(lm.__file__).parents[1] / "curate" / "queries.jsonl"
   texts = [json.loads(line)["text"] for line in path.read_text().splitlines()[:50]]
   wanted = dataclasses.replace(GREEDY, max_new_tokens=64)
   prompts = [policy.prompt(text) for text in texts]
@@ -167,7 +166,7 @@ def test_the_drawn_tokens_are_likely_ones(policy):
 def test_more_devices_give_what_one_gives(tiny, policy, axes):
   config = sharding.get_config()
   config.update(dict(zip(sharding.AXES, axes, strict=True)))
-  spread = policies.load(str(tiny), mesh=sharding.make_mesh(config))
+  spread = lm.load(str(tiny), mesh=sharding.make_mesh(config))
   prompts = [policy.prompt(query) for query in QUERIES]
   assert tokens_of(spread, prompts, SAMPLED, slots=8) == tokens_of(
     policy, prompts, SAMPLED, slots=8
@@ -193,7 +192,7 @@ def test_ends_are_told_apart(policy):
 
 
 def test_8_bits_draw_the_same_in_any_company(tiny):
-  policy = policies.load(str(tiny), precision="int8")
+  policy = lm.load(str(tiny), precision="int8")
   prompts = [policy.prompt(query) for query in QUERIES[:3]]
   together = tokens_of(policy, prompts, SAMPLED, slots=4)
   assert tokens_of(policy, prompts[1:2], SAMPLED, slots=1) == together[1:2]
@@ -215,7 +214,7 @@ def test_few_candidates_share_their_slots(policy):
 @pytest.mark.skipif("avx512_bf16" not in CPU, reason="wants AVX512-BF16")
 @pytest.mark.parametrize("slots", [1, 4])
 def test_a_bfloat16_step_turns_no_matrix_to_float32(tiny, slots):
-  policy = policies.load(str(tiny), precision="bfloat16")
+  policy = lm.load(str(tiny), precision="bfloat16")
   scheduler = schedule.Scheduler(policy, slots=slots)
   scheduler.add(0, policy.prompt("x"), GREEDY)
   scheduler.step()

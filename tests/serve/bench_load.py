@@ -157,12 +157,11 @@ def crowd(url, texts, args, seconds) -> tuple[list[dict], int]:
 
 def offline(answers: list[dict], args) -> tuple[list[str], float]:
   """The same requests in one batch without a server: texts, and new tokens a second."""
-  from vpo_jax.llama import source
-  from vpo_jax.sample import generate, schedule, settings
-  from vpo_jax.sample import policy as policies
+  from vpo_jax.decoder import source
+  from vpo_jax.sample import generate, lm, schedule, settings
 
   source.keep_compiled()
-  policy = policies.load(args.model, precision=args.precision)
+  policy = lm.load(args.model, precision=args.precision)
   for rows in (answers[:8], answers):  # the first warms up
     began = time.monotonic()
     scheduler = schedule.Scheduler(policy, slots=args.slots)

@@ -52,7 +52,7 @@ def main() -> None:
   parser.add_argument("--packages", default=".", help="where node-llama-cpp is")
   args = parser.parse_args()
   from vpo_jax import queries
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
 
   source.keep_compiled()
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries + 1]
@@ -93,10 +93,9 @@ def program(name: str, threads: int, packages: str) -> Program:
 
 
 def ours(precision: str) -> Program:
-  from vpo_jax.sample import policy as policies
-  from vpo_jax.sample import schedule, settings
+  from vpo_jax.sample import lm, schedule, settings
 
-  policy = policies.load("smollm2-135m-instruct", precision=precision)
+  policy = lm.load("smollm2-135m-instruct", precision=precision)
   scheduler = schedule.Scheduler(policy, slots=1, eager=True)
 
   def run(text: str, count: int) -> Iterator[int]:
@@ -111,7 +110,7 @@ def ours(precision: str) -> Program:
 def _tokens(text: str) -> list[int]:
   from vpo_jax import templates
   from vpo_jax.data import chat
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
 
   if not hasattr(_tokens, "tokenizer"):
     _tokens.tokenizer = chat.load_tokenizer(source.resolve(source.SMOLLM2))
@@ -124,7 +123,7 @@ def transformers(precision: str) -> Program:
   import torch
   import transformers as library
 
-  from vpo_jax.llama import source
+  from vpo_jax.decoder import source
 
   folder = str(source.resolve(source.SMOLLM2))
   model: Any = library.AutoModelForCausalLM.from_pretrained(

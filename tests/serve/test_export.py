@@ -12,10 +12,10 @@ import transformers
 
 from configs import export as export_config
 from vpo_jax import errors, files
-from vpo_jax.llama import attention, directory, model, weights
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import lora as loras
-from vpo_jax.sample import policy as policies
+from vpo_jax.decoder import attention, directory, model, weights
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import lora as loras
+from vpo_jax.sample import lm
 from vpo_jax.serve import export
 
 INSTRUCTION = "Write a prompt.\n\nUser Query:{query}\n\nVideo Prompt:"
@@ -38,7 +38,7 @@ def test_transformers_gives_the_same_logits(tiny, exported):
   theirs = transformers.AutoModelForCausalLM.from_pretrained(exported)
   tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
   tokens = np.asarray([tokenizer("rain on a tin roof").input_ids], np.int32)
-  config = llama_config.read(tiny)
+  config = decoder_config.read(tiny)
   positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
   x, _ = model.hidden(
     weights.load(tiny, config), tokens, positions, attention.causal(), config
@@ -53,7 +53,7 @@ def test_transformers_gives_the_same_logits(tiny, exported):
 
 
 def test_peft_loads_an_adapter_beside_its_base(tiny, tmp_path):
-  llama = llama_config.read(tiny)
+  llama = decoder_config.read(tiny)
   lora = loras.Lora(rank=4, alpha=8.0, targets=("q", "down"))
   adapters = {
     name: {
@@ -91,7 +91,7 @@ def test_a_model_that_has_no_adapter_is_one_line(tiny, tmp_path):
 
 
 def test_it_brings_its_own_instruction(exported):
-  assert policies.load(str(exported)).instruction == INSTRUCTION
+  assert lm.load(str(exported)).instruction == INSTRUCTION
 
 
 def test_the_card_has_the_runs_figures(exported):
@@ -114,9 +114,12 @@ def test_dtype_is_written(tiny, tmp_path):
 
 
 def test_a_model_without_a_tensor_is_one_line(tiny, tmp_path):
-  broken = tmp_path / "broken"
+  broken, config = tmp_path / "broken", decoder_config.read(tiny)
   directory.save_model(
-    broken, weights.load(tiny, llama_config.read(tiny)), llama_config.read(tiny), tiny
+    broken,
+    weights.load(tiny, decoder_config.read(tiny)),
+    decoder_config.read(tiny),
+    tiny,
   )
   (broken / "model.safetensors").unlink()
   config = export_config.get_config()

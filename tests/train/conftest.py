@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import sharding
+from vpo_jax.decoder import sharding
 from vpo_jax.train import loop
 
 WORDS = ["a", "slow", "bright", "red", "small", "boat", "turns", "drifts", "past"]

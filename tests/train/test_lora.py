@@ -11,9 +11,9 @@ import transformers
 
 from tests.train import test_stage
 from vpo_jax import errors
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import lora as loras
-from vpo_jax.llama import weights
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import lora as loras
+from vpo_jax.decoder import weights
 from vpo_jax.train import checkpoint, dpo, loop, sft
 
 LORA = {"rank": 4, "alpha": 8.0, "targets": ("q", "v", "o", "down")}
@@ -63,7 +63,7 @@ def test_only_the_adapters_are_kept_and_only_targets_change(
   adapted, trained, tiny_model
 ):
   folder = trained(adapted("dpo")) / "train_dpo"
-  config = llama_config.read(tiny_model)
+  config = decoder_config.read(tiny_model)
   before, after = (
     weights.load(tiny_model, config),
     weights.load(folder / "model", config),
@@ -128,9 +128,9 @@ def test_sft_learns(tmp_path, adapted):
 
 
 def test_adapters_lie_on_the_mesh_as_their_matrices_do(tiny_model):
-  from vpo_jax.llama import sharding
+  from vpo_jax.decoder import sharding
 
-  config = llama_config.read(tiny_model)
+  config = decoder_config.read(tiny_model)
   mesh = sharding.make_mesh({"data": 1, "fsdp": 4, "tensor": 2})
   lora = loras.Lora(**LORA)
   shardings = sharding.params(config, mesh, lora.declare(config))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.train import test_stage
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import weights
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import weights
 from vpo_jax.train import dpo
 
 
@@ -25,7 +25,7 @@ def moved(tmp_path_factory, tiny_model):
     config.optimizer.update(peak_lr=5e-7)  # paper, appendix 9
     dpo.run(config, workdir)
     assert len(test_stage.metrics(workdir, "dpo")) == 102
-    start = flat(weights.load(tiny_model, llama_config.read(tiny_model)))
+    start = flat(weights.load(tiny_model, decoder_config.read(tiny_model)))
     return start, flat(test_stage.trained(workdir, "dpo")) - start
 
   return run

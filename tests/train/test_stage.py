@@ -17,9 +17,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vpo_jax import errors
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import weights
-from vpo_jax.train import checkpoint, dpo, optimizer, preemption, sft, step
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import weights
+from vpo_jax.runtime import preemption
+from vpo_jax.train import checkpoint, dpo, optimizer, sft, step
 
 STAGES = {"sft": sft, "dpo": dpo}
 TWELVE_STEPS = {"epochs": 4, "peak_lr": 1e-4}
@@ -41,7 +42,7 @@ def metrics(workdir, kind, name="loss"):
 
 def trained(workdir, kind):
   folder = workdir / f"train_{kind}" / "model"
-  return weights.load(folder, llama_config.read(folder))
+  return weights.load(folder, decoder_config.read(folder))
 
 
 def state(workdir, kind):
@@ -296,9 +297,9 @@ def test_another_config_is_refused(make_config, unbroken):
 
 
 def test_each_device_holds_its_part(make_config, tiny_model):
-  from vpo_jax.llama import sharding
+  from vpo_jax.decoder import sharding
 
-  wanted, config = make_config("sft", mesh={"fsdp": 8}), llama_config.read(tiny_model)
+  wanted, config = make_config("sft", mesh={"fsdp": 8}), decoder_config.read(tiny_model)
   placement = sharding.place(config, sharding.make_mesh(wanted.mesh))
   params = weights.load(tiny_model, config, placement.params)
   matrix = params["layers"]["gate"]

@@ -3,10 +3,10 @@
 import numpy as np
 
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import config as llama_config
+from vpo_jax.decoder import config as decoder_config
 from vpo_jax.train import work
 
-CONFIG = llama_config.LlamaConfig(
+CONFIG = decoder_config.DecoderConfig(
   vocab=100,
   d_model=16,
   d_ff=32,

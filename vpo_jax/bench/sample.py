@@ -5,8 +5,7 @@ from typing import Any
 
 from vpo_jax import errors
 from vpo_jax.bench import turns
-from vpo_jax.sample import generate, settings
-from vpo_jax.sample import policy as policies
+from vpo_jax.sample import generate, lm, settings
 
 SLOTS = 32  # of ours; configs/sample.py
 
@@ -31,10 +30,10 @@ def bench(
   """
   if len(queries) < batch:
     raise errors.UserError(f"--batch={batch} wants as many queries, got {len(queries)}")
-  policy = policies.load(model, precision=precision)
+  policy = lm.load(model, precision=precision)
   prompts = [policy.prompt(query) for query in queries]
 
-  def chosen(step: int) -> list[policies.Prompt]:
+  def chosen(step: int) -> list[lm.Prompt]:
     start = step * batch % (len(prompts) - batch + 1)
     return prompts[start : start + batch]
 
@@ -59,10 +58,10 @@ def bench(
 
 
 def _transformers(
-  policy: policies.Policy,
+  policy: lm.LanguageModel,
   name: str,
   wanted: settings.Settings,
-  chosen: Callable[[int], list[policies.Prompt]],
+  chosen: Callable[[int], list[lm.Prompt]],
 ) -> turns.Program:
   import torch
   import transformers

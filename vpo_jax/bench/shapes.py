@@ -5,8 +5,8 @@ import json
 import jax
 from etils import epath
 
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, source, table, weights
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import directory, source, table, weights
 
 _LLAMA_32 = {
   "architectures": ["LlamaForCausalLM"],
@@ -58,7 +58,7 @@ def resolve(model: str, folder: epath.Path) -> epath.Path:
 
 def write(hf: dict, folder: epath.Path) -> epath.Path:
   """Writes a directory with random weights for a config.json."""
-  config = llama_config.parse(hf)
+  config = decoder_config.parse(hf)
   folder.mkdir(parents=True, exist_ok=True)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     weights.save(folder, table.init(jax.random.key(0), config), config, "bfloat16")

@@ -15,12 +15,13 @@ from etils import epath
 
 from configs import dpo as dpo_config
 from configs import sft as sft_config
-from vpo_jax import console, errors
+from vpo_jax import errors
 from vpo_jax.bench import machine, rows, trl, turns
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import order
+from vpo_jax.runtime import console
 from vpo_jax.train import loop, objective, optimizer, reference, setup, work
-from vpo_jax.train import rate as rates
+from vpo_jax.train import matmul_rate as rates
 from vpo_jax.train import step as train_step
 
 Kind = Literal["sft", "dpo"]

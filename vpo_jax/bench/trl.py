@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from etils import epath
 
-from vpo_jax import allocator, errors
+from vpo_jax import errors
+from vpo_jax.runtime import allocator
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vpo_jax import console
+from vpo_jax.runtime import console
 
 # The number of a step to how many units it made.
 Program = Callable[[int], int]

@@ -16,9 +16,10 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import console, errors, files, records, stage
+from vpo_jax import errors, files, records, stages
 from vpo_jax import queries as queries_lib
 from vpo_jax.curate import card, compare, halves, rules, safety, table
+from vpo_jax.runtime import console
 
 ENGINES = ("local", "ray")
 _BATCH = 50_000
@@ -51,7 +52,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   if config.safety.judge and not planning:
     folder = epath.Path(workdir) / "curate"
     _judge().check(config.teacher, config.safety.template, folder)
-  opened = stage.begin("curate", _lasting(config), workdir, {"input": path})
+  opened = stages.begin("curate", _lasting(config), workdir, {"input": path})
   if opened.counts is not None:
     return opened.counts
   rows = _measured(path, config, opened.folder / "parts")

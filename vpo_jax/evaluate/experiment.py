@@ -20,7 +20,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, files, records, stage
+from vpo_jax import errors, files, records, stages
 from vpo_jax.describe import page
 from vpo_jax.evaluate import (
   alignment,
@@ -33,6 +33,7 @@ from vpo_jax.evaluate import (
   tables,
 )
 from vpo_jax.feedback import video_pairs
+from vpo_jax.runtime import console
 from vpo_jax.teacher import queue
 
 NAME = "evaluate"
@@ -63,7 +64,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   inputs = {one.name: one.source for one in chosen if epath.Path(one.source).exists()}
   lasting = _lasting(config)
   _clear_other(lasting, epath.Path(workdir) / NAME)
-  work = stage.begin(NAME, lasting, workdir, {"queries": queries, **inputs})
+  work = stages.begin(NAME, lasting, workdir, {"queries": queries, **inputs})
   if work.counts is not None:
     say(work.counts)
     return work.counts
@@ -130,7 +131,7 @@ def _source(source: str, workdir: epath.PathLike) -> str:
 
 def _clear_other(config: ml_collections.ConfigDict, folder: epath.Path) -> None:
   """Removes tables of other systems or another comparison: the work is in `systems`."""
-  path = folder / stage.MANIFEST
+  path = folder / stages.MANIFEST
   if not path.exists():
     return
   had = files.read_json(path)["config"]

@@ -10,10 +10,10 @@ import rich.table
 import rich.text
 from etils import epath
 
-from vpo_jax import console, files, records, stage
+from vpo_jax import files, records, stages
 from vpo_jax import queries as queries_lib
-from vpo_jax.sample import generate, settings
-from vpo_jax.sample import policy as policies
+from vpo_jax.runtime import console
+from vpo_jax.sample import generate, lm, settings
 
 NAME = "report"
 
@@ -47,7 +47,7 @@ def run(
   workdir = epath.Path(workdir)
   queries = epath.Path(config.queries or workdir / "curate" / "test.jsonl")
   models = {"sft": workdir / "train_sft" / "model", "vpo": workdir / "vpo"}
-  work = stage.begin(NAME, config, workdir, {"queries": queries, **models})
+  work = stages.begin(NAME, config, workdir, {"queries": queries, **models})
   made = work.folder / "prompts.json"
   if work.counts is None:
     shown = _choose(queries_lib.load(queries)[0], config.shown)
@@ -78,7 +78,7 @@ def _choose(queries: Sequence[records.Query], count: int) -> list[records.Query]
 def _write(
   model: str, queries: Sequence[records.Query], config: ml_collections.ConfigDict
 ) -> list[str]:
-  policy = policies.load(model)
+  policy = lm.load(model)
   wanted = settings.Settings(
     temperature=config.temperature,
     top_p=config.top_p,

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, stage, templates
+from vpo_jax import errors, records, stages, templates
 from vpo_jax import queries as queries_lib
-from vpo_jax.sample import stage as sample
+from vpo_jax.sample import candidates as sample
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import few_shot, staged
 from vpo_jax.teacher import texts as texts_lib
@@ -101,7 +101,9 @@ def write(
   _write(system.source, config, queries, place / "again")
   rewritten = place / "again" / NAME / "candidates.jsonl"
   made_by = ml_collections.ConfigDict(dataclasses.asdict(system))
-  work = stage.begin(NAME, made_by, place, {"earlier": earlier, "rewritten": rewritten})
+  work = stages.begin(
+    NAME, made_by, place, {"earlier": earlier, "rewritten": rewritten}
+  )
   if work.counts is not None:
     return
   users = {row.query_id: row for row in records.read(earlier, records.Candidates)}
@@ -139,7 +141,7 @@ def _write(
 def _repeat(queries: epath.PathLike, place: epath.Path) -> None:
   """The queries as they are."""
   made_by = ml_collections.ConfigDict({"source": QUERY})
-  work = stage.begin(NAME, made_by, place, {"queries": queries})
+  work = stages.begin(NAME, made_by, place, {"queries": queries})
   if work.counts is not None:
     return
   rows, _ = queries_lib.load(queries)

@@ -16,8 +16,9 @@ import ml_collections
 from etils import epath
 
 from torch_bridge import contract, questions, shards
-from vpo_jax import console, errors, files
+from vpo_jax import errors, files
 from vpo_jax.feedback import crew, executors, identity, rewards
+from vpo_jax.runtime import console
 
 Questions = questions.Questions
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch_bridge import contract, shards
-from vpo_jax import console, errors
+from vpo_jax import errors
 from vpo_jax.feedback import executors
+from vpo_jax.runtime import console
 
 _PROGRAM = str(pathlib.Path(contract.__file__).parent)
 _POLL_S = 0.2

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import ml_collections
 
-from vpo_jax import allocator, errors
+from vpo_jax import errors
+from vpo_jax.runtime import allocator
 
 
 class Handle(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files, records, stage, templates
+from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples
 
@@ -35,7 +35,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   video_path = config.video or folder / "video_pairs" / "pairs.jsonl"
   instruction = templates.load("instruction", config.instruction)
   inputs = {"text": text_path, "video": video_path}
-  work = stage.begin("merge_pairs", config, workdir, inputs)
+  work = stages.begin("merge_pairs", config, workdir, inputs)
   if work.counts is not None:
     return work.counts
   text, text_aside = read(text_path, "text")

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, stage
+from vpo_jax import errors, records, stages
 from vpo_jax.feedback import bridge, pairing, rewards
 
 # How workers run; another run may change it.
@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   inputs = {"candidates": source}
   if config.rules.text_check:
     inputs["judged"] = config.judged or folder / "text_pairs" / "judged.jsonl"
-  work = stage.begin("video_pairs", lasting(config), workdir, inputs)
+  work = stages.begin("video_pairs", lasting(config), workdir, inputs)
   if work.counts is not None:
     return work.counts
   rows = list(records.read(source, records.Candidates))
@@ -65,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
 
 def _render_and_pair(
   config: ml_collections.ConfigDict,
-  work: stage.Stage,
+  work: stages.Stage,
   entries: list[tuple[records.Candidates, records.Candidate]],
 ) -> dict[str, Any]:
   role = config.scorer.text_role

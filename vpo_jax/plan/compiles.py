@@ -14,13 +14,13 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import source
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import source
 from vpo_jax.plan import count, models, worker
 
 # What the compiled step depends on, besides the request.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
-_SOURCES = ("llama", "data", "plan/program.py", "plan/models.py")
+_SOURCES = ("decoder", "data", "plan/program.py", "plan/models.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Request:
 
   stage: str
   config: ml_collections.ConfigDict
-  model: llama_config.LlamaConfig
+  model: decoder_config.DecoderConfig
   lengths: models.Lengths
   topology: str
   devices: int

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from vpo_jax.data import forest
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import product
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import product
 from vpo_jax.plan import count, models, program
-from vpo_jax.train import rate
+from vpo_jax.train import matmul_rate
 
 _NEAR, _FAR = 2**20, 2**25  # floats; 4 MiB stay in a cache, 128 MiB do not
 _CACHED = 2**25  # bytes that an operation moves, up to which they do
@@ -31,7 +31,7 @@ _TURNS = 10
 def step_seconds(
   stage: str,
   config: ml_collections.ConfigDict,
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
 ) -> dict[str, float]:
   """Predicts one step of `config` on one device: `products`, `rest`, `seconds`."""
@@ -61,7 +61,7 @@ def bytes_per_second(size: int, repeats: int = 5) -> float:
 
 
 def flops_per_second(
-  model: llama_config.LlamaConfig, shape: forest.Shape, precision: str
+  model: decoder_config.DecoderConfig, shape: forest.Shape, precision: str
 ) -> float:
   """Multiply-adds x 2 a second of a micro-batch's products, forward and backward."""
   dtype, flops, seconds = jnp.dtype(precision), 0.0, 0.0
@@ -71,7 +71,7 @@ def flops_per_second(
     y, backward = jax.vjp(lambda x, w: product.product(x, w, dtype), x, w)
     return *backward(dy), y
 
-  for rows, (inner, outer), times in rate.products(model, shape):
+  for rows, (inner, outer), times in matmul_rate.products(model, shape):
     sizes = (rows, inner), (inner, outer), (rows, outer)
     carry = tuple(jnp.ones(size, jnp.float32) for size in sizes)
     seconds += times * _seconds(turn, carry)

@@ -6,9 +6,10 @@ from typing import Any
 
 import ml_collections
 
-from vpo_jax import console, errors
-from vpo_jax.llama import config as llama_config
+from vpo_jax import errors
+from vpo_jax.decoder import config as decoder_config
 from vpo_jax.plan import chips, compiles, models, predict, worker
+from vpo_jax.runtime import console
 
 REMATS = ("none", "cheap", "full")
 LEAST_TOKENS = 512  # of a micro-batch: two long prompts
@@ -19,7 +20,7 @@ Find = Callable[[compiles.Request], dict[str, Any]]
 def plan(
   stage: str,
   config: ml_collections.ConfigDict,
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
   find: Find = compiles.find,
@@ -71,7 +72,7 @@ def changed(
 def search(
   stage: str,
   config: ml_collections.ConfigDict,
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
   find: Find = compiles.find,

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.data import forest
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import head, sharding, table
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import head, sharding, table
 from vpo_jax.train import objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -21,7 +21,7 @@ TREES = 6  # pairs of a row
 
 
 def measure(
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   rows: Sequence[int],
   row: int,
   precision: str,

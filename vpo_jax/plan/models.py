@@ -8,7 +8,7 @@ from etils import epath
 
 from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import config as llama_config
+from vpo_jax.decoder import config as decoder_config
 
 # config.json of the models of these names.
 MODELS = {
@@ -41,14 +41,14 @@ MODELS = {
 }
 
 
-def read(name: str) -> llama_config.LlamaConfig:
+def read(name: str) -> decoder_config.DecoderConfig:
   """A model by its name here, by its directory, or by its config.json.
 
   Raises:
     UserError: none of them.
   """
   if name in MODELS:
-    return llama_config.parse(MODELS[name])
+    return decoder_config.parse(MODELS[name])
   path = epath.Path(name)
   if path.name == "config.json":
     path = path.parent
@@ -56,7 +56,7 @@ def read(name: str) -> llama_config.LlamaConfig:
     raise errors.UserError(
       f"--model_config={name}: no such directory; or one of {', '.join(MODELS)}"
     )
-  return llama_config.read(path)
+  return decoder_config.read(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vpo_jax.data import forest, order, packing
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import lora as loras
-from vpo_jax.llama import product, sharding, table
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import lora as loras
+from vpo_jax.decoder import product, sharding, table
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
 from vpo_jax.train import loop, objective, optimizer, work
@@ -47,7 +47,7 @@ class Program:
 def lower(
   stage: str,
   config: ml_collections.ConfigDict,
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   devices: Sequence[Any],
 ) -> Program:
@@ -204,7 +204,7 @@ def _params(declared: Any, shardings: Any, dtype: Any) -> Any:
   )
 
 
-def _unstacked(params: Any, model: llama_config.LlamaConfig, mesh: Any) -> Any:
+def _unstacked(params: Any, model: decoder_config.DecoderConfig, mesh: Any) -> Any:
   """Layers as sampling keeps them; see `sample.policy`."""
 
   def one(leaf: jax.ShapeDtypeStruct) -> Any:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, files
-from vpo_jax.llama import config as llama_config
+from vpo_jax import errors, files
+from vpo_jax.decoder import config as decoder_config
 from vpo_jax.plan import chips, compiles, fit, models
+from vpo_jax.runtime import console
 
 Scaling = Literal["strong", "weak"]
 
@@ -30,7 +31,7 @@ def meshes(devices: int, tensor: Sequence[int]) -> list[dict[str, int]]:
 def run(
   stage: str,
   config: ml_collections.ConfigDict,
-  model: llama_config.LlamaConfig,
+  model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machines: Sequence[chips.Machine],
   scaling: Scaling,

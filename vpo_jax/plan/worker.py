@@ -54,7 +54,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
   """
   import jax
 
-  from vpo_jax.llama import config as llama_config
+  from vpo_jax.decoder import config as decoder_config
   from vpo_jax.plan import models, program
 
   devices = jax.devices()
@@ -67,7 +67,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
       ).devices
     except Exception as error:  # a C++ status of any kind
       return {"error": f"topology {request['topology']}: {_first(error)}"}
-  model = pydantic.TypeAdapter(llama_config.LlamaConfig).validate_python(
+  model = pydantic.TypeAdapter(decoder_config.DecoderConfig).validate_python(
     request["model"]
   )
   try:

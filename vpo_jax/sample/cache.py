@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import product
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import product
 
 # A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
 # product reads it; a model's is a tuple of them.
@@ -32,7 +32,7 @@ def held(precision: str) -> str:
 def make(
   slots: int,
   length: int,
-  config: llama_config.LlamaConfig,
+  config: decoder_config.DecoderConfig,
   mesh: Mesh,
   precision: str,
 ) -> Cache:

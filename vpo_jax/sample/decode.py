@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import model, product, table
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import model, product, table
 from vpo_jax.sample import cache, choose, prefill
 
 NO_TOKEN = -1
@@ -63,7 +63,7 @@ def block(
   *,
   steps: int,
   stop: tuple[int, ...],
-  config: llama_config.LlamaConfig,
+  config: decoder_config.DecoderConfig,
   mesh: Mesh,
   dtype: str,
 ) -> tuple[cache.Cache, Int[Array, "B steps"]]:

@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from vpo_jax import hang, records
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import pool, schedule, settings
+from vpo_jax import records
+from vpo_jax.runtime import watchdog
+from vpo_jax.sample import lm, pool, schedule, settings
 
 
 def generate(
-  policy: policies.Policy,
-  prompts: Sequence[policies.Prompt],
+  policy: lm.LanguageModel,
+  prompts: Sequence[lm.Prompt],
   wanted: settings.Settings,
   *,
   slots: int = 32,
@@ -29,13 +29,13 @@ def generate(
 
 
 def stream(
-  policy: policies.Policy,
-  prompts: Sequence[policies.Prompt],
+  policy: lm.LanguageModel,
+  prompts: Sequence[lm.Prompt],
   wanted: settings.Settings,
   *,
   slots: int = 32,
   listen: Callable[[pool.Update], None] | None = None,
-  watch: hang.Watch | None = None,
+  watch: watchdog.Watch | None = None,
 ) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
   """Yields (a prompt's place, its candidates) as prompts are finished.
 
@@ -63,7 +63,7 @@ def stream(
         yield index, tuple(candidate(policy, job) for job in jobs.pop(index))
 
 
-def candidate(policy: policies.Policy, job: pool.Job) -> records.Candidate:
+def candidate(policy: lm.LanguageModel, job: pool.Job) -> records.Candidate:
   """A finished job's row."""
   return records.Candidate(
     index=job.index,

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from vpo_jax.llama import sharding
-from vpo_jax.sample import cache, decode, prefill, settings
-from vpo_jax.sample import policy as policies
+from vpo_jax.decoder import sharding
+from vpo_jax.sample import cache, decode, lm, prefill, settings
 
 SMALLEST = 32  # the shortest tail that is compiled for
 CHUNK = 256  # tokens of a prefill
@@ -33,7 +32,7 @@ class Job:
 
   request: Any
   index: int
-  prompt: policies.Prompt
+  prompt: lm.Prompt
   settings: settings.Settings
   limit: int
   key: np.ndarray
@@ -75,7 +74,7 @@ class Pool:
 
   def __init__(
     self,
-    policy: policies.Policy,
+    policy: lm.LanguageModel,
     length: int,
     sizes: tuple[int, ...],
     steps: int,

@@ -10,15 +10,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import model, product, table
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import model, product, table
 from vpo_jax.sample import cache
 
 
 def stem(
   params: table.Params,
   tokens: Sequence[int],
-  config: llama_config.LlamaConfig,
+  config: decoder_config.DecoderConfig,
   mesh: Mesh,
   dtype: str,
 ) -> cache.Cache | None:
@@ -55,7 +55,7 @@ def chunk(
   place_T: Int[Array, " T"],
   last_U: Int[Array, " U"],
   on_stem: Bool[Array, ""],
-  config: llama_config.LlamaConfig,
+  config: decoder_config.DecoderConfig,
   mesh: Mesh,
   dtype: str,
 ) -> tuple[cache.Cache, Float[Array, "U V"]]:

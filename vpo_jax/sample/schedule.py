@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vpo_jax import errors
-from vpo_jax.llama import sharding
-from vpo_jax.sample import policy as policies
+from vpo_jax.decoder import sharding
+from vpo_jax.sample import lm, settings
 from vpo_jax.sample import pool as pools
-from vpo_jax.sample import settings
 
 FIRST_POOL = 256  # positions of a slot; few of the paper's prompts are longer
 ROUNDS = 4  # how often candidates should fill all slots of a length of their own
@@ -20,7 +19,7 @@ class Scheduler:
 
   def __init__(
     self,
-    policy: policies.Policy,
+    policy: lm.LanguageModel,
     *,
     slots: int,
     steps: int = 8,
@@ -51,7 +50,7 @@ class Scheduler:
     self._pools: dict[int, pools.Pool] = {}
 
   def add(
-    self, request: Any, prompt: policies.Prompt, wanted: settings.Settings
+    self, request: Any, prompt: lm.Prompt, wanted: settings.Settings
   ) -> list[pools.Job]:
     """Queues the candidates of a prompt.
 
@@ -127,8 +126,8 @@ class Scheduler:
 
 
 def shortest(
-  policy: policies.Policy,
-  prompts: Sequence[policies.Prompt],
+  policy: lm.LanguageModel,
+  prompts: Sequence[lm.Prompt],
   wanted: settings.Settings,
   slots: int,
 ) -> int:
@@ -154,7 +153,7 @@ def shortest(
 
 
 def _tail(
-  policy: policies.Policy, tokens: tuple[int, ...]
+  policy: lm.LanguageModel, tokens: tuple[int, ...]
 ) -> tuple[tuple[int, ...], bool]:
   """What follows the stem, or all tokens, and whether they follow it."""
   stem = policy.stem_tokens

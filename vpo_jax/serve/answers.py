@@ -10,8 +10,7 @@ from typing import TypeVar
 import fastapi
 
 from vpo_jax import records
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import pool, settings
+from vpo_jax.sample import lm, pool, settings
 from vpo_jax.serve import engine as engines
 from vpo_jax.serve import metrics, refusals, streaming
 
@@ -39,10 +38,10 @@ class Answer:
 
   def __init__(
     self,
-    policy: policies.Policy,
+    policy: lm.LanguageModel,
     engine: engines.Engine,
     counted: metrics.Metrics,
-    prompt: policies.Prompt,
+    prompt: lm.Prompt,
     wanted: settings.Settings,
     *,
     stops: Sequence[str] = (),

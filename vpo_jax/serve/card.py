@@ -4,7 +4,7 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import files, stage
+from vpo_jax import files, stages
 
 # Each finished stage's counts, and the model that training began with.
 Figures = dict[str, dict[str, Any]]
@@ -78,7 +78,7 @@ def figures(workdir: epath.PathLike) -> Figures:
   """What the run's finished stages counted."""
   found: Figures = {}
   for name in _STAGES:
-    path = epath.Path(workdir) / name / stage.MANIFEST
+    path = epath.Path(workdir) / name / stages.MANIFEST
     manifest = files.read_json(path) if path.exists() else {}
     if "counts" in manifest:
       found[name] = manifest["counts"]

@@ -18,8 +18,7 @@ import fastapi
 import jinja2
 
 from vpo_jax import records
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import settings
+from vpo_jax.sample import lm, settings
 from vpo_jax.serve import answers, limits, protocol, refusals
 from vpo_jax.serve import service as services
 
@@ -63,7 +62,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def reply(
     asked: protocol.ChatRequest | protocol.CompletionRequest,
     request: fastapi.Request,
-    prompt: policies.Prompt,
+    prompt: lm.Prompt,
     wanted: settings.Settings,
     form: _Form,
   ):
@@ -101,7 +100,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
 
 async def _chat_prompt(
   service: services.Service, asked: protocol.ChatRequest
-) -> policies.Prompt:
+) -> lm.Prompt:
   policy = service.policy
   if asked.model != CHAT:
     said = [m.text() for m in asked.messages if m.role == "user"]
@@ -126,7 +125,7 @@ async def _chat_prompt(
 
 async def _text_prompt(
   service: services.Service, asked: protocol.CompletionRequest
-) -> policies.Prompt:
+) -> lm.Prompt:
   policy = service.policy
   if asked.model != CHAT:
     query = limits.unmarked(policy, asked.text(), "prompt")

@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import pool, schedule, settings
+from vpo_jax.sample import lm, pool, schedule, settings
 
 STEPS = 4  # of a block: what a stream waits for, and a newcomer for a slot
 _LONGEST_WAIT = 60  # seconds that `Full` asks for at the most
@@ -52,7 +51,7 @@ class Engine:
   """
 
   def __init__(
-    self, policy: policies.Policy, *, slots: int, queue_size: int, warm: bool = True
+    self, policy: lm.LanguageModel, *, slots: int, queue_size: int, warm: bool = True
   ):
     """Starts the thread.
 
@@ -79,7 +78,7 @@ class Engine:
 
   def submit(
     self,
-    prompt: policies.Prompt,
+    prompt: lm.Prompt,
     wanted: settings.Settings,
     listen: Listener,
     *,
@@ -159,7 +158,7 @@ class Engine:
       self._tickets.remove(ticket)
 
 
-def _warm(policy: policies.Policy, scheduler: schedule.Scheduler) -> None:
+def _warm(policy: lm.LanguageModel, scheduler: schedule.Scheduler) -> None:
   """Most queries are of two lengths; and see `schedule.FEW` for how many at once."""
   short = settings.Settings(max_new_tokens=2, ignore_eos=True)  # a prefill, and a block
   for query in ("a cat", "a cat on a skateboard, " * 5):

@@ -10,10 +10,10 @@ import numpy as np
 import safetensors.flax
 from etils import epath
 
-from vpo_jax import errors, files, stage, templates
+from vpo_jax import errors, files, stages, templates
 from vpo_jax.data import chat
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, lora, source, table, weights
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import directory, lora, source, table, weights
 from vpo_jax.serve import card
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   trained = workdir / "train_dpo" / "model"
   model = source.resolve(config.model) if config.model else trained
   name, write = ("vpo_adapter", adapter) if config.adapter else ("vpo", export)
-  work = stage.begin(name, config, workdir, {"model": model})
+  work = stages.begin(name, config, workdir, {"model": model})
   if work.counts is not None:
     return work.counts
   return work.finish(write(work.folder, model, config, card.figures(workdir)))
@@ -50,7 +50,7 @@ def export(
     config: see configs/export.py.
     figures: of the run, for the model card.
   """
-  llama = llama_config.read(model)
+  architecture = decoder_config.read(model)
   tokenizer = chat.load_tokenizer(model)
   instruction = _instruction(model, config)
   extra = {
@@ -60,16 +60,16 @@ def export(
   }
   # On the host: an export needs no accelerator, nor one that could hold the model.
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
-    params = weights.load(model, llama)
+    params = weights.load(model, architecture)
     directory.save_model(
       folder,
       params,
-      llama,
+      architecture,
       model,
       config.dtype,
       extra={name: text.encode() for name, text in extra.items()},
     )
-  shapes = jax.tree.leaves(table.table(llama))
+  shapes = jax.tree.leaves(table.table(architecture))
   parameters = sum(math.prod(weight.shape) for weight in shapes)
   return {"parameters": parameters, "dtype": config.dtype}
 

@@ -7,7 +7,7 @@ import unicodedata
 import starlette.requests
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vpo_jax.sample import policy as policies
+from vpo_jax.sample import lm
 from vpo_jax.serve import refusals
 
 _DISCARDED = 64 * 2**20  # bytes read of a body that is too large, to be heard
@@ -111,7 +111,7 @@ def plain(text: str, param: str) -> str:
   return text
 
 
-def unmarked(policy: policies.Policy, text: str, param: str) -> str:
+def unmarked(policy: lm.LanguageModel, text: str, param: str) -> str:
   """`plain`, and without the model's special tokens, which would end the turn.
 
   Raises:
@@ -126,13 +126,13 @@ def unmarked(policy: policies.Policy, text: str, param: str) -> str:
   return text
 
 
-def markers(policy: policies.Policy) -> list[str]:
+def markers(policy: lm.LanguageModel) -> list[str]:
   """The texts that the model's tokenizer reads as special tokens."""
   added = policy.tokenizer.added_tokens_decoder.values()
   return [token.content for token in added if token.special]
 
 
-def room(policy: policies.Policy, prompt: policies.Prompt, limits: Limits) -> None:
+def room(policy: lm.LanguageModel, prompt: lm.Prompt, limits: Limits) -> None:
   """Raises Refusal where a prompt is too long."""
   most = min(limits.prompt_tokens, policy.config.context - 1)
   if len(prompt.tokens) > most:

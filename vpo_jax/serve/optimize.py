@@ -7,10 +7,10 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import console, errors, files, records
+from vpo_jax import errors, files, records
 from vpo_jax import queries as queries_lib
-from vpo_jax.sample import generate, pool, settings
-from vpo_jax.sample import policy as policies
+from vpo_jax.runtime import console
+from vpo_jax.sample import generate, lm, pool, settings
 from vpo_jax.serve import guard as guards
 
 ATTEMPTS = 3  # the first and two retries
@@ -41,7 +41,7 @@ class Optimized:
 
 
 def optimize(
-  policy: policies.Policy,
+  policy: lm.LanguageModel,
   queries: Sequence[str],
   wanted: settings.Settings,
   *,
@@ -79,7 +79,7 @@ def optimize(
 
 def _best(
   query: str,
-  made: list[tuple[policies.Prompt, records.Candidate]],
+  made: list[tuple[lm.Prompt, records.Candidate]],
   check: _Check | None,
 ) -> Optimized:
   problems = [check(answer) if check else None for _, answer in made]
@@ -90,8 +90,8 @@ def _best(
 
 
 def _guarded(
-  policy: policies.Policy,
-  prompts: Sequence[policies.Prompt],
+  policy: lm.LanguageModel,
+  prompts: Sequence[lm.Prompt],
   wanted: settings.Settings,
   check: _Check | None,
   slots: int,
@@ -124,7 +124,7 @@ def attempts(wanted: settings.Settings, guard: bool) -> list[settings.Settings]:
 
 
 def optimize_file(
-  policy: policies.Policy,
+  policy: lm.LanguageModel,
   path: epath.PathLike,
   output: epath.PathLike,
   wanted: settings.Settings,

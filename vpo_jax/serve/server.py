@@ -7,8 +7,9 @@ import socket
 
 import uvicorn
 
-from vpo_jax import console, errors
-from vpo_jax.sample import policy as policies
+from vpo_jax import errors
+from vpo_jax.runtime import console
+from vpo_jax.sample import lm
 from vpo_jax.serve import engine as engines
 from vpo_jax.serve import limits as limits_lib
 from vpo_jax.serve import metrics, service, web
@@ -48,7 +49,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(
   held: socket.socket,
-  policy: policies.Policy,
+  policy: lm.LanguageModel,
   *,
   slots: int,
   queue_size: int,

@@ -9,8 +9,7 @@ from typing import Any
 
 from fastapi import responses
 
-from vpo_jax.sample import policy as policies
-from vpo_jax.sample import settings
+from vpo_jax.sample import lm, settings
 from vpo_jax.serve import answers, limits, metrics, refusals
 from vpo_jax.serve import engine as engines
 
@@ -36,7 +35,7 @@ class Service:
     aliases: other names of the optimizer, for clients that cannot be told one.
   """
 
-  policy: policies.Policy
+  policy: lm.LanguageModel
   engine: engines.Engine
   limits: limits.Limits
   metrics: metrics.Metrics
@@ -44,9 +43,7 @@ class Service:
   aliases: tuple[str, ...] = ()
   began: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
-  async def prompt(
-    self, make: Callable[..., policies.Prompt], *given: Any
-  ) -> policies.Prompt:
+  async def prompt(self, make: Callable[..., lm.Prompt], *given: Any) -> lm.Prompt:
     """`make(*given)`, aside from the loop: a long text takes its time.
 
     Raises:
@@ -58,7 +55,7 @@ class Service:
 
   def ask(
     self,
-    prompt: policies.Prompt,
+    prompt: lm.Prompt,
     wanted: settings.Settings,
     *,
     stops: Sequence[str] = (),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vpo_jax.sample import policy as policies
+from vpo_jax.sample import lm
 
 _HALF = "\ufffd"  # what a decoder writes for bytes of a character that goes on
 
@@ -10,7 +10,7 @@ _HALF = "\ufffd"  # what a decoder writes for bytes of a character that goes on
 class Text:
   """Turns a growing list of tokens into pieces of text that are never taken back."""
 
-  def __init__(self, policy: policies.Policy):
+  def __init__(self, policy: lm.LanguageModel):
     self._policy = policy
     self._tokens: list[int] = []
     self._shown = ""
@@ -42,7 +42,7 @@ class Stopping(Text):
     stopped: a stop text was met.
   """
 
-  def __init__(self, policy: policies.Policy, stops: Sequence[str]):
+  def __init__(self, policy: lm.LanguageModel, stops: Sequence[str]):
     super().__init__(policy)
     self.stopped = False
     self._stops = stops

@@ -15,7 +15,8 @@ from typing import Any
 
 import ml_collections
 
-from vpo_jax import console, errors
+from vpo_jax import errors
+from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import console
+from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib

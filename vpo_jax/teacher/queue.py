@@ -13,7 +13,8 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, files, stage
+from vpo_jax import errors, files, stages
+from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import batch, offline
 from vpo_jax.teacher import client as client_lib
@@ -76,7 +77,7 @@ def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
     UserError: there is no key, nobody answers, or the key is refused; the offline
       server has no such rules.
   """
-  manifest = epath.Path(folder) / stage.MANIFEST
+  manifest = epath.Path(folder) / stages.MANIFEST
   finished = manifest.exists() and "counts" in files.read_json(manifest)
   if finished:
     return

@@ -11,7 +11,8 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, records, templates
+from vpo_jax import errors, records, templates
+from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import offline, queue
 from vpo_jax.teacher import plan as plan_lib

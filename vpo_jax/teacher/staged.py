@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import stage
+from vpo_jax import stages
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import plan, queue
 from vpo_jax.teacher import texts as texts_lib
@@ -36,7 +36,7 @@ def run(
 
   Args:
     config: the stage's, with the teacher's as `teacher`.
-    inputs: as `stage.begin` takes them.
+    inputs: as `stages.begin` takes them.
     finish: writes the stage's files to its folder, from the outcomes in the order of
       the items; returns the counts for the manifest.
 
@@ -49,7 +49,7 @@ def run(
   if config.teacher.dry_run:
     return plan.plan(name, items, chain, config=config.teacher, folder=folder)
   queue.check(config.teacher, folder)
-  work = stage.begin(name, queue.lasting(config), workdir, inputs)
+  work = stages.begin(name, queue.lasting(config), workdir, inputs)
   if work.counts is not None:
     return work.counts
   outcomes, totals = queue.answer(

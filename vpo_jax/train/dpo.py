@@ -5,7 +5,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import stage
+from vpo_jax import stages
 from vpo_jax.train import loop, objective, reference, setup
 
 NAME = "train_dpo"
@@ -26,7 +26,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   train_path = epath.Path(config.train or workdir / "merge_pairs" / "train.json")
   heldout_path = epath.Path(config.heldout or workdir / "merge_pairs" / "heldout.json")
   model = setup.open_model(config, config.model or str(workdir / "train_sft" / "model"))
-  work = stage.begin(
+  work = stages.begin(
     NAME,
     config,
     workdir,

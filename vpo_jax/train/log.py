@@ -7,7 +7,8 @@ from typing import Any
 import tensorboardX
 from etils import epath
 
-from vpo_jax import files, processes
+from vpo_jax import files
+from vpo_jax.runtime import processes
 
 
 class Log:

@@ -11,16 +11,17 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from vpo_jax import console, errors, hang
+from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, order, packing
-from vpo_jax.llama import lora as loras
-from vpo_jax.llama import model, sharding
-from vpo_jax.llama.table import Params
-from vpo_jax.train import checkpoint, log, optimizer, preemption, work
+from vpo_jax.decoder import lora as loras
+from vpo_jax.decoder import model, sharding
+from vpo_jax.decoder.table import Params
+from vpo_jax.runtime import console, preemption, watchdog
+from vpo_jax.train import checkpoint, log, optimizer, work
+from vpo_jax.train import matmul_rate as rates
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
-from vpo_jax.train import rate as rates
 from vpo_jax.train import step as train_step
 
 
@@ -126,7 +127,7 @@ def fit(
   with (
     checkpoint.open_in(folder, config.keep_checkpoints) as checkpoints,
     preemption.noticed() as preempted,
-    hang.watched() as watch,
+    watchdog.watched() as watch,
   ):
     state = train_step.init(trained, tx, placement)
     del params, trained  # the step donates what it trains
@@ -232,7 +233,7 @@ class _Evaluation:
     self._split, self._placement = split, placement
     self._evaluate = train_step.make_evaluate(policy, objective)
 
-  def __call__(self, params: Params, watch: hang.Watch) -> dict[str, float]:
+  def __call__(self, params: Params, watch: watchdog.Watch) -> dict[str, float]:
     sums: dict[str, float] = {}
     for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
       for micro in micros:

@@ -9,9 +9,9 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpo_jax.data import forest
-from vpo_jax.llama import attention, head, model, sharding
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama.table import Params
+from vpo_jax.decoder import attention, head, model, sharding
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder.table import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Policy:
     rows: where groups live (`sharding.Placement.batch`); None leaves it to XLA.
   """
 
-  config: llama_config.LlamaConfig
+  config: decoder_config.DecoderConfig
   precision: str = "float32"
   remat: model.Remat = "none"
   rows: NamedSharding | None = None

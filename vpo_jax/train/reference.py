@@ -12,11 +12,12 @@ import jax
 import numpy as np
 from etils import epath
 
-from vpo_jax import console, files, hang, processes
+from vpo_jax import files
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, packing
-from vpo_jax.llama import sharding, weights
-from vpo_jax.llama.table import Params
+from vpo_jax.decoder import sharding, weights
+from vpo_jax.decoder.table import Params
+from vpo_jax.runtime import console, processes, watchdog
 from vpo_jax.train import policy as policies
 
 
@@ -71,7 +72,7 @@ def _compute(examples, params, policy, placement, batch_size, budget):
   )
   result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
   with (
-    hang.watched() as watch,
+    watchdog.watched() as watch,
     console.progress("reference", len(examples)) as advance,
   ):
     for step, batch in enumerate(batches):

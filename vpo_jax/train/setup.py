@@ -7,13 +7,14 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import console, errors, processes, records
+from vpo_jax import errors, records
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
-from vpo_jax.llama import config as llama_config
-from vpo_jax.llama import directory, sharding, source, weights
-from vpo_jax.llama import lora as loras
-from vpo_jax.llama.table import Params
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import directory, sharding, source, weights
+from vpo_jax.decoder import lora as loras
+from vpo_jax.decoder.table import Params
+from vpo_jax.runtime import console, processes
 from vpo_jax.train import policy as policies
 
 
@@ -33,8 +34,8 @@ class Setup:
 def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   """Reads everything but the weights; raises UserError before any of them is read."""
   base = source.resolve(model)
-  llama = llama_config.read(base)
-  placement = sharding.place(llama, sharding.make_mesh(config.mesh))
+  architecture = decoder_config.read(base)
+  placement = sharding.place(architecture, sharding.make_mesh(config.mesh))
   parts = sharding.groups(placement.mesh)
   if config.batch_size % parts:
     raise errors.UserError(
@@ -44,7 +45,9 @@ def open_model(config: ml_collections.ConfigDict, model: str) -> Setup:
   return Setup(
     base=base,
     tokenizer=chat.load_tokenizer(base),
-    policy=policies.Policy(llama, config.precision, config.remat, placement.batch),
+    policy=policies.Policy(
+      architecture, config.precision, config.remat, placement.batch
+    ),
     placement=placement,
   )
 
@@ -62,14 +65,16 @@ def save_model(
     params: what training began with; with LoRA, still there.
     trained: as `loop.fit` returned it.
   """
-  llama = setup.policy.config
+  architecture = setup.policy.config
   lora = loras.from_config(config.lora)
   if lora:
     name = str(setup.base)
-    lora.save(folder / "adapter", trained, llama, name, config.save_dtype)
+    lora.save(folder / "adapter", trained, architecture, name, config.save_dtype)
     merge = jax.jit(lora.merge, out_shardings=setup.placement.params)
     trained = merge(params, trained)
-  directory.save_model(folder / "model", trained, llama, setup.base, config.save_dtype)
+  directory.save_model(
+    folder / "model", trained, architecture, setup.base, config.save_dtype
+  )
 
 
 def read_examples(

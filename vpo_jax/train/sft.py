@@ -5,7 +5,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import stage
+from vpo_jax import stages
 from vpo_jax.train import loop, objective, setup
 
 NAME = "train_sft"
@@ -25,7 +25,7 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   train_path = epath.Path(config.train or workdir / "build_sft" / "train.json")
   heldout_path = epath.Path(config.heldout or workdir / "build_sft" / "heldout.json")
   model = setup.open_model(config, config.model)
-  work = stage.begin(
+  work = stages.begin(
     NAME,
     config,
     workdir,

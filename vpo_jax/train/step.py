@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vpo_jax import allocator
 from vpo_jax.data import forest
-from vpo_jax.llama import lora as loras
-from vpo_jax.llama import sharding
-from vpo_jax.llama.table import Params
+from vpo_jax.decoder import lora as loras
+from vpo_jax.decoder import sharding
+from vpo_jax.decoder.table import Params
+from vpo_jax.runtime import allocator
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest
-from vpo_jax.llama import config as llama_config
+from vpo_jax.decoder import config as decoder_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def of_step(
   examples: Sequence[data_examples.Example],
   room: int,
   micros: Sequence[forest.Micro],
-  config: llama_config.LlamaConfig,
+  config: decoder_config.DecoderConfig,
 ) -> Work:
   """What the micro-batches of one step compute.
 

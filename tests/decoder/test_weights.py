@@ -1,0 +1,101 @@
+"""Weights come from and go to Hugging Face directories, whole or not at all."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import transformers
+
+from tests.decoder import test_model
+from vpo_jax import errors
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import weights
+
+
+def edit(folder, change):
+  """Rewrites the tensors of a directory."""
+  path = folder / "model.safetensors"
+  tensors = safetensors.numpy.load_file(path)
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def load(folder, **how):
+  return weights.load(folder, decoder_config.read(folder), **how)
+
+
+def same(a, b):
+  return all(
+    np.array_equal(x, y)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  )
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+  test_model.make_llama(tmp_path)
+  edit(tmp_path, lambda t: t.pop("model.layers.1.mlp.up_proj.weight"))
+  with pytest.raises(
+    errors.UserError, match=r"model\.layers\.1\.mlp\.up_proj.*missing"
+  ):
+    load(tmp_path)
+
+
+def test_a_wrong_shape_is_named(tmp_path):
+  test_model.make_llama(tmp_path)
+  edit(tmp_path, lambda t: t.update({"model.norm.weight": np.ones(63, np.float32)}))
+  with pytest.raises(errors.UserError, match=r"model\.norm\.weight has shape \(63,\)"):
+    load(tmp_path)
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+  test_model.make_llama(tmp_path)
+  path = tmp_path / "model.safetensors"
+  path.write_bytes(path.read_bytes()[:-1000])
+  with pytest.raises(errors.UserError, match=r"model\.safetensors: cannot be read"):
+    load(tmp_path)
+
+
+def test_another_architecture_is_refused(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+  with pytest.raises(errors.UserError, match="'gpt2'"):
+    decoder_config.read(tmp_path)
+
+
+def test_shards_load_as_one_file_does(tmp_path):
+  llama = test_model.make_llama(tmp_path / "one")
+  llama.save_pretrained(tmp_path / "many", max_shard_size="100KB")
+  assert (tmp_path / "many" / weights.INDEX).exists()
+  assert same(load(tmp_path / "one"), load(tmp_path / "many"))
+
+
+@pytest.mark.parametrize("shard_bytes", [10**9, 10**5])
+def test_saved_weights_are_what_transformers_loads(tmp_path, shard_bytes):
+  llama = test_model.make_llama(tmp_path / "theirs", tie_word_embeddings=False)
+  config = decoder_config.read(tmp_path / "theirs")
+  params = load(tmp_path / "theirs")
+  weights.save(tmp_path / "ours", params, config, shard_bytes=shard_bytes)
+  llama.config.save_pretrained(tmp_path / "ours")
+  ours = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "ours").state_dict()
+  for name, tensor in llama.state_dict().items():
+    np.testing.assert_array_equal(ours[name], tensor)
+
+
+def test_bfloat16_directories_load(tmp_path):
+  llama = test_model.make_llama(tmp_path / "f32")
+  llama.bfloat16().save_pretrained(tmp_path / "bf16")
+  assert load(tmp_path / "bf16")["norm"].dtype == np.float32
+
+
+def test_the_fingerprint_changes_with_any_weight(tmp_path):
+  test_model.make_llama(tmp_path)
+  params = load(tmp_path)
+  mark = weights.fingerprint(params)
+  assert mark == weights.fingerprint(load(tmp_path))
+  gate = params["layers"]["gate"]
+  nudged = gate.at[1, 2, 3].set(np.nextafter(gate[1, 2, 3], np.float32(9)))
+  swapped = gate.at[0, 0, 0].set(gate[0, 0, 1]).at[0, 0, 1].set(gate[0, 0, 0])
+  for changed in (nudged, swapped):
+    layers = params["layers"] | {"gate": changed}
+    assert weights.fingerprint(params | {"layers": layers}) != mark

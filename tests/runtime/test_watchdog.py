@@ -1,0 +1,75 @@
+"""A step that hangs is told from one that may take long."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vpo_jax.runtime import watchdog
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  """`clock[0]` is the time."""
+  now = [0.0]
+  monkeypatch.setattr(watchdog.time, "monotonic", lambda: now[0])
+  return now
+
+
+def run(watch, clock, steps, seconds):
+  for number in steps:
+    watch.step(f"step {number}")
+    clock[0] += seconds
+
+
+def test_a_step_as_others_but_much_longer_hangs(clock):
+  watch = watchdog.Watch()
+  run(watch, clock, range(1, 9), 2.0)
+  watch.step("step 9")
+  clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 - 1
+  assert watch.late() is None
+  clock[0] += 2
+  line = watch.late()
+  assert line
+  assert line.startswith("step 9 has not ended after 31 s, the longest before it took")
+  assert "this process is in watchdog.py:" in line
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_first_steps_may_take_long(clock, steps):
+  watch = watchdog.Watch()
+  run(watch, clock, range(steps), 2.0)
+  watch.step(f"step {steps}")
+  clock[0] += 1000
+  assert watch.late() is None
+
+
+def test_what_compiles_may_take_long(clock):
+  def double(x):
+    return 2 * x
+
+  with watchdog.watched() as watch:
+    run(watch, clock, range(1, 9), 2.0)
+    watch.step("step 9")
+    jax.jit(double)(jnp.zeros(3))
+    clock[0] += 1000
+    assert watch.late() is None
+    # Neither was its time a step's own.
+    run(watch, clock, range(10, 19), 2.0)
+    jax.jit(double)(jnp.zeros(3))
+    clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
+    assert watch.late()
+
+
+def test_what_follows_a_checkpoint_may_take_long(clock):
+  watch = watchdog.Watch()
+  run(watch, clock, range(1, 19), 2.0)
+  watch.pause()
+  clock[0] += 1000
+  assert watch.late() is None
+  watch.step("step 19")  # the process that writes may be late
+  clock[0] += 1000
+  assert watch.late() is None
+  # None of these was a step's own time.
+  watch.step("step 20")
+  clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
+  assert watch.late()

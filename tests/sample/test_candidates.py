@@ -1,0 +1,102 @@
+"""The stage makes what is missing and nothing else."""
+
+import json
+import shutil
+
+import pytest
+
+from configs import sample as sample_config
+from vpo_jax import errors, records
+from vpo_jax.sample import candidates, generate
+
+TEXTS = ("a cat on a skateboard", "rain on a tin roof", "two moons", "x " * 2000)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  rows = [records.Query(records.row_id(text), text) for text in TEXTS]
+  records.write(tmp_path / "curate" / "dpo.jsonl", rows)
+  return tmp_path
+
+
+def config_for(tiny, **changes):
+  config = sample_config.get_config()
+  config.update({"model": str(tiny), "num_candidates": 2, "max_new_tokens": 12})
+  config.update({"slots": 4, "queries_per_part": 1, "max_prompt_tokens": 512})
+  config.update(changes)
+  return config
+
+
+def rows_of(workdir):
+  return list(records.read(workdir / "sample" / "candidates.jsonl", records.Candidates))
+
+
+def test_every_query_gets_its_candidates(workdir, tiny):
+  counts = candidates.run(config_for(tiny), workdir)
+  rows = rows_of(workdir)
+  assert [row.query for row in rows] == list(TEXTS[:3])
+  assert [[c.index for c in row.candidates] for row in rows] == [[0, 1]] * 3
+  every = [c for row in rows for c in row.candidates]
+  assert all(c.tokens == 12 for c in every if c.finish_reason == "length")
+  assert counts["candidates"] == 6
+  assert counts["stopped"] + counts["cut_by_length"] == 6
+  assert counts["set_aside"] == 1
+  aside = records.read(workdir / "sample" / "set_aside.jsonl", records.SetAside)
+  assert ["tokens, more than" in row.reason for row in aside] == [True]
+  assert rows[0].settings["temperature"] == 0.9
+  assert rows[0].settings["precision"] == "float32"
+  assert candidates.run(config_for(tiny), workdir) == counts
+
+
+def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp_path):
+  candidates.run(config_for(tiny), workdir)
+  whole = rows_of(workdir)
+  again = tmp_path / "again"
+  (again / "curate").mkdir(parents=True)
+  shutil.copy(workdir / "curate" / "dpo.jsonl", again / "curate")
+  stream, seen = generate.stream, []
+
+  def killed(policy, prompts, wanted, **kwargs):
+    for number, made in enumerate(stream(policy, prompts, wanted, **kwargs)):
+      if number == 2:
+        raise KeyboardInterrupt
+      yield made
+
+  monkeypatch.setattr(generate, "stream", killed)
+  with pytest.raises(KeyboardInterrupt):
+    candidates.run(config_for(tiny), again)
+
+  def watched(policy, prompts, wanted, **kwargs):
+    seen.extend(prompts)
+    yield from stream(policy, prompts, wanted, **kwargs)
+
+  monkeypatch.setattr(generate, "stream", watched)
+  candidates.run(config_for(tiny), again)
+  assert len(seen) == 1
+  assert rows_of(again) == whole
+
+
+def test_processes_share_the_queries(workdir, tiny, tmp_path):
+  first = candidates.run(config_for(tiny), workdir, (0, 2))
+  assert first["missing"] == 2
+  assert not (workdir / "sample" / "candidates.jsonl").exists()
+  assert candidates.run(config_for(tiny), workdir, (1, 2))["queries"] == 3
+  assert [row.query for row in rows_of(workdir)] == list(TEXTS[:3])
+
+
+def test_released_rows_are_input_as_they_are(tmp_path, tiny):
+  rows = [
+    {"messages": [{"role": "user", "content": f"User Query:{t}\n\nVideo Prompt:"}]}
+    for t in (*TEXTS[:2], TEXTS[0])
+  ]
+  (tmp_path / "vpo.json").write_text(json.dumps(rows))
+  config = config_for(tiny, queries=str(tmp_path / "vpo.json"))
+  assert candidates.run(config, tmp_path)["set_aside"] == 1
+  assert [row.query for row in rows_of(tmp_path)] == list(TEXTS[:2])
+  aside = records.read(tmp_path / "sample" / "set_aside.jsonl", records.SetAside)
+  assert [row.reason for row in aside] == ["repeats an earlier row"]
+
+
+def test_a_missing_model_is_one_line(workdir, tiny):
+  with pytest.raises(errors.UserError, match="no-such"):
+    candidates.run(config_for(tiny, model="./no-such"), workdir)

