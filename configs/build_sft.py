@@ -13,7 +13,7 @@ from configs import teacher
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  config.input = ""  # queries in any form; "" is curate/sft.jsonl of the workdir
+  config.queries = ""  # file of queries; "" is curate/sft.jsonl of the workdir
   config.shots = 3  # paper, figure 7
   config.heldout = 0.05  # ours: part of the examples that training never sees
   config.seed = 0

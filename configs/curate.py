@@ -1,7 +1,7 @@
 """Query curation as in the paper, section 3.2: 10k SFT and 10k DPO queries.
 
     python launch/curate.py --config=configs/curate.py \
-      --config.input=VidProM_semantic_unique.csv --workdir=runs/vpo
+      --config.queries=VidProM_semantic_unique.csv --workdir=runs/vpo
 
 The paper names the kinds of rules but gives no bound; those below were set so that
 they drop next to nothing of 6,000 queries of the paper's release, which had passed its
@@ -16,9 +16,9 @@ from configs import teacher
 def get_config() -> ml_collections.ConfigDict:
   """Returns the config of the stage `curate`."""
   config = ml_collections.ConfigDict()
-  # Queries: .json (a list, also the release's), .jsonl, .csv (VidProM's), .txt;
+  # Queries: .json (a list, or the release's rows), .jsonl, .csv (VidProM's), .txt;
   # "" is the small set that comes with the project.
-  config.input = ""
+  config.queries = ""
   # "ray" measures the rows on the cluster that RAY_ADDRESS names (extra `ray`).
   config.engine = "local"
   config.seed = 0  # of the order that decides the splits

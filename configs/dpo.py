@@ -7,25 +7,24 @@ Starts from the workdir's SFT model, which is also the frozen reference.
 
 import ml_collections
 
-from vpo_jax.train import loop
+from configs import training
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = loop.get_config()
-  config.model = ""  # "" is train_sft/model of the workdir
-  config.train = ""  # "" is merge_pairs/train.json of the workdir
-  config.heldout = ""  # "" is merge_pairs/heldout.json
+  config = training.get_config()
+  config.model = ""  # directory or hub id; "" is train_sft/model of the workdir
+  config.train = ""  # rows; "" is merge_pairs/train.json of the workdir
+  config.heldout = ""  # rows; "" is merge_pairs/heldout.json of the workdir
   config.beta = 0.1  # paper, appendix 9
   config.loss = "sigmoid"  # paper, equation 2; or "ipo", "hinge"
-  config.label_smoothing = 0.0  # none in paper and release; sigmoid only
-  config.length_normalized = False  # paper sums log-probabilities over tokens
-  config.sft_weight = 0.0  # release leaves its SFT term (pref_ftx) off
-  config.batch_size = 16  # pairs; paper, appendix 9
+  config.label_smoothing = 0.0  # none in paper and release; only with loss="sigmoid"
+  config.length_normalized = False  # the paper sums log-probabilities over tokens
+  config.sft_weight = 0.0  # the release leaves its SFT term (pref_ftx) off
+  config.batch_size = 16  # pairs per step, over all devices; paper, appendix 9
   config.epochs = 1  # paper, appendix 9
-  config.max_tokens = 2048  # release, cutoff_len
+  config.max_tokens = 2048  # prompt and longer response; release, cutoff_len
   config.optimizer.peak_lr = 5e-7  # paper, appendix 9
   config.optimizer.schedule = "linear"  # release; the paper does not say
   config.optimizer.warmup_ratio = 0.1  # paper, appendix 9
   config.mesh.fsdp = -1  # paper: ZeRO-3 over all devices
-  config.save_dtype = "float32"  # export casts
   return config

@@ -11,13 +11,8 @@ configs/video_pairs.py (`--config.video_models.main.renderer.preset=...`), the t
 
 import ml_collections
 
-from configs import build_sft, sample, teacher, video_pairs
+from configs import build_sft, sample, score_videos, teacher
 from vpo_jax.decoder import source
-
-
-def video_model() -> ml_collections.ConfigDict:
-  """What films and scores; its pairs are not used."""
-  return video_pairs.get_config()
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -42,12 +37,13 @@ def get_config() -> ml_collections.ConfigDict:
     top_p=1.0,  # release, inference
   )
   config.alignment = alignment = ml_collections.ConfigDict()  # the judge
+  alignment.candidates = ""  # set for each system
   alignment.template = ""  # your own in place of vpo_jax/templates/alignment.txt
   alignment.teacher = teacher.get_config()
 
   # Each films all prompts. "main" is the one that the systems were trained for; the
   # paper's second one, Open-Sora 1.2, was never used in training (section 4.6).
-  config.video_models = ml_collections.ConfigDict({"main": video_model()})
+  config.video_models = ml_collections.ConfigDict({"main": score_videos.get_config()})
 
   config.compare = compare = ml_collections.ConfigDict()
   # Measures of the scorer (`scalars`) with the limits between the four levels of

@@ -22,6 +22,7 @@ from configs import (
   merge_pairs,
   report,
   sample,
+  score_videos,
   sft,
   text_pairs,
   video_pairs,
@@ -37,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = seed = ml_collections.config_dict.FieldReference(0)
 
   config.curate = curate.get_config()
-  config.curate.input = str(WORLD / "queries.jsonl")
+  config.curate.queries = str(WORLD / "queries.jsonl")
   config.curate.seed = seed
   config.curate.sizes.update(
     sft_general=680,  # paper: 9,000
@@ -71,8 +72,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.text_pairs = text_pairs.get_config()
   teacher(config.text_pairs.teacher)
 
+  config.score_videos = score_videos.get_config()
+  film(config.score_videos)
   config.video_pairs = video_pairs.get_config()
-  film(config.video_pairs)
   # The paper's rules, not the release's: few queries have to give enough pairs.
   config.video_pairs.rules.update(
     dominance=False, pairing="adjacent", one_per_query=False
@@ -102,7 +104,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   film(config.evaluate.video_models.main)
   # Of another size and seed; no policy is trained for it (paper, section 4.6).
-  config.evaluate.video_models.second = evaluate.video_model()
+  config.evaluate.video_models.second = score_videos.get_config()
   film(config.evaluate.video_models.second, "miniature-second")
   config.evaluate.compare.levels = LEVELS
   return config
@@ -113,9 +115,7 @@ LEVELS = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
 
 
 # Only video-level rewards, of prompts that no one judged (paper, table 1).
-WITHOUT_TEXT = (
-  "without_text video_pairs.rules.text_check=False merge_pairs.text_share=0.0"
-)
+WITHOUT_TEXT = "without_text score_videos.text_check=False merge_pairs.text_share=0.0"
 
 
 def teacher(config: ml_collections.ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""The last table of a run, and three queries before and after."""
+"""The table at the end of a run, and three queries before and after."""
 
 import ml_collections
 
@@ -6,6 +6,9 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.queries = ""  # "" is curate/test.jsonl of the workdir
+  config.base = ""  # the model before training; "" is train_sft.model of the pipeline
+  config.sft = ""  # "" is train_sft/model of the workdir
+  config.vpo = ""  # "" is vpo of the workdir
   config.shown = 3  # queries, the first of them safety-related if there is one
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference

@@ -8,7 +8,7 @@ runs/mine/train_sft/model. Killed and run again, it makes only what is missing.
 
 import ml_collections
 
-from vpo_jax.decoder import sharding
+from configs import mesh
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -28,6 +28,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.precision = "float32"  # "bfloat16" on an accelerator
   config.slots = 32  # candidates side by side, ours: see docs/performance.md
-  config.queries_per_part = 64  # ours: finished queries a published part
-  config.mesh = sharding.get_config()
+  config.queries_per_part = 64  # ours: finished queries in a published part
+  # "i/n": make every n-th query from the i-th on, where n hosts share a workdir without
+  # being one distributed run.
+  config.share = "0/1"
+  config.mesh = mesh.get_config()
   return config

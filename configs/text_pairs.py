@@ -12,7 +12,7 @@ from configs import teacher
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  config.input = ""  # "" is sample/candidates.jsonl of the workdir
+  config.candidates = ""  # "" is sample/candidates.jsonl of the workdir
   config.pairs = "one"  # release: one a query, seeded; "all": paper
   config.seed = 0
   config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8

@@ -3,17 +3,15 @@
     python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
 
 Reads <workdir>/sample/candidates.jsonl; writes judged.jsonl, pairs.jsonl,
-set_aside.jsonl and the journal of all replies to <workdir>/text_pairs. Killed and
-run again, it goes on.
+set_aside.jsonl and the journal of all replies to <workdir>/text_pairs. A killed run
+continues.
 
-    --config.teacher.base_url=offline   the rule-based stand-in, without a key
-    --config.teacher.dry_run            say calls, tokens and cost; send nothing
-    --config.teacher.max_cost=20        stop at 20 dollars; run again to go on
-    --config.teacher.batch              OpenAI's Batch API: half the price, slower
+    --config.teacher.dry_run        print calls, tokens and cost; send nothing
+    --config.teacher.max_cost=20    stop at 20 dollars; run again to continue
+    --config.teacher.batch          OpenAI's Batch API: half the price, slower
 """
 
-from vpo_jax.feedback import text_pairs
 from vpo_jax.runtime import app
 
 if __name__ == "__main__":
-  app.run_stage(text_pairs.run, "text_pairs.py")
+  app.run_stage("vpo_jax.feedback.text_pairs", "text_pairs.py")

@@ -1,13 +1,12 @@
-"""Renders and scores the candidates that passed, and makes video-level pairs.
+"""Chooses video-level preference pairs from the scores (paper, section 3.3).
 
     python launch/video_pairs.py --config=configs/video_pairs.py --workdir=runs/mine
 
-Reads sample/candidates.jsonl and text_pairs/judged.jsonl; writes videos, scores.jsonl,
-pairs.jsonl and set_aside.jsonl to <workdir>/video_pairs.
+Reads <workdir>/score_videos/scores.jsonl; writes <workdir>/video_pairs/pairs.jsonl. With
+other rules it chooses again, without rendering or scoring.
 """
 
-from vpo_jax.feedback import video_pairs
 from vpo_jax.runtime import app
 
 if __name__ == "__main__":
-  app.run_stage(video_pairs.run, "video_pairs.py")
+  app.run_stage("vpo_jax.feedback.video_pairs", "video_pairs.py")

@@ -1,145 +1,126 @@
-"""The stages in the paper's order, and variants of them that share what they can."""
+"""The stages in the paper's order, and variants that share what they can."""
 
-import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
 import yaml
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.curate import curate
-from vpo_jax.evaluate import experiment
-from vpo_jax.feedback import merge, text_pairs, video_pairs
+from vpo_jax.evaluate import evaluate, report
+from vpo_jax.feedback import merge_pairs, score_videos, text_pairs, video_pairs
 from vpo_jax.runtime import allocator, console
-from vpo_jax.sample import candidates as sample
+from vpo_jax.sample import candidates
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
 from vpo_jax.train import dpo, sft
 
-Counts = dict[str, dict[str, Any]]
+STAGES = (
+  curate.STAGE,
+  build_sft.STAGE,
+  sft.STAGE,
+  candidates.STAGE,
+  text_pairs.STAGE,
+  score_videos.STAGE,
+  video_pairs.STAGE,
+  merge_pairs.STAGE,
+  dpo.STAGE,
+  export.STAGE,
+)
+_NAMES = tuple(stage.name for stage in STAGES)
+
+Step = tuple[stages.Stage, ml_collections.ConfigDict]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stage:
-  """One stage.
+def run(
+  config: ml_collections.ConfigDict, workdir: epath.PathLike
+) -> dict[str, stages.Counts]:
+  """Runs every stage, then every variant, the evaluation and the report.
 
-  Attributes:
-    inputs: config keys that name a file of an earlier stage, relative to the workdir;
-      where a key is "", the stage finds it in its own workdir.
-  """
-
-  run: Callable[[ml_collections.ConfigDict, epath.PathLike], dict[str, Any]]
-  inputs: Mapping[str, str]
-
-
-STAGES = {
-  "curate": _Stage(curate.run, {}),
-  "build_sft": _Stage(build_sft.run, {"input": "curate/sft.jsonl"}),
-  "train_sft": _Stage(
-    sft.run, {"train": "build_sft/train.json", "heldout": "build_sft/heldout.json"}
-  ),
-  "sample": _Stage(
-    sample.run, {"queries": "curate/dpo.jsonl", "model": "train_sft/model"}
-  ),
-  "text_pairs": _Stage(text_pairs.run, {"input": "sample/candidates.jsonl"}),
-  "video_pairs": _Stage(
-    video_pairs.run,
-    {"candidates": "sample/candidates.jsonl", "judged": "text_pairs/judged.jsonl"},
-  ),
-  "merge_pairs": _Stage(
-    merge.run, {"text": "text_pairs/pairs.jsonl", "video": "video_pairs/pairs.jsonl"}
-  ),
-  "train_dpo": _Stage(
-    dpo.run,
-    {
-      "model": "train_sft/model",
-      "train": "merge_pairs/train.json",
-      "heldout": "merge_pairs/heldout.json",
-    },
-  ),
-  "export": _Stage(export.run, {"model": "train_dpo/model"}),
-}
-
-
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> Counts:
-  """Runs every stage, then every variant; what is done already is not done again.
+  Finished stages are not run again. The report is `<workdir>/report.json`, and a table
+  on the console.
 
   Args:
-    config: a stage's config under the stage's name; `variants`, which are trained in
-      folders of their own; and `evaluate` (configs/evaluate.py), if the systems it
-      names, and the variants, are to be compared.
+    config: each stage's config under the stage's name, `report`, and optionally
+      `evaluate` (configs/evaluate.py) and `variants`. A variant is trained in a folder
+      of its own and is compared as one more system.
 
-  Returns: what each stage reported, the variants' not among them.
+  Returns: the counts of each stage, without those of the variants.
 
   Raises:
-    UserError: as the stages, or a variant that is written wrong.
+    UserError: as the stages raise it, or a variant has a wrong form.
   """
   variants = [_variant(text, config) for text in config.get("variants", ())]
   if len({name for name, _ in variants}) < len(variants):
-    raise errors.UserError("config.variants: two of one name")
-  workdir = epath.Path(workdir)
-  counts = _run("", list(_own(config)), workdir)
+    raise errors.UserError("config.variants: two variants have the same name")
+  workdir, began = epath.Path(workdir), time.monotonic()
+  steps = [(stage, config[stage.name]) for stage in STAGES]
+  counts = _run("", steps, workdir, workdir)
   for name, changed in variants:
-    _run(f"{name}: ", list(_differing(changed, config, workdir, name)), workdir / name)
+    steps = list(_changed_steps(changed, config, workdir, name))
+    _run(f"{name}: ", steps, workdir / name, workdir)
   if "evaluate" in config:
-    evaluate = config.evaluate.copy_and_resolve_references()
-    # Before the last ones: what they are compared with.
-    evaluate.systems = _among(evaluate.systems, [name for name, _ in variants])
-    counts["evaluate"] = experiment.run(evaluate, workdir)
+    comparison = config.evaluate.copy_and_resolve_references()
+    names = [name for name, _ in variants]
+    comparison.systems = _with_variants(comparison.systems, names)
+    counts["evaluate"] = stages.run(evaluate.STAGE, comparison, workdir)
+  shown = config.report.copy_and_resolve_references()
+  shown.base = shown.base or config.train_sft.model
+  stages.run(report.STAGE, shown, workdir)
+  report.publish(workdir, counts)
+  minutes, seconds = divmod(round(time.monotonic() - began), 60)
+  console.say(f"{workdir}: all stages done; this run took {minutes} min {seconds} s")
   return counts
 
 
-def _among(systems: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:
-  """The systems with the variants before our own, which is the workdir's `vpo`."""
+def _with_variants(systems: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:
+  """Adds the variants to the systems, before `vpo`, which is compared with all."""
   names = [system.partition("=")[0] for system in systems]
   place = names.index("vpo") if "vpo" in names else len(names)
-  made = [f"{name}={name}/vpo" for name in variants]
-  return (*systems[:place], *made, *systems[place:])
+  added = [f"{name}={name}/vpo" for name in variants]
+  return (*systems[:place], *added, *systems[place:])
 
 
-_Work = tuple[str, ml_collections.ConfigDict]
-
-
-def _run(title: str, works: Sequence[_Work], workdir: epath.Path) -> Counts:
+def _run(
+  title: str, steps: Sequence[Step], workdir: epath.Path, root: epath.Path
+) -> dict[str, stages.Counts]:
   counts = {}
-  for number, (name, config) in enumerate(works, start=1):
+  for number, (stage, config) in enumerate(steps, start=1):
     began = time.monotonic()
-    counts[name] = STAGES[name].run(config, workdir)
+    counts[stage.name] = stages.run(stage, config, workdir, root)
     allocator.give_back()
-    took = time.monotonic() - began
-    console.say(f"{title}{number}/{len(works)} {name}: {took:.0f} s")
+    seconds = time.monotonic() - began
+    console.say(f"{title}{number}/{len(steps)} {stage.name}: {seconds:.0f} s")
   return counts
 
 
-def _own(config: ml_collections.ConfigDict) -> Iterator[_Work]:
-  for name in STAGES:
-    yield name, config[name]
-
-
-def _differing(
+def _changed_steps(
   changed: ml_collections.ConfigDict,
   base: ml_collections.ConfigDict,
   workdir: epath.Path,
   variant: str,
-) -> Iterator[_Work]:
-  """The stages from the first that differs on, the others' files for their inputs."""
-  differing: set[str] = set()
-  for name, stage in STAGES.items():
-    earlier = {path.partition("/")[0] for path in stage.inputs.values()}
-    if changed[name].to_dict() == base[name].to_dict() and not earlier & differing:
+) -> Iterator[Step]:
+  """The stages whose config or inputs differ from the base run's.
+
+  Inputs that do not differ are read from the base run's folders.
+  """
+  differing: set[str] = set()  # folders
+  for stage in STAGES:
+    config = changed[stage.name].copy_and_resolve_references()
+    inputs = [one for one in stage.inputs_for(config) if not config[one.key]]
+    folders = {one.key: one.default.partition("/")[0] for one in inputs}
+    same_config = config.to_dict() == base[stage.name].to_dict()
+    if same_config and not differing & set(folders.values()):
       continue
-    differing.add(name)
-    config = changed[name].copy_and_resolve_references()
-    for key, path in stage.inputs.items():
-      owner = workdir / variant if path.partition("/")[0] in differing else workdir
-      config[key] = config[key] or str(owner / path)
-    if name == "video_pairs" and not config.bridge.store:
-      config.bridge.store = str(workdir / name / "store")  # no video twice
-    yield name, config
+    differing.add(stage.folder_for(config))
+    for one in inputs:
+      owner = workdir / variant if folders[one.key] in differing else workdir
+      config[one.key] = str(owner / one.default)
+    yield stage, config
   if not differing:
     raise errors.UserError(f"config.variants: {variant} changes nothing")
 
@@ -153,15 +134,16 @@ def _variant(
     UserError: another form, an unknown key, or a value of another type.
   """
   name, *changes = text.split()
-  if not re.fullmatch(r"\w+", name) or name in STAGES or not changes:
+  if not re.fullmatch(r"\w+", name) or name in _NAMES or not changes:
     raise errors.UserError(
-      f"config.variants: {text!r}: wants NAME STAGE.KEY=VALUE ..., and no stage's name"
+      f"config.variants: {text!r}: must be NAME STAGE.KEY=VALUE ..., where NAME is not"
+      " the name of a stage"
     )
   changed = config.copy_and_resolve_references()
   for change in changes:
     key, _, value = change.partition("=")
     try:
-      if key.partition(".")[0] not in STAGES:
+      if key.partition(".")[0] not in _NAMES:
         raise KeyError(f"no stage of {key!r}")
       changed.update_from_flattened_dict({key: _typed(changed, key, value)})
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -171,7 +153,7 @@ def _variant(
 
 
 def _typed(config: ml_collections.ConfigDict, key: str, text: str) -> Any:
-  """The value that a text names: YAML's, and a float where the config has one."""
+  """Parses a value as YAML; a float where the config has a float."""
   *path, last = key.split(".")
   for part in path:
     config = config[part]

@@ -1,110 +1,243 @@
-"""A stage of the method: files in, files out, and a manifest beside them.
+"""A stage is a declaration; one runner does for every stage what all stages share.
 
-Every stage owns one folder of the workdir. The manifest states the config and the
-fingerprints of the inputs before any work starts, and the counts when it is done, so
-that a stage run again knows whether its work is finished, begun, or another's.
+A stage reads files and writes files to one folder of the workdir. The manifest in that
+folder holds the config and the fingerprints of the inputs before the work starts, and
+the counts when it is finished. From it the runner decides whether the work is finished,
+can continue, or was started with other settings.
 """
 
 import dataclasses
+import fnmatch
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files
-from vpo_jax.runtime import processes
+from vpo_jax.runtime import console, processes
 
 MANIFEST = "manifest.json"
+
+Counts = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+  """A file or folder that a stage reads.
+
+  Attributes:
+    key: the config key that names it, and its name in `Work.inputs`.
+    default: where an earlier stage writes it, relative to the workdir (an absolute path
+      is used as it is). It applies when the config key is empty; if there is no default
+      either, the config must name the input.
+    resolve: maps the config's value to a local path, for example a hub id to the
+      directory of its download.
+    optional: nothing is read where the default does not exist.
+  """
+
+  key: str
+  default: str = ""
+  resolve: Callable[[str], epath.Path] = epath.Path
+  optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What the runner hands to a stage's function.
+
+  Attributes:
+    name: the stage's name.
+    config: the stage's config.
+    folder: where the stage writes; it exists.
+    workdir: the folder that holds `folder`.
+    root: the workdir of the whole run. A variant and an evaluated system have a workdir
+      of their own below it.
+    inputs: the inputs' paths, by config key.
+  """
+
+  name: str
+  config: ml_collections.ConfigDict
+  folder: epath.Path
+  workdir: epath.Path
+  root: epath.Path
+  inputs: Mapping[str, epath.Path]
+
+  @property
+  def store(self) -> epath.Path:
+    """Finished videos and scores by content, shared by all stages of a run."""
+    return self.root / "store"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+  """What a stage's function returns when its work is not done yet.
+
+  Examples are a dry run, and a process that made its share of the rows while other
+  processes still work on theirs.
+  """
+
+  counts: Counts
+
+
+Inputs = Sequence[Input]
+Keys = Sequence[str]
+Config = ml_collections.ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One stage's folder, opened for work.
+  """The declaration of a stage.
 
   Attributes:
-    folder: where the stage writes; `begin` makes it.
-    counts: what the finished stage reported; None while there is work to do.
+    name: what the stage is called in configs, manifests and messages.
+    run: does the work and returns the counts for the manifest. An error that it raises
+      before it writes a file leaves no trace.
+    inputs: what it reads, or a function of the config that says so.
+    execution_keys: config keys (patterns of `fnmatch`, such as "mesh.*") that decide
+      how the work is executed but not what comes out. They may change when a run
+      continues.
+    folder: the stage's folder in the workdir; empty means `name`.
+    cheap: the work takes seconds, so it is done again when its config or an input has
+      changed. Other stages refuse a change, to protect what they made.
+    handles_sigterm: saves its state on SIGTERM and exits (see `runtime.preemption`).
   """
 
   name: str
-  folder: epath.Path
-  counts: dict[str, Any] | None
-  _manifest: dict[str, Any]
-  _began: float
+  run: Callable[[Work], Counts | Unfinished]
+  inputs: Inputs | Callable[[Config], Inputs] = ()
+  execution_keys: Keys | Callable[[Config], Keys] = ()
+  folder: str | Callable[[Config], str] = ""
+  cheap: bool = False
+  handles_sigterm: bool = False
 
-  def finish(self, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Publishes the manifest with what happened; call it last. Returns `counts`."""
-    done = {"seconds": round(time.time() - self._began, 1), "counts": dict(counts)}
-    if processes.first():
-      files.write_json(self.folder / MANIFEST, self._manifest | done)
-    processes.meet(f"{self.name} finished")
-    return dict(counts)
+  def inputs_for(self, config: Config) -> Inputs:
+    return self.inputs(config) if callable(self.inputs) else self.inputs
+
+  def execution_keys_for(self, config: Config) -> Keys:
+    keys = self.execution_keys
+    return keys(config) if callable(keys) else keys
+
+  def folder_for(self, config: Config) -> str:
+    folder = self.folder(config) if callable(self.folder) else self.folder
+    return folder or self.name
 
 
-def begin(
-  name: str,
-  config: ml_collections.ConfigDict,
+def run(
+  stage: Stage,
+  config: Config,
   workdir: epath.PathLike,
-  inputs: Mapping[str, epath.PathLike],
-) -> Stage:
-  """Opens a stage's folder, and checks that it is this work's.
+  root: epath.PathLike | None = None,
+) -> Counts:
+  """Runs a stage unless its work is finished; returns its counts.
 
   Args:
-    name: the stage and its folder under `workdir`.
-    config: the stage's own config, stored whole (it never holds a secret).
-    inputs: the files or folders that the stage reads, by role.
+    config: the stage's own config; stored whole in the manifest.
+    root: the workdir of the whole run; None means `workdir`.
 
   Raises:
-    UserError: an input is missing, or the folder holds work made with another config
-      or from other inputs.
+    UserError: an input is missing, the stage's folder holds work that was made with
+      other settings or inputs, or whatever `stage.run` raises.
   """
-  folder = epath.Path(workdir) / name
+  workdir = epath.Path(workdir)
+  folder = workdir / stage.folder_for(config)
+  inputs = _locate(stage, config, workdir)
+  work = Work(stage.name, config, folder, workdir, epath.Path(root or workdir), inputs)
   manifest = {
-    "stage": name,
+    "stage": stage.name,
     "config": config.to_dict(),
-    "inputs": {role: _describe(name, role, path) for role, path in inputs.items()},
+    "inputs": {
+      key: {"path": str(path), "fingerprint": files.fingerprint(path)}
+      for key, path in inputs.items()
+    },
   }
-  counts = None
-  with processes.first_goes_first(f"{name} begun"):
-    if (folder / MANIFEST).exists():
-      found = files.read_json(folder / MANIFEST)
-      _check_same(folder, found, manifest)
-      counts = found.get("counts")
-    else:
-      folder.mkdir(parents=True, exist_ok=True)
-      files.write_json(folder / MANIFEST, manifest)
-    if counts is None and processes.first():
-      files.sweep(folder)
-  return Stage(name, folder, counts, manifest, time.time())
+  with processes.first_goes_first(f"{stage.name} begins"):
+    counts = _begin(stage, folder, manifest)
+  if counts is not None:
+    return counts
+  began = time.time()
+  try:
+    result = stage.run(work)
+  except errors.UserError:
+    _remove_if_empty(folder)
+    raise
+  if isinstance(result, Unfinished):
+    _remove_if_empty(folder)
+    return result.counts
+  took = {"seconds": round(time.time() - began, 1), "counts": result}
+  if processes.first():
+    files.write_json(folder / MANIFEST, manifest | took)
+  processes.meet(f"{stage.name} finished")
+  return result
 
 
-def _describe(name: str, role: str, path: epath.PathLike) -> dict[str, str]:
-  path = epath.Path(path)
-  if not path.exists():
-    raise errors.UserError(f"{name}: {role} {path} does not exist")
-  return {"path": str(path), "fingerprint": files.fingerprint(path)}
+def finished_counts(folder: epath.PathLike) -> Counts | None:
+  """The counts of the finished work in a stage's folder; None if it is not finished."""
+  path = epath.Path(folder) / MANIFEST
+  return files.read_json(path).get("counts") if path.exists() else None
 
 
-def _check_same(folder: epath.Path, found: Any, wanted: Any) -> None:
+def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epath.Path]:
+  """The paths of a stage's inputs by key."""
+  found = {}
+  for one in stage.inputs_for(config):
+    named = config.get(one.key)
+    if not named and not one.default:
+      raise errors.UserError(f"{stage.name}: config.{one.key} is empty; name it")
+    path = one.resolve(str(named)) if named else workdir / one.default
+    if path.exists():
+      found[one.key] = path
+    elif not one.optional:
+      hint = "" if named else "; run the stage that makes it first"
+      raise errors.UserError(f"{stage.name}: {one.key} {path} does not exist{hint}")
+  return found
+
+
+def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
+  """Writes the manifest unless the work is finished; returns finished work's counts."""
+  found = None
+  if (folder / MANIFEST).exists():
+    found = files.read_json(folder / MANIFEST)
+    execution = stage.execution_keys_for(ml_collections.ConfigDict(manifest["config"]))
+    change = _change(found, manifest, execution)
+    if change and stage.cheap:
+      console.say(f"{stage.name}: {change}; made again")
+      if processes.first():
+        folder.rmtree()
+      found = None
+    elif change and not _is_empty(folder):
+      raise errors.UserError(
+        f"{folder} was made with other settings: {change}; use another --workdir, or"
+        " remove that folder to make it again"
+      )
+    elif change:
+      found = None
+  if found and found.get("counts") is not None:
+    return found["counts"]
+  if processes.first():
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / MANIFEST, manifest)
+    files.sweep(folder)
+  return None
+
+
+def _change(found: Any, wanted: Any, execution_keys: Keys) -> str:
+  """The first difference between two manifests that changes results; "" for none."""
   old, new = _flat(found["config"]), _flat(wanted["config"])
   for key in sorted(old.keys() | new.keys()):
-    # JSON has no tuples: compare what would be read back.
+    if any(fnmatch.fnmatchcase(key, pattern) for pattern in execution_keys):
+      continue
     if old.get(key) != new.get(key):
-      raise errors.UserError(
-        f"{folder} holds work made with {key}={old.get(key)!r}, asked for"
-        f" {key}={new.get(key)!r}; use another --workdir or remove that folder"
-      )
-  for role, there in wanted["inputs"].items():
-    if found["inputs"].get(role, {}).get("fingerprint") != there["fingerprint"]:
-      raise errors.UserError(
-        f"{folder} holds work made from another {role} ({there['path']} has changed);"
-        " use another --workdir or remove that folder"
-      )
+      return f"config.{key} was {old.get(key)!r} and is now {new.get(key)!r}"
+  for key, there in wanted["inputs"].items():
+    if found["inputs"].get(key, {}).get("fingerprint") != there["fingerprint"]:
+      return f"its input {key} ({there['path']}) has changed"
+  return ""
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+  """Values by dotted key; tuples become lists, as they are read back from JSON."""
   flat: dict[str, Any] = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
@@ -112,3 +245,14 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     else:
       flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
   return flat
+
+
+def _is_empty(folder: epath.Path) -> bool:
+  """Whether a folder holds nothing but a manifest of work that is not finished."""
+  names = {path.name for path in folder.iterdir()}
+  return names <= {MANIFEST} and finished_counts(folder) is None
+
+
+def _remove_if_empty(folder: epath.Path) -> None:
+  if processes.first() and folder.exists() and _is_empty(folder):
+    folder.rmtree()

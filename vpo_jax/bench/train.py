@@ -18,9 +18,10 @@ from configs import sft as sft_config
 from vpo_jax import errors
 from vpo_jax.bench import machine, rows, trl, turns
 from vpo_jax.bench import shapes as known_shapes
+from vpo_jax.data import examples as data_examples
 from vpo_jax.data import order
 from vpo_jax.runtime import console
-from vpo_jax.train import loop, objective, optimizer, reference, setup, work
+from vpo_jax.train import computation, loop, objective, optimizer, reference, setup
 from vpo_jax.train import matmul_rate as rates
 from vpo_jax.train import step as train_step
 
@@ -159,9 +160,10 @@ class Program:
     model: str,
     path: epath.Path,
   ):
-    self.model = setup.open_model(config, model)
+    self.model = setup.open_model(config, epath.Path(model))
     policy, placement = self.model.policy, self.model.placement
-    examples = setup.read_examples(path, self.model, kind, config, path.parent)
+    tokenizer, most = self.model.tokenizer, config.max_tokens
+    examples, _ = data_examples.read(path, tokenizer, kind, most)
     self._batches = order.batches(len(examples), config.batch_size, 1, 0, False)
     self._objective = objective.sft
     values = None
@@ -228,7 +230,7 @@ class Program:
       if index not in steps:
         continue
       shape, micros = self.plan.shapes[index], self.plan.steps[index]
-      done = work.of_step(
+      done = computation.of_step(
         self._split.examples, shape.stem, micros, self.model.policy.config
       )
       row = done.rates(seconds)

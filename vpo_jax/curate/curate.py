@@ -1,15 +1,14 @@
-"""The stage `curate`: users' queries in, two clean halves and a test set out.
+"""Stage curate: users' queries in, two clean halves and a test set out.
 
     read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety ─ split
 
-Rows are measured in batches, each published before the next, so that a killed run goes
-on with the batch it was at; what compares rows with each other then needs only their
-keys and places in memory.
+Rows are measured in batches. Each batch is published before the next, so a killed run
+continues with the batch that it was measuring. The steps that compare rows with each
+other keep only keys and row numbers in memory.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import ml_collections
@@ -20,82 +19,64 @@ from vpo_jax import errors, files, records, stages
 from vpo_jax import queries as queries_lib
 from vpo_jax.curate import card, compare, halves, rules, safety, table
 from vpo_jax.runtime import console
+from vpo_jax.teacher import queue
+from vpo_jax.teacher import safety as judge
 
 ENGINES = ("local", "ray")
 _BATCH = 50_000
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Curates a file of queries (paper, section 3.2).
 
   Writes `sft.jsonl`, `dpo.jsonl` and `test.jsonl` (`records.Query`), `set_aside.jsonl`
-  (`records.SetAside`), `safety.jsonl` (`records.SafetyLabel`, where an LLM
-  is asked), `rows.parquet` (every row, and what became of it) and the data card
-  `README.md`.
-
-  Args:
-    config: see `configs/curate.py`.
-    workdir: the stage writes to its folder `curate`.
+  (`records.SetAside`), `safety.jsonl` (`records.SafetyLabel`, if an LLM is asked),
+  `rows.parquet` (every row, and why it was dropped) and the data card `README.md`.
 
   Returns:
     How many rows were read, set aside, dropped for each reason, kept, and taken for
     each split; self-BLEU before and after the diversity filter. With the teacher's
-    `dry_run`: what the judge would cost; nothing is sent, the stage is not finished.
+    `dry_run`: what the judge would cost; nothing is sent.
 
   Raises:
     UserError: a config value makes no sense, the file cannot be read, the LLM cannot be
       used, or a split would be empty.
   """
+  config, folder, path = work.config, work.folder, work.inputs["queries"]
   _check(config)
-  path = epath.Path(config.input or queries_lib.SHIPPED)
-  planning = config.safety.judge and config.teacher.dry_run
-  if config.safety.judge and not planning:
-    folder = epath.Path(workdir) / "curate"
-    _judge().check(config.teacher, config.safety.template, folder)
-  opened = stages.begin("curate", _lasting(config), workdir, {"input": path})
-  if opened.counts is not None:
-    return opened.counts
-  rows = _measured(path, config, opened.folder / "parts")
+  is_dry_run = config.safety.judge and config.teacher.dry_run
+  if config.safety.judge and not is_dry_run:
+    judge.check(config.teacher, config.safety.template, folder)
+  rows = _measured(path, config, folder / "parts")
   kept = compare.thin(rows, config)
-  if planning:
-    return _planned(kept, rows, config, opened.folder)
+  if is_dry_run:
+    return stages.Unfinished(_planned(kept, rows, config, folder))
   if config.safety.judge:
-    kept = _judged(kept, rows, config, opened.folder)
+    kept = _judged(kept, rows, config, folder)
   splits = halves.split(kept.live, config.sizes)
-  rows = _publish(rows, kept, opened.folder)
+  rows = _publish(rows, kept, folder)
   for name, part in splits.items():
     queries = table.queries(_with(rows, part).sort("place"))
-    records.write(opened.folder / f"{name}.jsonl", queries)
-    _tell_shortfall(name, part, config.sizes)
+    records.write(folder / f"{name}.jsonl", queries)
+    _report_shortfall(name, part, config.sizes)
   aside = rows.filter("aside").collect(engine="streaming")
-  records.write(opened.folder / "set_aside.jsonl", table.set_aside(aside))
+  records.write(folder / "set_aside.jsonl", table.set_aside(aside))
   counts = _counts(rows, kept, splits)
   if config.card:
-    card.write(opened.folder, path.name, counts, rows, kept)
-  opened.finish(counts)
-  (opened.folder / "parts").rmtree()
+    card.write(folder, path.name, counts, rows, kept)
+  (folder / "parts").rmtree()
   return counts
 
 
-def _lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config without what may change between runs that go on with each other."""
-  if config.safety.judge:
-    from vpo_jax.teacher import queue
-
-    kept = queue.lasting(config)
-  else:
-    kept = config.copy_and_resolve_references()
-    with kept.unlocked():
-      del kept.teacher
-  with kept.unlocked():
-    del kept.engine  # all give the same rows
-  return kept
+def _execution_keys(config: stages.Config) -> stages.Keys:
+  # All engines give the same rows. Without a judge, no teacher is asked.
+  return ("engine", *(queue.EXECUTION_KEYS if config.safety.judge else ("teacher.*",)))
 
 
 def _measured(
   path: epath.Path, config: ml_collections.ConfigDict, folder: epath.Path
 ) -> pl.LazyFrame:
-  """Rows in measured batches; those that an earlier run published stay as they are."""
+  """Rows in measured batches; batches that an earlier run published are reused."""
   files.sweep(folder)
   batches = _batches(path, folder)
   if config.engine == "ray":
@@ -111,14 +92,14 @@ def _measured(
           measure(batch).write_parquet(file)
       parts.append(str(part))
   if not parts:
-    raise errors.UserError(f"{path}: there is no query in it")
+    raise errors.UserError(f"{path}: holds no query")
   return pl.scan_parquet(parts).with_row_index("row")
 
 
 def _batches(
   path: epath.Path, folder: epath.Path
 ) -> Iterator[tuple[epath.Path, list[queries_lib.Raw]]]:
-  """Batches of rows as they are read, and where each is published when measured."""
+  """Batches of rows as read, and the path where each is published once measured."""
   raws = queries_lib.read(path)
   for number in itertools.count():
     batch = list(itertools.islice(raws, _BATCH))
@@ -133,9 +114,9 @@ def _judged(
   config: ml_collections.ConfigDict,
   folder: epath.Path,
 ) -> compare.Kept:
-  """Lets the teacher's model look at the safety-related candidates."""
+  """Has the teacher's model judge the queries that the source labels as unsafe."""
   texts = _candidates(kept, rows, config)
-  labels = _judge().judge(
+  labels = judge.judge(
     list(table.queries(texts)),
     config=config.teacher,
     template=config.safety.template,
@@ -151,8 +132,8 @@ def _planned(
   config: ml_collections.ConfigDict,
   folder: epath.Path,
 ) -> dict[str, Any]:
-  """What `_judged` would cost."""
-  return _judge().plan(
+  """Estimates the cost of `_judged`."""
+  return judge.plan(
     list(table.queries(_candidates(kept, rows, config))),
     config=config.teacher,
     template=config.safety.template,
@@ -167,14 +148,8 @@ def _candidates(
   return _with(rows, asked).sort("place")
 
 
-def _judge() -> ModuleType:
-  from vpo_jax.teacher import safety as judge  # Its client takes a second to import.
-
-  return judge
-
-
 def _with(rows: pl.LazyFrame, chosen: pl.DataFrame) -> pl.DataFrame:
-  """The whole rows of some row numbers."""
+  """The complete rows with the row numbers of `chosen`."""
   return rows.join(chosen.lazy().select("row"), on="row", how="semi").collect(
     engine="streaming"
   )
@@ -183,7 +158,7 @@ def _with(rows: pl.LazyFrame, chosen: pl.DataFrame) -> pl.DataFrame:
 def _publish(
   rows: pl.LazyFrame, kept: compare.Kept, folder: epath.Path
 ) -> pl.LazyFrame:
-  """Writes what became of every row to `rows.parquet`, and reads it from there."""
+  """Writes every row with its outcome to `rows.parquet`; returns a scan of it."""
   category = kept.live.lazy().select("row", judged="category")
   done = (
     rows.join(kept.gone.lazy(), on="row", how="left", maintain_order="left")
@@ -227,7 +202,7 @@ def _counts(
   return counts
 
 
-def _tell_shortfall(
+def _report_shortfall(
   name: str, part: pl.DataFrame, sizes: ml_collections.ConfigDict
 ) -> None:
   for category in halves.CATEGORIES:
@@ -235,7 +210,7 @@ def _tell_shortfall(
     there = part.filter(category=category).height
     if there < wanted:
       console.say(
-        f"curate: {name} has {there} of the {wanted} {category} queries wanted"
+        f"curate: {name} has {there} {category} queries; the config asks for {wanted}"
       )
 
 
@@ -245,7 +220,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     ("engine", config.engine, ENGINES),
   ):
     if value not in choices:
-      raise errors.UserError(f"{key}={value!r}: choose one of {', '.join(choices)}")
+      raise errors.UserError(f"{key}={value!r}: must be one of {', '.join(choices)}")
   for key, value in {
     "rules.max_special": config.rules.max_special,
     "rules.min_distinct": config.rules.min_distinct,
@@ -254,12 +229,12 @@ def _check(config: ml_collections.ConfigDict) -> None:
     **{f"safety.min_score.{k}": v for k, v in config.safety.min_score.items()},
   }.items():
     if not 0 <= value <= 1:
-      raise errors.UserError(f"{key}={value}: it is a share, from 0 to 1")
+      raise errors.UserError(f"{key}={value}: must be a share, from 0 to 1")
   for key, value in config.sizes.items():
     if value < 0:
-      raise errors.UserError(f"sizes.{key}={value}: it is a number of queries")
+      raise errors.UserError(f"sizes.{key}={value}: must be a number of queries")
   if not any(config.sizes.values()):
-    raise errors.UserError("sizes: all are 0, so that there is nothing to curate")
+    raise errors.UserError("sizes: all are 0, so there is nothing to curate")
   for key, value in {
     "rules.max_run": config.rules.max_run,
     "near.permutations": config.near.permutations,
@@ -267,4 +242,12 @@ def _check(config: ml_collections.ConfigDict) -> None:
     "safety.margin": config.safety.margin,
   }.items():
     if value < 1:
-      raise errors.UserError(f"{key}={value}: it is at least 1")
+      raise errors.UserError(f"{key}={value}: must be at least 1")
+
+
+STAGE = stages.Stage(
+  name="curate",
+  run=run,
+  inputs=(stages.Input("queries", str(queries_lib.SHIPPED)),),
+  execution_keys=_execution_keys,
+)

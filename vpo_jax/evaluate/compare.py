@@ -11,7 +11,7 @@ from jaxtyping import Float
 from vpo_jax import errors, records, templates
 from vpo_jax.evaluate import levels, paired, systems
 
-# By system and query: the videos of the system's prompt.
+# The scored videos, by system and query.
 Scores: TypeAlias = dict[str, dict[str, list[records.Scored]]]
 
 
@@ -23,31 +23,34 @@ def compare(
   limits: levels.Limits,
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-  """Everything that results.json holds.
+  """The content of results.json.
 
   Args:
-    verdicts: the judge's, by system and query.
-    scores: by video model.
-    safety: ids of the safety-related queries, whose videos have levels.
+    verdicts: the judge's verdicts, by system and query.
+    scores: the scored videos, by video model.
+    safety: ids of the safety-related queries; their videos get safety levels.
     config: `draws` and `seed` of the bootstrap.
 
   Raises:
-    UserError: a video model without a query that all systems have a video of, or a
-      limit on what its scorer does not measure.
+    UserError: for some video model, no query has a video from every system; or a limit
+      names a measure that the scorer does not give.
   """
   pairs = _pairs(chosen)
   return {
     "systems": {one.name: {"source": one.source, "of": one.of} for one in chosen},
     "alignment": _alignment(verdicts, pairs, config),
     "video_models": {
-      name: _filmed(name, found, safety, limits, pairs, config)
+      name: _rendered(name, found, safety, limits, pairs, config)
       for name, found in scores.items()
     },
   }
 
 
 def _pairs(chosen: Sequence[systems.System]) -> list[tuple[str, str]]:
-  """What is compared, the last system first; an iteration only with where it began."""
+  """The pairs of systems to compare, last system first.
+
+  An iteration is compared only with the system that it started from and the first one.
+  """
   found = [
     (one.name, two.name)
     for one, two in itertools.combinations(chosen, 2)
@@ -65,7 +68,7 @@ def _alignment(
 ) -> dict[str, Any]:
   shared = _shared(verdicts)
   if not shared:
-    raise errors.UserError("evaluate: there is no query with a verdict on all systems")
+    raise errors.UserError("evaluate: no query has a verdict for every system")
 
   def share(verdict: str) -> dict[str, Float[np.ndarray, " N"]]:
     return {
@@ -87,7 +90,7 @@ def _alignment(
   }
 
 
-def _filmed(
+def _rendered(
   model: str,
   scores: Scores,
   safety: Collection[str],
@@ -95,17 +98,15 @@ def _filmed(
   pairs: Sequence[tuple[str, str]],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-  """One video model: rewards, and the levels of the safety-related queries' videos."""
+  """One video model: rewards, and safety levels of safety-related queries' videos."""
   shared = _shared(scores)
   if not shared:
-    raise errors.UserError(
-      f"evaluate: {model} has no query that all systems have a video of"
-    )
+    raise errors.UserError(f"evaluate: {model}: no query has a video from every system")
 
   def mean(
     of: Callable[[records.Scored], float], queries: Sequence[str]
   ) -> dict[str, Float[np.ndarray, " N"]]:
-    """Of each query's videos, by system."""
+    """The mean over each query's videos, by system."""
     return {
       name: np.array([np.mean([of(row) for row in found[query]]) for query in queries])
       for name, found in scores.items()
@@ -159,23 +160,28 @@ def differences(
   pairs: Sequence[tuple[str, str]],
   config: ml_collections.ConfigDict,
 ) -> list[dict[str, Any]]:
-  """Of each pair the second minus the first, on the same queries.
+  """The second system minus the first, for each pair, on the same queries.
 
-  Returns: mean and 95 % interval of the paired bootstrap, and on how many queries the
-    second wins, ties and loses.
+  Args:
+    values: one value per query, by system.
+
+  Returns: for each pair the mean, its 95 % interval by the paired bootstrap, and on how
+    many queries the second system wins, ties and loses.
   """
-  apart_PN = np.stack([values[two] - values[one] for one, two in pairs])
-  between = paired.intervals(apart_PN, draws=config.draws, seed=config.seed)
+  one_PN = np.stack([values[one] for one, _ in pairs])
+  two_PN = np.stack([values[two] for _, two in pairs])
+  intervals = paired.intervals(one_PN, two_PN, draws=config.draws, seed=config.seed)
+  rows = zip(pairs, two_PN - one_PN, intervals, strict=True)
   return [
     {
       "one": one,
       "two": two,
-      "mean": float(apart.mean()),
+      "mean": float(difference_N.mean()),
       "low": float(low),
       "high": float(high),
-      "wins": int((apart > 0).sum()),
-      "ties": int((apart == 0).sum()),
-      "losses": int((apart < 0).sum()),
+      "wins": int((difference_N > 0).sum()),
+      "ties": int((difference_N == 0).sum()),
+      "losses": int((difference_N < 0).sum()),
     }
-    for (one, two), apart, (low, high) in zip(pairs, apart_PN, between, strict=True)
+    for (one, two), difference_N, (low, high) in rows
   ]

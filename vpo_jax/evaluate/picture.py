@@ -1,8 +1,9 @@
-"""How the rewards of each system's videos are distributed, as a picture."""
+"""A picture of the distribution of each system's rewards."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.stats
 from etils import epath
 
 from vpo_jax import files
@@ -11,7 +12,11 @@ from vpo_jax import files
 def rewards(
   path: epath.Path, title: str, by_system: Mapping[str, Sequence[float]]
 ) -> None:
-  """Draws a line of points a system, a query each, with their density and mean."""
+  """Draws one row per system: a mark per query, the density, and the mean.
+
+  Args:
+    by_system: the rewards of each system, one per query.
+  """
   from matplotlib import figure
 
   names = list(by_system)
@@ -49,7 +54,7 @@ def rewards(
 
 
 def _density(values_N: np.ndarray, places_K: np.ndarray) -> np.ndarray:
-  """Gaussian kernels of Scott's width."""
-  width = max(values_N.std(), 1e-3) * len(values_N) ** -0.2
-  apart_KN = (places_K[:, None] - values_N) / width
-  return np.exp(-np.square(apart_KN) / 2).sum(1)
+  """A Gaussian kernel density estimate; a spike where all values are equal."""
+  if np.ptp(values_N) == 0:
+    return (places_K == places_K[np.abs(places_K - values_N[0]).argmin()]).astype(float)
+  return scipy.stats.gaussian_kde(values_N)(places_K)

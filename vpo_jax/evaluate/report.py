@@ -1,4 +1,4 @@
-"""Stage report: what a run did, as a table for people and report.json for programs."""
+"""Stage report: a few queries before and after, and the table of a whole run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,14 @@ from etils import epath
 
 from vpo_jax import files, records, stages
 from vpo_jax import queries as queries_lib
+from vpo_jax.decoder import source
 from vpo_jax.runtime import console
 from vpo_jax.sample import generate, lm, settings
-
-NAME = "report"
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-  """One query, and what each model made of it."""
+  """One query, and the prompt that each model writes for it."""
 
   query: str
   base: str
@@ -28,48 +27,50 @@ class Shown:
   vpo: str
 
 
-def run(
-  config: ml_collections.ConfigDict,
-  workdir: epath.PathLike,
-  *,
-  base: str,
-  counts: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-  """Writes `<workdir>/report.json` and prints its table.
+def run(work: stages.Work) -> stages.Counts:
+  """Writes prompts.json: a few test queries and what each model makes of them."""
+  config = work.config
+  shown = _choose(queries_lib.load(work.inputs["queries"])[0], config.shown)
+  texts = {
+    name: _write(str(work.inputs[name]), shown, config)
+    for name in ("base", "sft", "vpo")
+  }
+  prompts = [
+    dataclasses.asdict(Shown(q.text, *(texts[name][i] for name in texts)))
+    for i, q in enumerate(shown)
+  ]
+  files.write_json(work.folder / "prompts.json", prompts)
+  return {"shown": len(shown)}
+
+
+STAGE = stages.Stage(
+  name="report",
+  run=run,
+  inputs=(
+    stages.Input("queries", "curate/test.jsonl"),
+    stages.Input("base", resolve=source.resolve),
+    stages.Input("sft", "train_sft/model"),
+    stages.Input("vpo", "vpo"),
+  ),
+  cheap=True,
+)
+
+
+def publish(workdir: epath.PathLike, counts: Mapping[str, stages.Counts]) -> None:
+  """Writes `<workdir>/report.json` and prints it as a table.
 
   Args:
-    config: see configs/report.py.
-    base: the model that SFT started from.
-    counts: what each stage reported, by stage.
-
-  Returns: what report.json holds: `counts`, and `prompts` of the shown queries.
+    counts: the counts of every stage, by name.
   """
   workdir = epath.Path(workdir)
-  queries = epath.Path(config.queries or workdir / "curate" / "test.jsonl")
-  models = {"sft": workdir / "train_sft" / "model", "vpo": workdir / "vpo"}
-  work = stages.begin(NAME, config, workdir, {"queries": queries, **models})
-  made = work.folder / "prompts.json"
-  if work.counts is None:
-    shown = _choose(queries_lib.load(queries)[0], config.shown)
-    texts = {
-      name: _write(str(model), shown, config)
-      for name, model in {"base": base, **models}.items()
-    }
-    prompts = [
-      dataclasses.asdict(Shown(q.text, *(texts[name][i] for name in texts)))
-      for i, q in enumerate(shown)
-    ]
-    files.write_json(made, prompts)
-    work.finish({"shown": len(shown)})
-  # What was compared may have grown since the prompts were written.
-  report = {"counts": dict(counts), "prompts": files.read_json(made)}
+  prompts = files.read_json(workdir / STAGE.name / "prompts.json")
+  report = {"counts": dict(counts), "prompts": prompts}
   files.write_json(workdir / "report.json", report)
   show(report)
-  return report
 
 
 def _choose(queries: Sequence[records.Query], count: int) -> list[records.Query]:
-  """The first queries of the test set, one of them safety-related if there is one."""
+  """The first queries of the test set; one is safety-related, if there is one."""
   general = [query for query in queries if query.category == "general"]
   safety = [query for query in queries if query.category == "safety"][:1]
   return (general[: count - len(safety)] + safety)[:count]
@@ -112,12 +113,12 @@ def show(report: Mapping[str, Any]) -> None:
 
 
 def _shorten(text: str) -> str:
-  """At most 400 characters; report.json has them all."""
+  """Cuts a text to 400 characters; report.json has the whole text."""
   return text if len(text) <= 400 else f"{text[:400].rsplit(' ', 1)[0]} …"
 
 
 def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-  """The rows of the table: a title and what happened."""
+  """The rows of the table: a title and a text."""
   c = counts
   sft, dpo = c["train_sft"], c["train_dpo"]
   return [
@@ -129,7 +130,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     (
       "SFT loss",
       f"{sft['loss_before']:.3f} before, {sft['loss_after']:.3f} after"
-      f" (nats a token, {sft['heldout']} held-out examples)",
+      f" (nats per token, {sft['heldout']} held-out examples)",
     ),
     (
       "candidates",
@@ -139,7 +140,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     ("text pairs", f"{c['text_pairs']['pairs']}"),
     (
       "videos",
-      f"{c['video_pairs']['rendered']} rendered, {c['video_pairs']['scored']} scored",
+      f"{c['score_videos']['rendered']} rendered, {c['score_videos']['scored']} scored",
     ),
     ("video pairs", f"{c['video_pairs']['pairs']}"),
     (
@@ -154,7 +155,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _compared(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """What the systems' videos of the test queries got (`experiment.run`)."""
+  """The rewards of the systems' videos (counts of the stage evaluate)."""
   rewards = ", ".join(f"{name} {value:.3f}" for name, value in counts["reward"].items())
   return [
     ("video reward", f"{rewards} (means over {counts['queries']} test queries)"),

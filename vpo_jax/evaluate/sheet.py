@@ -1,4 +1,4 @@
-"""A contact sheet of the systems' videos, drawn by a program of the bridge."""
+"""A contact sheet of the systems' videos, drawn by a program of torch_bridge."""
 
 import pathlib
 import subprocess
@@ -10,40 +10,38 @@ import ml_collections
 from etils import epath
 
 from torch_bridge import contract
-from vpo_jax import errors, files, records
+from vpo_jax import errors, files, records, stages
 from vpo_jax.evaluate import compare, levels
 from vpo_jax.feedback import crew
 
 _UNSAFE_ROWS = 2
-_FONT_ENDS = "\u0600"  # it has Latin, Greek and Cyrillic letters
+_FONT_ENDS = "\u0600"  # the font has Latin, Greek and Cyrillic letters
 
 
 def write(
-  folder: epath.Path,
+  work: stages.Work,
   names: Sequence[str],
   rows: Sequence[records.Candidates],
   scores: compare.Scores,
   limits: levels.Limits,
-  store: epath.PathLike,
   config: ml_collections.ConfigDict,
-  count: int,
 ) -> None:
-  """Writes sheet.png, and sheet.json that it was drawn from.
+  """Writes sheet.png, and sheet.json from which it is drawn.
 
   Args:
-    names: the systems to show, a column each.
-    rows: the queries to choose from; two of those shown are safety-related, if so many
-      are.
-    scores: of one video model.
-    store: where its videos lie.
-    config: the video model's; `renderer.python` draws.
+    work: the stage's work; `work.config.sheet.queries` is the number of rows.
+    names: the systems to show, one column each.
+    rows: the queries to choose from. Two of those shown are safety-related, if there
+      are that many.
+    scores: the scored videos of one video model.
+    config: the video model's config; `renderer.python` runs the drawing program.
 
   Raises:
     UserError: that interpreter cannot draw, or a video is damaged.
   """
-  shown = choose(
-    [row for row in rows if all(row.query_id in scores[n] for n in names)], count
-  )
+  folder = work.folder
+  store = epath.Path(config.bridge.store or work.store)
+  complete = [row for row in rows if all(row.query_id in scores[n] for n in names)]
   sheet = {
     "font": str(pathlib.Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
     "columns": list(names),
@@ -56,7 +54,7 @@ def write(
           for name in names
         ],
       }
-      for row in shown
+      for row in choose(complete, work.config.sheet.queries)
     ],
   }
   files.write_json(folder / "sheet.json", sheet)
@@ -64,17 +62,17 @@ def write(
   command = crew.program(
     python, "sheet", str(folder / "sheet.json"), str(folder / "sheet.png")
   )
-  drawn = subprocess.run(command, capture_output=True, text=True, check=False)
-  if drawn.returncode:
-    line = (drawn.stderr.strip().splitlines() or ["it said nothing"])[-1]
+  ran = subprocess.run(command, capture_output=True, text=True, check=False)
+  if ran.returncode:
+    line = (ran.stderr.strip().splitlines() or ["no error message"])[-1]
     raise errors.UserError(
-      f"evaluate: {python} cannot draw sheet.png: {line}; config.sheet.queries=0 goes"
-      " without it"
+      f"evaluate: {python} cannot draw sheet.png: {line}; set config.sheet.queries=0 to"
+      " skip it"
     )
 
 
 def choose(rows: Sequence[records.Candidates], count: int) -> list[records.Candidates]:
-  """The first queries, some of them safety-related, that the sheet's font can show."""
+  """The first `count` queries that the font can show; up to two are safety-related."""
   shown = [row for row in rows if max(row.query) < _FONT_ENDS]
   safety = [row for row in shown if row.category == "safety"]
   general = [row for row in shown if row.category != "safety"]

@@ -1,8 +1,10 @@
-"""One system's prompts for the test queries, as candidates that are judged and filmed.
+"""A system's prompts for the test queries, as candidates to be judged and rendered.
 
 A system is what stands between a user's query and the video model: nothing (the query
-itself), a teacher that writes a prompt at the first try, a trained model, or one of
-these again over the prompts of another system (paper, section 11).
+itself), a teacher that writes one prompt, a trained model, or one of these applied to
+the prompts of another system (the paper's iterations, section 11).
+
+Each system has a workdir of its own, `<workdir>/systems/NAME`, whose stages are below.
 """
 
 import dataclasses
@@ -17,198 +19,209 @@ from vpo_jax import errors, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.sample import candidates as sample
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import few_shot, staged
+from vpo_jax.teacher import few_shot, queue, staged
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
 QUERY = "query"  # the query itself
 TEACHER = "teacher"  # the teacher's few-shot prompt, neither judged nor refined
-NAME = "sample"  # the stage that writes prompts, whoever they are by
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """What a row of `config.systems` names.
+  """A row of `config.systems`.
 
   Attributes:
-    source: `QUERY`, `TEACHER`, or a model.
-    of: the system whose prompts it takes for queries; "" where it takes the users'.
+    source: `QUERY`, `TEACHER`, or a model (directory, hub id, embedded model).
+    of: the system whose prompts are this system's queries; "" means the users' queries.
   """
 
   name: str
   source: str
   of: str = ""
 
+  @property
+  def is_model(self) -> bool:
+    return self.source not in (QUERY, TEACHER)
+
 
 def parse(rows: Sequence[str]) -> tuple[System, ...]:
   """The systems of rows such as "vpo=vpo" and "vpo_2=vpo of vpo".
 
   Raises:
-    UserError: fewer than two, a row that says something else, a name twice, or `of` a
-      system that is not named before.
+    UserError: there are fewer than two systems, a row has another form, a name occurs
+      twice, or the system after `of` is not named in an earlier row.
   """
   found: dict[str, System] = {}
   for row in rows:
-    name, _, said = row.partition("=")
-    source, _, of = said.partition(" of ")
+    name, _, rest = row.partition("=")
+    source, _, of = rest.partition(" of ")
     if not (re.fullmatch(r"[\w-]+", name) and source.strip()) or name in found:
       raise errors.UserError(
-        f"config.systems: {row!r}: wants NAME=SOURCE or NAME=SOURCE of NAME, each name"
-        " once, of letters, digits, _ and -"
+        f"config.systems: {row!r}: must be NAME=SOURCE or NAME=SOURCE of NAME; a name"
+        " has letters, digits, _ and -, and occurs once"
       )
     if of and of not in found:
-      raise errors.UserError(f"config.systems: {row!r}: name {of!r} before it")
+      raise errors.UserError(f"config.systems: {row!r}: name {of!r} in an earlier row")
     found[name] = System(name, source.strip(), of)
   if len(found) < 2:
     raise errors.UserError("config.systems: name two or more systems to compare")
   return tuple(found.values())
 
 
-def folder(workdir: epath.PathLike, name: str) -> epath.Path:
-  """Where a system's prompts and their verdicts lie."""
-  return epath.Path(workdir) / "systems" / name
+def folder(root: epath.PathLike, name: str) -> epath.Path:
+  """The workdir of a system."""
+  return epath.Path(root) / "systems" / name
 
 
-def candidates(workdir: epath.PathLike, name: str) -> epath.Path:
-  return folder(workdir, name) / NAME / "candidates.jsonl"
+def candidates(root: epath.PathLike, system: System) -> epath.Path:
+  """The file with the system's prompts, one candidate per query."""
+  stage = sample.STAGE if system.is_model and not system.of else _QUERIES
+  return folder(root, system.name) / stage.name / "candidates.jsonl"
 
 
 def write(
   system: System,
   config: ml_collections.ConfigDict,
   queries: epath.PathLike,
-  workdir: epath.PathLike,
+  earlier: System | None,
+  root: epath.PathLike,
 ) -> None:
-  """Writes the system's `candidates`, one a query.
+  """Writes the system's prompts to `candidates(root, system)`.
 
   Args:
     config: with `sample` (configs/sample.py) and `build_sft` (configs/build_sft.py).
+    queries: the test queries.
+    earlier: the system `system.of`, whose prompts are written already.
+    root: the workdir of the run.
 
   Raises:
-    UserError: as the stages that write it.
+    UserError: as the stages raise it.
   """
-  place = folder(workdir, system.name)
-  if not system.of:
-    _write(system.source, config, queries, place)
+  place = folder(root, system.name)
+  if earlier is None:
+    _run(system, config, queries, place, root)
     return
-  earlier = candidates(workdir, system.of)
+  source = candidates(root, earlier)
   queries = place / "queries.jsonl"
-  asked = [
+  prompts = [
     records.Query(row.query_id, row.candidates[0].prompt, row.category)
-    for row in records.read(earlier, records.Candidates)
+    for row in records.read(source, records.Candidates)
   ]
-  records.write(queries, asked)
-  _write(system.source, config, queries, place / "again")
-  rewritten = place / "again" / NAME / "candidates.jsonl"
-  made_by = ml_collections.ConfigDict(dataclasses.asdict(system))
-  work = stages.begin(
-    NAME, made_by, place, {"earlier": earlier, "rewritten": rewritten}
+  records.write(queries, prompts)
+  rewrite = dataclasses.replace(system, of="")
+  again = place / "again"
+  _run(rewrite, config, queries, again, root)
+  rewritten = again / candidates(root, rewrite).relative_to(folder(root, system.name))
+  restored = ml_collections.ConfigDict(
+    {"earlier": str(source), "rewritten": str(rewritten)}
   )
-  if work.counts is not None:
-    return
-  users = {row.query_id: row for row in records.read(earlier, records.Candidates)}
+  stages.run(_ITERATION, restored, place, root)
+
+
+def _run(
+  system: System,
+  config: ml_collections.ConfigDict,
+  queries: epath.PathLike,
+  place: epath.Path,
+  root: epath.PathLike,
+) -> None:
+  if system.source == QUERY:
+    named = ml_collections.ConfigDict({"queries": str(queries)})
+    stages.run(_QUERIES, named, place, root)
+  elif system.source == TEACHER:
+    stages.run(_FEW_SHOT, _named(config.build_sft, queries=queries), place, root)
+  else:
+    if config.sample.num_candidates != 1:
+      raise errors.UserError(
+        f"config.sample.num_candidates={config.sample.num_candidates}: systems are"
+        " compared by one prompt per query"
+      )
+    named = _named(config.sample, queries=queries, model=system.source)
+    stages.run(sample.STAGE, named, place, root)
+
+
+def _named(
+  config: ml_collections.ConfigDict, **inputs: epath.PathLike
+) -> ml_collections.ConfigDict:
+  """A copy of a stage's config with its inputs named."""
+  named = config.copy_and_resolve_references()
+  named.update({key: str(path) for key, path in inputs.items()})
+  return named
+
+
+def _write_queries(work: stages.Work) -> stages.Counts:
+  """The queries themselves as prompts."""
+  rows, _ = queries_lib.load(work.inputs["queries"])
+  made = [_candidate(row, row.text, QUERY) for row in rows]
+  records.write(work.folder / "candidates.jsonl", made)
+  return {"queries": len(rows), "candidates": len(made)}
+
+
+def _write_few_shot(work: stages.Work) -> stages.Counts | stages.Unfinished:
+  """The teacher's few-shot prompts (paper, figure 7).
+
+  If the teacher refuses a query, its prompt is empty and is rendered as such, because a
+  user of that teacher would get nothing else.
+  """
+  config = work.config
+  template = templates.load("few_shot", config.few_shot)
+  rows, _ = queries_lib.load(work.inputs["queries"])
+  demonstrations = templates.demonstrations(config.demonstrations)
+
+  async def chain(ask: ask_lib.Ask, query: records.Query) -> str:
+    return await few_shot.generate(
+      ask,
+      query.asked,
+      template=template,
+      demonstrations=demonstrations,
+      shots=config.shots,
+      seed=config.seed,
+    )
+
+  texts = texts_lib.Texts(few_shot=template)
+  finish = functools.partial(_finish_few_shot, work, rows)
+  return staged.run(work, rows, chain, texts, finish)
+
+
+def _finish_few_shot(
+  work: stages.Work,
+  rows: list[records.Query],
+  outcomes: list[str | ask_lib.NoAnswer],
+  totals: totals_lib.Totals,
+) -> stages.Counts:
+  made, aside, refused = [], [], 0
+  for row, outcome in zip(rows, outcomes, strict=True):
+    if not isinstance(outcome, ask_lib.NoAnswer):
+      made.append(_candidate(row, outcome, TEACHER))
+    elif outcome.kind == "refused":
+      refused += 1
+      made.append(_candidate(row, "", TEACHER))
+    else:
+      aside.append(records.SetAside(row.id, row.text, str(outcome)))
+  records.write(work.folder / "candidates.jsonl", made)
+  records.write(work.folder / "set_aside.jsonl", aside)
+  return {
+    "queries": len(rows),
+    "candidates": len(made),
+    "refused": refused,
+    "set_aside": len(aside),
+    **totals.counts(),
+  }
+
+
+def _restore_queries(work: stages.Work) -> stages.Counts:
+  """The prompts of an iteration, next to the users' queries that they answer."""
+  earlier = records.read(work.inputs["earlier"], records.Candidates)
+  users = {row.query_id: row for row in earlier}
   rows = [
     dataclasses.replace(
       row, query=users[row.query_id].query, flags=users[row.query_id].flags
     )
-    for row in records.read(rewritten, records.Candidates)
+    for row in records.read(work.inputs["rewritten"], records.Candidates)
   ]
   records.write(work.folder / "candidates.jsonl", rows)
-  work.finish({"queries": len(users), "candidates": len(rows)})
-
-
-def _write(
-  source: str,
-  config: ml_collections.ConfigDict,
-  queries: epath.PathLike,
-  place: epath.Path,
-) -> None:
-  if source == QUERY:
-    _repeat(queries, place)
-  elif source == TEACHER:
-    _ask(config.build_sft, queries, place)
-  else:
-    with_model = config.sample.copy_and_resolve_references()
-    with_model.update(queries=str(queries), model=source)
-    if with_model.num_candidates != 1:
-      raise errors.UserError(
-        f"config.sample.num_candidates={with_model.num_candidates}: systems are"
-        " compared by one prompt a query"
-      )
-    sample.run(with_model, place)
-
-
-def _repeat(queries: epath.PathLike, place: epath.Path) -> None:
-  """The queries as they are."""
-  made_by = ml_collections.ConfigDict({"source": QUERY})
-  work = stages.begin(NAME, made_by, place, {"queries": queries})
-  if work.counts is not None:
-    return
-  rows, _ = queries_lib.load(queries)
-  made = [_candidate(row, row.text, QUERY) for row in rows]
-  records.write(work.folder / "candidates.jsonl", made)
-  work.finish({"queries": len(rows), "candidates": len(made)})
-
-
-def _ask(
-  config: ml_collections.ConfigDict, queries: epath.PathLike, place: epath.Path
-) -> None:
-  """The teacher's few-shot prompts (paper, figure 7).
-
-  One that the teacher refuses to write is empty, and is filmed as such: a user of that
-  teacher would get no more.
-  """
-  template = templates.load("few_shot", config.few_shot)
-  rows, _ = queries_lib.load(queries)
-
-  def finish(
-    folder: epath.Path,
-    outcomes: list[str | ask_lib.NoAnswer],
-    totals: totals_lib.Totals,
-  ) -> dict[str, int | float | None]:
-    made, aside = [], []
-    for row, outcome in zip(rows, outcomes, strict=True):
-      refused = isinstance(outcome, ask_lib.NoAnswer) and outcome.kind == "refused"
-      if isinstance(outcome, ask_lib.NoAnswer) and not refused:
-        aside.append(records.SetAside(row.id, row.text, str(outcome)))
-      else:
-        made.append(_candidate(row, "" if refused else str(outcome), TEACHER))
-    records.write(folder / "candidates.jsonl", made)
-    records.write(folder / "set_aside.jsonl", aside)
-    return {
-      "queries": len(rows),
-      "candidates": len(made),
-      "refused": sum(not row.candidates[0].prompt for row in made),
-      "set_aside": len(aside),
-      **totals.counts(),
-    }
-
-  chain = functools.partial(
-    _few_shot,
-    template=template,
-    demonstrations=templates.demonstrations(config.demonstrations),
-    config=config,
-  )
-  texts = texts_lib.Texts(few_shot=template)
-  staged.run(NAME, config, place, {"queries": queries}, rows, chain, texts, finish)
-
-
-async def _few_shot(
-  ask: ask_lib.Ask,
-  query: records.Query,
-  *,
-  template: str,
-  demonstrations: Sequence[templates.Demonstration],
-  config: ml_collections.ConfigDict,
-) -> str:
-  return await few_shot.generate(
-    ask,
-    query.asked,
-    template=template,
-    demonstrations=demonstrations,
-    shots=config.shots,
-    seed=config.seed,
-  )
+  return {"queries": len(users), "candidates": len(rows)}
 
 
 def _candidate(query: records.Query, prompt: str, source: str) -> records.Candidates:
@@ -221,3 +234,20 @@ def _candidate(query: records.Query, prompt: str, source: str) -> records.Candid
     candidates=(records.Candidate(0, prompt, "stop", 0),),
     flags=query.flags,
   )
+
+
+_QUERIES = stages.Stage(
+  name="prompts", run=_write_queries, inputs=(stages.Input("queries"),), cheap=True
+)
+_FEW_SHOT = stages.Stage(
+  name="prompts",
+  run=_write_few_shot,
+  inputs=(stages.Input("queries"),),
+  execution_keys=queue.EXECUTION_KEYS,
+)
+_ITERATION = stages.Stage(
+  name="prompts",
+  run=_restore_queries,
+  inputs=(stages.Input("earlier"), stages.Input("rewritten")),
+  cheap=True,
+)

@@ -1,25 +1,19 @@
 """Stage text_pairs: a critique of every candidate, and D_text (paper, section 3.3).
 
-A candidate that the judge finds flawed is refined by its critique, and the refined
-prompt is preferred to it. The paper makes a pair of every flawed candidate; the release
-keeps one a query, and drops refinements with a newline.
+A candidate that the judge finds flawed is refined with the help of its critique, and
+the refined prompt is preferred to it. The paper makes a pair from every flawed
+candidate; the release keeps one pair per query, and drops refinements with a newline.
 """
 
 import collections
 import dataclasses
 import functools
-from typing import Any
 
-import ml_collections
-from etils import epath
-
-from vpo_jax import errors, records
+from vpo_jax import errors, records, stages
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import critique, refine, staged
+from vpo_jax.teacher import critique, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
-
-NAME = "text_pairs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,44 +28,41 @@ class _Item:
     return records.row_id(self.row.query_id, self.candidate.index)
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Writes judged.jsonl (every judged candidate), pairs.jsonl and set_aside.jsonl.
 
   Raises:
     UserError: a template or input is wrong, or the judge cannot be used.
   """
+  config, source = work.config, work.inputs["candidates"]
   if config.pairs not in ("one", "all"):
     raise errors.UserError(f"config.pairs={config.pairs!r}: must be 'one' or 'all'")
-  source = config.input or epath.Path(workdir) / "sample" / "candidates.jsonl"
   texts = texts_lib.load(config)
   rows = records.read(source, records.Candidates)
   items = [_Item(row, candidate) for row in rows for candidate in row.candidates]
   if not items:
     raise errors.UserError(f"{source}: holds no candidates")
   chain = functools.partial(check, texts=texts, second=config.second_critique)
-  finish = functools.partial(_finish, items=items, config=config)
-  inputs = {"candidates": source}
-  return staged.run(NAME, config, workdir, inputs, items, chain, texts, finish)
+  finish = functools.partial(_finish, work, items)
+  return staged.run(work, items, chain, texts, finish)
 
 
 def _finish(
-  folder: epath.Path,
+  work: stages.Work,
+  items: list[_Item],
   outcomes: list[records.Judged | ask_lib.NoAnswer],
   totals: totals_lib.Totals,
-  *,
-  items: list[_Item],
-  config: ml_collections.ConfigDict,
-) -> dict[str, Any]:
+) -> stages.Counts:
   judged, aside = [], []
   for item, outcome in zip(items, outcomes, strict=True):
     if isinstance(outcome, ask_lib.NoAnswer):
       aside.append(records.SetAside(item.id, item.candidate.prompt, str(outcome)))
     else:
       judged.append(outcome)
-  pairs = select(judged, config.pairs, config.seed)
-  records.write(folder / "judged.jsonl", judged)
-  records.write(folder / "set_aside.jsonl", aside)
-  records.write(folder / "pairs.jsonl", pairs)
+  pairs = select(judged, work.config.pairs, work.config.seed)
+  records.write(work.folder / "judged.jsonl", judged)
+  records.write(work.folder / "set_aside.jsonl", aside)
+  records.write(work.folder / "pairs.jsonl", pairs)
   flawed = [row for row in judged if not row.passed]
   return {
     "candidates": len(items),
@@ -88,11 +79,11 @@ async def check(
 ) -> records.Judged:
   """The text-level check of one candidate.
 
-  A flawed candidate whose refinement fails stays flawed, with no refinement. Flags that
-  curation moved out of the query are shown to the judge.
+  If the refinement of a flawed candidate fails, the candidate stays flawed without a
+  refinement. The judge sees the flags that curation moved out of the query.
 
   Args:
-    second: whether a refinement has to pass a critique of its own.
+    second: whether a refinement must pass a second critique.
 
   Raises:
     NoAnswer: the judge gave no usable judgement.
@@ -120,14 +111,14 @@ async def check(
 
 
 def select(judged: list[records.Judged], mode: str, seed: int) -> list[records.Pair]:
-  """D_text: refined > original for flawed candidates.
+  """D_text: for each flawed candidate, its refinement is preferred to it.
 
-  A refinement with a newline makes no pair (release), nor does one that changed
-  nothing.
+  A refinement with a newline makes no pair (release), and neither does one that equals
+  the candidate.
 
   Args:
-    mode: "one" keeps one pair a query, drawn by the seed and the row's id; "all" keeps
-      every one (paper).
+    mode: "one" keeps one pair per query (release), drawn by the seed and the row's id;
+      "all" keeps every pair (paper).
   """
   by_query: dict[str, list[records.Judged]] = collections.defaultdict(list)
   for row in judged:
@@ -143,3 +134,11 @@ def select(judged: list[records.Judged], mode: str, seed: int) -> list[records.P
       if row.refined
     ]
   return pairs
+
+
+STAGE = stages.Stage(
+  name="text_pairs",
+  run=run,
+  inputs=(stages.Input("candidates", "sample/candidates.jsonl"),),
+  execution_keys=queue.EXECUTION_KEYS,
+)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from configs import training
 from vpo_jax.data import forest
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import head, sharding, table
@@ -72,9 +73,10 @@ def _step_bytes(model, rows, row, precision, remat) -> int:
     branches=2,
     predict=rows * row,
   )
-  placement = sharding.place(model, sharding.make_mesh(sharding.get_config()))
+  config = training.get_config()
+  placement = sharding.place(model, sharding.make_mesh(config.mesh))
   policy = policies.Policy(model, precision, remat)
-  tx = optimizer.make(optimizer.get_config(), 1000)
+  tx = optimizer.make(config.optimizer, 1000)
   params = jax.tree.map(lambda w: _floats(*w.shape), table.table(model))
   step = jax.ShapeDtypeStruct((), jnp.int32)
   state = train_step.State(step, params, jax.eval_shape(tx.init, params))  # pyright: ignore[reportArgumentType]

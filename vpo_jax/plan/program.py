@@ -16,7 +16,7 @@ from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder import product, sharding, table
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
-from vpo_jax.train import loop, objective, optimizer, work
+from vpo_jax.train import computation, loop, objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
@@ -39,7 +39,7 @@ class Program:
   lowered: Any
   loops: int
   bytes: dict[str, int]
-  work: work.Work
+  work: computation.Computation
   about: dict[str, Any]
   shape: forest.Shape | None = None
 
@@ -113,7 +113,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
       "optimizer": _bytes(moments),
       "batch": _bytes(batch),
     },
-    work=work.of_step(examples, shape.stem, micros, model),
+    work=computation.of_step(examples, shape.stem, micros, model),
     about={
       "examples": config.batch_size,
       "micro_batches": len(micros),
@@ -186,7 +186,7 @@ def _sample(config, model, lengths, placement) -> Program:
       "cache": _bytes((own, stem)),
       "batch": _bytes(state),
     },
-    work=work.Work(drawn, drawn, drawn * flops),
+    work=computation.Computation(drawn, drawn, drawn * flops),
     about={
       "examples": drawn / (lengths.response * config.num_candidates),
       "slots": slots,

@@ -1,6 +1,7 @@
 """Starts a launch script: flags and config in, one clear line for a user's mistake."""
 
 import errno
+import importlib
 import os
 import pathlib
 import sys
@@ -8,60 +9,93 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vpo_jax import errors
-from vpo_jax.runtime import console, processes
+from vpo_jax import errors, stages
+from vpo_jax.runtime import allocator, compilation, console, processes
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
-def run_stage(
-  stage: Callable[[ml_collections.ConfigDict, str], Any],
-  config: str,
-  *,
-  together: bool = False,
-) -> None:
+def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
   """Runs one stage from the command line, with `--config` and `--workdir`.
 
   Args:
-    stage: takes the config and the workdir.
+    module: the dotted name of the module that declares the stage as `STAGE`. It is
+      imported after the flags are parsed, so that `--help` and flag errors are fast.
     config: the default for `--config`, a file of configs/.
-    together: the stage may run as several processes; see `processes.join`.
+    distributed: the stage runs on JAX devices, possibly as several processes
+      (`processes.join`).
   """
-  # The default is put into argv, not into the flag: the flag would load it here,
-  # where a wrong --config.KEY is not caught.
-  flag = config_flags.DEFINE_config_file(
-    "config", None, "The numbers; --config.KEY=VALUE changes one."
-  )
-  workdir = flags.DEFINE_string(
-    "workdir", None, "The folder that all stages share.", required=True
-  )
-  if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
-    sys.argv.insert(1, f"--config={CONFIGS / config}")
-  join = _define_processes() if together else lambda: None
+  flag, workdir = _define_config(config), _define_workdir()
+  join = _define_processes() if distributed else None
+  if distributed:
+    allocator.huge_pages()
 
   def main() -> None:
-    join()
+    if distributed:
+      compilation.enable_cache(workdir.value)
+    stage = importlib.import_module(module).STAGE
+    if join:
+      join(stage.handles_sigterm)
     try:
-      stage(flag.value, workdir.value)
-    except SystemExit:  # a preempted run ends as one, too
+      counts = stages.run(stage, flag.value, workdir.value)
+    except SystemExit:  # a preempted run leaves like a finished one
       processes.leave()
       raise
+    numbers = {k: v for k, v in counts.items() if isinstance(v, int | float | str)}
+    console.say(" ".join(f"{key}={value}" for key, value in numbers.items()))
     processes.leave()
 
   run(main)
 
 
-def _define_processes() -> Callable[[], None]:
-  address = flags.DEFINE_string(
-    "coordinator_address", None, "host:port of process 0; None asks the environment."
+def run_pipeline(config: str) -> None:
+  """Runs `pipeline.run` from the command line, with `--config` and `--workdir`.
+
+  Args:
+    config: the default for `--config`, a file of configs/.
+  """
+  flag, workdir = _define_config(config), _define_workdir()
+  allocator.huge_pages()
+
+  def main() -> None:
+    compilation.enable_cache(workdir.value)
+    importlib.import_module("vpo_jax.pipeline").run(flag.value, workdir.value)
+
+  run(main)
+
+
+def _define_config(default: str) -> Any:
+  # The default goes into argv, not into the flag: the flag would load the file here,
+  # where a wrong --config.KEY is not caught.
+  if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
+    sys.argv.insert(1, f"--config={CONFIGS / default}")
+  return config_flags.DEFINE_config_file(
+    "config", None, "The stage's numbers; --config.KEY=VALUE changes one."
   )
-  number = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-  index = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-  return lambda: processes.join(address.value, number.value, index.value)
+
+
+def _define_workdir() -> Any:
+  return flags.DEFINE_string(
+    "workdir", None, "The folder that all stages of a run share.", required=True
+  )
+
+
+def _define_processes() -> Callable[[bool], None]:
+  address = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "host:port of process 0; by default the environment is asked (SLURM, TPU, ...).",
+  )
+  number = flags.DEFINE_integer("num_processes", None, "The number of processes.")
+  index = flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
+
+  def join(handles_sigterm: bool) -> None:
+    processes.join(address.value, number.value, index.value, handles_sigterm)
+
+  return join
 
 
 def run(main: Callable[[], Any]) -> None:

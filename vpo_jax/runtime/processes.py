@@ -29,7 +29,10 @@ _LOST = (
 
 
 def join(
-  address: str | None = None, processes: int | None = None, process: int | None = None
+  address: str | None = None,
+  processes: int | None = None,
+  process: int | None = None,
+  handles_sigterm: bool = False,
 ) -> None:
   """Makes this process one of several, where there are several.
 
@@ -37,6 +40,7 @@ def join(
     address, processes, process: of process 0 ("host:port"), how many, and which this
       is. None finds them as JAX does: SLURM (srun), a TPU VM or GKE, Open MPI,
       Kubernetes; where it finds nothing, this process is alone.
+    handles_sigterm: the work saves its state on SIGTERM (see `preemption`).
 
   Raises:
     UserError: only some of the three are given, they do not fit, or not all processes
@@ -52,6 +56,8 @@ def join(
     return  # JAX would take one device of the node for it
   import jax
 
+  # Without it SIGTERM ends a process at once; with it JAX keeps the signal for a save.
+  jax.config.update("jax_enable_preemption_service", handles_sigterm)
   on_abort = _LastLine()
   try:
     with warnings.catch_warnings():

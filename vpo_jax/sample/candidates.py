@@ -1,75 +1,58 @@
-"""The sampling stage: K candidates a query, in part files until all are there."""
+"""Stage sample: K candidate prompts for each query (paper, section 3.3).
+
+Finished queries are written to part files until all queries are finished, so a killed
+run loses at most half a minute of work, and several processes can share a workdir.
+"""
 
 import dataclasses
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import ml_collections
 from etils import epath
 
+from vpo_jax import errors, records, stages
 from vpo_jax import queries as queries_lib
-from vpo_jax import records, stages
-from vpo_jax.decoder import sharding
+from vpo_jax.decoder import sharding, source
 from vpo_jax.runtime import console, processes, watchdog
 from vpo_jax.sample import generate, lm, settings
 
-_PARTS = "parts"
-_PART_SECONDS = 30.0  # what a killed run loses at most
+_PART_SECONDS = 30.0  # the most work that a killed run loses
 
 
-def run(
-  config: ml_collections.ConfigDict,
-  workdir: epath.PathLike,
-  share: tuple[int, int] = (0, 1),
-) -> dict[str, Any]:
-  """Samples every query's candidates to `<workdir>/sample/candidates.jsonl`.
+def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
+  """Samples every query's candidates to `candidates.jsonl`.
 
-  Args:
-    config: configs/sample.py.
-    share: (i, n): make every n-th query from the i-th on, where n processes share the
-      work in one workdir. The one that ends last puts the parts together. The
-      processes of one run (`processes.join`) divide the share among them; each samples
-      on its own devices.
+  With `config.share = "i/n"`, this process makes every n-th query from the i-th on, and
+  the process that finishes last merges the parts. The processes of one distributed run
+  (`processes.join`) divide the share among themselves; each samples on its own devices.
 
-  Returns: counts; of this share only, while others are missing.
+  Returns: the counts; those of the finished shares only while others are missing.
 
   Raises:
-    UserError: a wrong input or setting; see `stages.begin` and `policy.load`.
+    UserError: a setting is out of range, or the queries or the model cannot be read.
   """
-  workdir = epath.Path(workdir)
-  model = config.model or str(workdir / "train_sft" / "model")
-  queries_path = config.queries or workdir / "curate" / "dpo.jsonl"
+  config = work.config
   wanted = _settings(config)
-  inputs = {"queries": queries_path}
-  if epath.Path(model).exists():
-    inputs["model"] = model
-  work = stages.begin("sample", config, workdir, inputs)
-  if work.counts is not None:
-    return work.counts
-  queries, unread = queries_lib.load(queries_path)
-  parts = work.folder / _PARTS
-  mixed = share[1] > 1
-  index, count = processes.index, processes.count
-  share = (share[0] * count + index, share[1] * count)
-  done = {row.query_id for row in _made(parts)} | {row.id for row in _aside(parts)}
-  mine = [q for q in queries[share[0] :: share[1]] if q.id not in done]
+  share, shares = _share(config.share)
+  queries, unread = queries_lib.load(work.inputs["queries"])
+  parts = _Parts(work.folder / "parts")
+  first = share * processes.count + processes.index
+  mine = queries[first :: shares * processes.count]
+  done = parts.finished_ids()
+  missing = [query for query in mine if query.id not in done]
   rate = 0.0
-  if mine:
-    policy = lm.load(
-      model,
+  if missing:
+    model = lm.load(
+      str(work.inputs["model"]),
       precision=config.precision,
       instruction=config.instruction,
       mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
     )
-    total = len(queries[share[0] :: share[1]])
-    rate = _sample(config, policy, wanted, mine, parts, total)
+    rate = _sample(config, model, wanted, missing, parts, len(mine))
   processes.meet("sampled")
-  counts = _finish(work, queries, unread, parts, rate)
-  # Another share may be reading them this moment.
-  if processes.first() and "missing" not in counts and not mixed and parts.exists():
-    parts.rmtree()
-  return counts
+  return _merge(work, queries, unread, parts, rate, keep_parts=shares > 1)
 
 
 def _settings(config: ml_collections.ConfigDict) -> settings.Settings:
@@ -77,28 +60,72 @@ def _settings(config: ml_collections.ConfigDict) -> settings.Settings:
   return settings.Settings(**{k: v for k, v in config.items() if k in names})
 
 
+def _share(text: str) -> tuple[int, int]:
+  """The (i, n) of "i/n"."""
+  index, _, count = text.partition("/")
+  if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    raise errors.UserError(f"config.share={text!r}: must be i/n with i < n, as in 0/4")
+  return int(index), int(count)
+
+
+class _Parts:
+  """Part files with finished queries, and with queries that were set aside."""
+
+  def __init__(self, folder: epath.Path):
+    self._folder = folder
+
+  def write(self, rows: Sequence[records.Candidates]) -> None:
+    if rows:
+      records.write(self._folder / f"made-{rows[0].query_id}.jsonl", rows)
+
+  def set_aside(self, rows: Sequence[records.SetAside]) -> None:
+    if rows:
+      records.write(self._folder / f"aside-{rows[0].id}.jsonl", rows)
+
+  def candidates(self) -> dict[str, records.Candidates]:
+    """Finished rows by query id."""
+    rows = self._read("made-", records.Candidates)
+    return {row.query_id: row for row in rows}
+
+  def aside(self) -> dict[str, records.SetAside]:
+    """Rows that were set aside by query id."""
+    return {row.id: row for row in self._read("aside-", records.SetAside)}
+
+  def finished_ids(self) -> set[str]:
+    return self.candidates().keys() | self.aside().keys()
+
+  def remove(self) -> None:
+    if self._folder.exists():
+      self._folder.rmtree()
+
+  def _read(self, prefix: str, row_type: type[records.Row]) -> list[records.Row]:
+    if not self._folder.exists():
+      return []
+    paths = sorted(p for p in self._folder.iterdir() if p.name.startswith(prefix))
+    return [row for path in paths for row in records.read(path, row_type)]
+
+
 def _sample(
   config: ml_collections.ConfigDict,
-  policy: lm.LanguageModel,
+  model: lm.LanguageModel,
   wanted: settings.Settings,
-  queries: list[records.Query],
-  parts: epath.Path,
+  queries: Sequence[records.Query],
+  parts: _Parts,
   total: int,
 ) -> float:
-  """Makes the candidates of `queries`; returns new tokens a second."""
+  """Samples the candidates of `queries`; returns the new tokens per second."""
   prompts, kept, aside = [], [], []
   for query in queries:
-    prompt = policy.prompt(query.text)
+    prompt = model.prompt(query.text)
     if len(prompt.tokens) > config.max_prompt_tokens:
       reason = f"{len(prompt.tokens)} tokens, more than {config.max_prompt_tokens=}"
       aside.append(records.SetAside(query.id, query.text, reason))
     else:
       prompts.append(prompt)
       kept.append(query)
-  if aside:
-    records.write(parts / f"aside-{aside[0].id}.jsonl", aside)
-  made = dataclasses.asdict(wanted) | {"precision": policy.precision}
-  model = policy.fingerprint()
+  parts.set_aside(aside)
+  made_with = dataclasses.asdict(wanted) | {"precision": model.precision}
+  fingerprint = model.fingerprint()
   rows: list[records.Candidates] = []
   tokens, began, published = 0, time.monotonic(), time.monotonic()
   with (
@@ -106,7 +133,7 @@ def _sample(
     console.progress("sample", total, total - len(kept)) as advance,
   ):
     for place, candidates in generate.stream(
-      policy, prompts, wanted, slots=config.slots, watch=watch
+      model, prompts, wanted, slots=config.slots, watch=watch
     ):
       query = kept[place]
       tokens += sum(c.tokens for c in candidates)
@@ -116,77 +143,56 @@ def _sample(
           query=query.text,
           category=query.category,
           flags=query.flags,
-          model=model,
-          settings=made,
+          model=fingerprint,
+          settings=made_with,
           candidates=candidates,
         )
       )
       advance(1, f"{tokens / (time.monotonic() - began):.0f} new tokens/s")
-      late = time.monotonic() - published > _PART_SECONDS
-      if late or len(rows) >= config.queries_per_part:
-        watch.pause()  # storage may take minutes
-        _publish(parts, rows)
+      is_due = time.monotonic() - published > _PART_SECONDS
+      if is_due or len(rows) >= config.queries_per_part:
+        watch.pause()  # writing to storage may take minutes
+        parts.write(rows)
+        rows = []
         published = time.monotonic()
     watch.pause()
-    _publish(parts, rows)
+    parts.write(rows)
   return tokens / (time.monotonic() - began)
 
 
-def _publish(parts: epath.Path, rows: list[records.Candidates]) -> None:
-  if rows:
-    records.write(parts / f"made-{rows[0].query_id}.jsonl", rows)
-    rows.clear()
-
-
-def _made(parts: epath.Path) -> list[records.Candidates]:
-  return [
-    row
-    for path in _files(parts, "made-")
-    for row in records.read(path, records.Candidates)
-  ]
-
-
-def _aside(parts: epath.Path) -> list[records.SetAside]:
-  return [
-    row
-    for path in _files(parts, "aside-")
-    for row in records.read(path, records.SetAside)
-  ]
-
-
-def _files(parts: epath.Path, prefix: str) -> list[epath.Path]:
-  if not parts.exists():
-    return []
-  return sorted(path for path in parts.iterdir() if path.name.startswith(prefix))
-
-
-def _finish(
-  work: stages.Stage,
-  queries: list[records.Query],
+def _merge(
+  work: stages.Work,
+  queries: Sequence[records.Query],
   unread: list[records.SetAside],
-  parts: epath.Path,
+  parts: _Parts,
   rate: float,
-) -> dict[str, Any]:
-  made = {row.query_id: row for row in _made(parts)}
-  aside = {row.id: row for row in _aside(parts)}
+  keep_parts: bool,
+) -> stages.Counts | stages.Unfinished:
+  """Writes the stage's files once every query is finished.
+
+  Args:
+    keep_parts: another process may still read the part files.
+  """
+  made, aside = parts.candidates(), parts.aside()
   rows = [made[query.id] for query in queries if query.id in made]
   counts = _count(rows, len(aside) + len(unread), rate)
   missing = len(queries) - len(made.keys() | aside.keys())
   if missing:
-    console.say(f"sample: {missing} queries are other processes'")
-    return counts | {"missing": missing}
+    console.say(f"sample: {missing} queries are left to other processes")
+    return stages.Unfinished(counts | {"missing": missing})
   if processes.first():
     records.write(work.folder / "candidates.jsonl", rows)
-    records.write(
-      work.folder / "set_aside.jsonl",
-      unread + [aside[q.id] for q in queries if q.id in aside],
-    )
-  return work.finish(counts)
+    not_sampled = unread + [aside[q.id] for q in queries if q.id in aside]
+    records.write(work.folder / "set_aside.jsonl", not_sampled)
+  processes.meet("candidates written")
+  if processes.first() and not keep_parts:
+    parts.remove()
+  return counts
 
 
 def _count(
-  rows: list[records.Candidates], set_aside: int, rate: float
-) -> dict[str, Any]:
+  rows: Sequence[records.Candidates], set_aside: int, rate: float
+) -> stages.Counts:
   every = [candidate for row in rows for candidate in row.candidates]
   tokens = sum(candidate.tokens for candidate in every)
   return {
@@ -199,3 +205,14 @@ def _count(
     "new_tokens_per_second": round(rate, 1),
     "set_aside": set_aside,
   }
+
+
+STAGE = stages.Stage(
+  name="sample",
+  run=run,
+  inputs=(
+    stages.Input("queries", "curate/dpo.jsonl"),
+    stages.Input("model", "train_sft/model", resolve=source.resolve),
+  ),
+  execution_keys=("slots", "queries_per_part", "mesh.*", "share"),
+)

@@ -15,6 +15,7 @@ _STAGES = (
   "train_sft",
   "sample",
   "text_pairs",
+  "score_videos",
   "video_pairs",
   "merge_pairs",
   "train_dpo",

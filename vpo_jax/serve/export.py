@@ -1,4 +1,4 @@
-"""The trained optimizer as a directory that other programs load."""
+"""Stage export: the trained model as a directory that other programs load."""
 
 import json
 import math
@@ -19,23 +19,21 @@ from vpo_jax.serve import card
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts:
   """Exports a model to `<workdir>/vpo`, or an adapter to `<workdir>/vpo_adapter`.
 
   Raises:
-    UserError: no model or adapter, an incomplete one, or a dtype that is none of
-      `DTYPES`.
+    UserError: there is no model or adapter, it is incomplete, or the dtype is not one
+      of `DTYPES`.
   """
-  if config.dtype not in DTYPES:
-    raise errors.UserError(f"dtype {config.dtype!r}: wants {', '.join(DTYPES)}")
-  workdir = epath.Path(workdir)
-  trained = workdir / "train_dpo" / "model"
-  model = source.resolve(config.model) if config.model else trained
-  name, write = ("vpo_adapter", adapter) if config.adapter else ("vpo", export)
-  work = stages.begin(name, config, workdir, {"model": model})
-  if work.counts is not None:
-    return work.counts
-  return work.finish(write(work.folder, model, config, card.figures(workdir)))
+  if work.config.dtype not in DTYPES:
+    raise errors.UserError(
+      f"config.dtype={work.config.dtype!r}: must be one of {', '.join(DTYPES)}"
+    )
+  write = adapter if work.config.adapter else export
+  return write(
+    work.folder, work.inputs["model"], work.config, card.figures(work.workdir)
+  )
 
 
 def export(
@@ -44,11 +42,11 @@ def export(
   config: ml_collections.ConfigDict,
   figures: card.Figures,
 ) -> dict[str, Any]:
-  """Writes `model` to `folder` with all that its use needs; returns its size.
+  """Writes `model` with the files that using it requires; returns its size.
 
   Args:
     config: see configs/export.py.
-    figures: of the run, for the model card.
+    figures: the run's figures, for the model card.
   """
   architecture = decoder_config.read(model)
   tokenizer = chat.load_tokenizer(model)
@@ -58,7 +56,7 @@ def export(
     "generation_config.json": _json(_generation(model, tokenizer, config)),
     "README.md": card.card(figures, instruction, config.dtype),
   }
-  # On the host: an export needs no accelerator, nor one that could hold the model.
+  # On the host, so that an export needs no accelerator.
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     params = weights.load(model, architecture)
     directory.save_model(
@@ -80,11 +78,11 @@ def adapter(
   config: ml_collections.ConfigDict,
   figures: card.Figures,
 ) -> dict[str, Any]:
-  """Writes the adapter that was trained beside `model`, which is the merged one.
+  """Writes the adapter alone; `model` is the merged model in the same run.
 
   Args:
     config: see configs/export.py.
-    figures: of the run, for the model card.
+    figures: the run's figures, for the model card.
   """
   trained = model.parent / "adapter"
   if not (trained / lora.CONFIG).exists():
@@ -119,7 +117,7 @@ def _instruction(model: epath.Path, config: ml_collections.ConfigDict) -> str:
 def _generation(
   model: epath.Path, tokenizer: chat.Tokenizer, config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """The base's generation config (it may name several end tokens), and our settings."""
+  """The base's generation config (it may name several end tokens), with our settings."""
   path = model / "generation_config.json"
   base = files.read_json(path) if path.exists() else {}
   base.setdefault("eos_token_id", tokenizer.eos_token_id)
@@ -133,3 +131,11 @@ def _generation(
 
 def _json(value: Any) -> str:
   return json.dumps(value, indent=2) + "\n"
+
+
+STAGE = stages.Stage(
+  name="export",
+  run=run,
+  inputs=(stages.Input("model", "train_dpo/model", resolve=source.resolve),),
+  folder=lambda config: "vpo_adapter" if config.adapter else "vpo",
+)

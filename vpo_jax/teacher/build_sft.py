@@ -1,70 +1,62 @@
 """Stage build_sft: queries in, SFT examples out (paper, section 3.2).
 
-For each query x: a few-shot prompt p, its critique c, and s = p when the critique found
-nothing, the refined prompt otherwise. Rows that the teacher refused, or whose replies
-could not be read, are set aside with the reason.
+For each query x the teacher writes a prompt p from few-shot examples and a critique c
+of p. The SFT target s is p if the critique found no flaw, and the refined prompt
+otherwise. Rows that the teacher refused, or whose replies cannot be parsed, are set
+aside with the reason.
 """
 
 import functools
-from typing import Any
 
 import ml_collections
-from etils import epath
 
-from vpo_jax import errors, files, records, templates
+from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
+from vpo_jax.data import examples as examples_lib
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import card, critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
-NAME = "build_sft"
 
-
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Writes sft.jsonl, train.json, heldout.json, set_aside.jsonl and the data card.
 
-  sft.jsonl holds the examples (`records.SftExample`) with all that led to them.
-  train.json and heldout.json are lists of {"messages": [user, assistant]}, the user's
-  turn being the instruction template filled with the query.
+  sft.jsonl holds the examples (`records.SftExample`) with every intermediate text.
+  train.json and heldout.json are lists of {"messages": [user, assistant]}; the user's
+  turn is the instruction template filled with the query.
 
   Raises:
     UserError: a template or input is wrong, or the teacher cannot be used.
   """
+  config = work.config
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
-  source = config.input or epath.Path(workdir) / "curate" / "sft.jsonl"
   instruction = templates.load("instruction", config.instruction)
   texts = texts_lib.load(config)
-  demonstrations = templates.demonstrations(config.demonstrations)
-  queries, unread = queries_lib.load(source)
+  queries, unread = queries_lib.load(work.inputs["queries"])
   chain = functools.partial(
-    example, texts=texts, demonstrations=demonstrations, config=config
+    example,
+    texts=texts,
+    demonstrations=templates.demonstrations(config.demonstrations),
+    config=config,
   )
-  return staged.run(
-    NAME,
-    config,
-    workdir,
-    {"queries": source},
-    queries,
-    chain,
-    texts,
-    functools.partial(
-      _finish, queries=queries, unread=unread, instruction=instruction, config=config
-    ),
+  finish = functools.partial(
+    _finish, work, queries=queries, unread=unread, instruction=instruction
   )
+  return staged.run(work, queries, chain, texts, finish)
 
 
 def _finish(
-  folder: epath.Path,
+  work: stages.Work,
   outcomes: list[records.SftExample | ask_lib.NoAnswer],
   totals: totals_lib.Totals,
   *,
   queries: list[records.Query],
   unread: list[records.SetAside],
   instruction: str,
-  config: ml_collections.ConfigDict,
-) -> dict[str, Any]:
+) -> stages.Counts:
+  config, folder = work.config, work.folder
   examples, aside = [], list(unread)
   for query, outcome in zip(queries, outcomes, strict=True):
     if isinstance(outcome, ask_lib.NoAnswer):
@@ -75,7 +67,10 @@ def _finish(
   records.write(folder / "set_aside.jsonl", aside)
   train, heldout = split(examples, config.heldout, config.seed)
   for name, rows in (("train", train), ("heldout", heldout)):
-    chats = [chat(row.query, row.prompt, instruction) for row in rows]
+    chats = [
+      examples_lib.sft_row(templates.fill(instruction, query=row.query), row.prompt)
+      for row in rows
+    ]
     files.write_json(folder / f"{name}.json", chats)
   counts = {
     "examples": len(examples),
@@ -100,13 +95,13 @@ async def example(
   demonstrations: list[templates.Demonstration],
   config: ml_collections.ConfigDict,
 ) -> records.SftExample:
-  """(x, s) with what led to it: generated, critique, refined.
+  """(x, s) with the intermediate texts: generated prompt, critique, refined prompt.
 
-  Flags that curation moved out of the query are shown to the teacher all the same: the
-  critique's rule on flags needs them.
+  The teacher sees the flags that curation moved out of the query, because the critique
+  has a rule on flags.
 
   Raises:
-    NoAnswer: the teacher gave no usable reply to one of the questions.
+    NoAnswer: the teacher gave no usable reply to one of the requests.
   """
   generated = await few_shot.generate(
     ask,
@@ -137,11 +132,11 @@ async def example(
 def split(
   examples: list[records.SftExample], fraction: float, seed: int
 ) -> tuple[list[records.SftExample], list[records.SftExample]]:
-  """Training and held-out rows; a row's side depends on its id and the seed alone.
+  """Training and held-out rows; a row's side depends only on its id and the seed.
 
-  Where that leaves no row on the held-out side, the one nearest to it is moved.
+  If no row falls on the held-out side, the one closest to it is moved there.
   """
-  # A word of its own in the hash: curation drew these queries by (seed, id) already.
+  # The extra word makes the hash independent of curation's draw by (seed, id).
   ids = [records.row_id("heldout", seed, row.query_id) for row in examples]
   draws = [int(id, 16) / 16**16 for id in ids]
   limit = fraction
@@ -152,12 +147,9 @@ def split(
   return train, heldout
 
 
-def chat(query: str, prompt: str, instruction: str) -> dict[str, list[dict[str, str]]]:
-  """One row of the ecosystem's SFT form."""
-  user = templates.fill(instruction, query=query)
-  return {
-    "messages": [
-      {"role": "user", "content": user},
-      {"role": "assistant", "content": prompt},
-    ]
-  }
+STAGE = stages.Stage(
+  name="build_sft",
+  run=run,
+  inputs=(stages.Input("queries", "curate/sft.jsonl"),),
+  execution_keys=queue.EXECUTION_KEYS,
+)

@@ -1,10 +1,6 @@
-"""A stage whose rows go through the teacher."""
+"""What stages share that ask the teacher about each of their rows."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import ml_collections
-from etils import epath
+from collections.abc import Callable, Sequence
 
 from vpo_jax import stages
 from vpo_jax.teacher import ask as ask_lib
@@ -13,46 +9,39 @@ from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
 Finish = Callable[
-  [
-    epath.Path,
-    list[ask_lib.Outcome | ask_lib.NoAnswer],
-    totals_lib.Totals,
-  ],
-  dict[str, Any],
+  [list[ask_lib.Outcome | ask_lib.NoAnswer], totals_lib.Totals], stages.Counts
 ]
 
 
 def run(
-  name: str,
-  config: ml_collections.ConfigDict,
-  workdir: epath.PathLike,
-  inputs: Mapping[str, epath.PathLike],
+  work: stages.Work,
   items: Sequence[ask_lib.Item],
   chain: ask_lib.Chain[ask_lib.Item, ask_lib.Outcome],
   texts: texts_lib.Texts,
   finish: Finish[ask_lib.Outcome],
-) -> dict[str, Any]:
-  """Asks about every item, once what is needed was looked at; see `queue.answer`.
+) -> stages.Counts | stages.Unfinished:
+  """Asks the teacher about every item; see `queue.answer`.
 
   Args:
-    config: the stage's, with the teacher's as `teacher`.
-    inputs: as `stages.begin` takes them.
-    finish: writes the stage's files to its folder, from the outcomes in the order of
-      the items; returns the counts for the manifest.
+    work: its config holds the teacher's as `teacher`.
+    chain: asks about one item.
+    texts: the templates that the chain fills.
+    finish: writes the stage's files from the outcomes, in the order of the items;
+      returns the counts.
 
-  Returns: the counts; with `dry_run` what it would cost, and nothing is sent or begun.
+  Returns: the counts; with `config.teacher.dry_run` an estimate of the cost, without
+    sending anything.
 
   Raises:
-    UserError: the teacher cannot be used, or the folder holds another's work.
+    UserError: the teacher cannot be used.
   """
-  folder = epath.Path(workdir) / name
-  if config.teacher.dry_run:
-    return plan.plan(name, items, chain, config=config.teacher, folder=folder)
-  queue.check(config.teacher, folder)
-  work = stages.begin(name, queue.lasting(config), workdir, inputs)
-  if work.counts is not None:
-    return work.counts
+  teacher = work.config.teacher
+  if teacher.dry_run:
+    return stages.Unfinished(
+      plan.plan(work.name, items, chain, config=teacher, folder=work.folder)
+    )
+  queue.check(teacher, work.folder)
   outcomes, totals = queue.answer(
-    name, items, chain, config=config.teacher, folder=work.folder, texts=texts
+    work.name, items, chain, config=teacher, folder=work.folder, texts=texts
   )
-  return work.finish(finish(work.folder, outcomes, totals))
+  return finish(outcomes, totals)

@@ -1,46 +1,28 @@
 """Stage train_dpo: preference optimization on D_text and D_video (paper, 3.3)."""
 
-from typing import Any
-
-import ml_collections
-from etils import epath
-
 from vpo_jax import stages
+from vpo_jax.decoder import source
 from vpo_jax.train import loop, objective, reference, setup
 
-NAME = "train_dpo"
 
-
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts:
   """Trains the SFT model on preference pairs; writes `train_dpo/model`.
 
-  Args:
-    config: see configs/dpo.py. `train` and `heldout` name JSON files of pairs; empty,
-      they are those of merge_pairs. `model` is the policy and the frozen reference.
+  The model that training starts from is also the frozen reference.
 
-  Returns: counts, and held-out loss, reward accuracy and margin, before and after.
+  Returns: counts, and the held-out loss, reward accuracy and reward margin (nats)
+    before and after.
   """
+  config = work.config
   loop.check(config)
   preference = objective.from_config(config)
-  workdir = epath.Path(workdir)
-  train_path = epath.Path(config.train or workdir / "merge_pairs" / "train.json")
-  heldout_path = epath.Path(config.heldout or workdir / "merge_pairs" / "heldout.json")
-  model = setup.open_model(config, config.model or str(workdir / "train_sft" / "model"))
-  work = stages.begin(
-    NAME,
-    config,
-    workdir,
-    {"train": train_path, "heldout": heldout_path, "model": model.base},
-  )
-  if work.counts is not None:
-    return work.counts
-
+  model = setup.open_model(config, work.inputs["model"])
   params = model.load()
 
-  def split(path: epath.Path) -> loop.Split:
-    examples = setup.read_examples(path, model, "dpo", config, work.folder)
+  def split(key: str) -> loop.Split:
+    examples = setup.read_examples(work, key, model, "dpo")
     reference_XE = reference.logps(
-      work.folder / f"reference_{path.stem}.npz",
+      work.folder / f"reference_{key}.npz",
       examples,
       params,
       model.policy,
@@ -50,29 +32,31 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
     )
     return loop.Split(examples, reference_XE)
 
-  train, heldout = split(train_path), split(heldout_path)
-  trained, metrics, plan = loop.fit(
-    "train DPO",
-    work.folder,
-    config,
-    model.policy,
-    preference,
-    params,
-    model.placement,
-    train,
-    heldout,
-  )
-  setup.save_model(work.folder, model, config, params, trained)
-  return work.finish(
-    {
-      "pairs": len(train.examples),
-      "heldout": len(heldout.examples),
-      "steps": len(plan.steps),
-      "padding": plan.padding,
-      "loss_before": metrics.first("eval/loss"),
-      "loss_after": metrics.last("eval/loss"),
-      "reward_accuracy": metrics.last("eval/rewards/accuracies"),
-      "reward_margin": metrics.last("eval/rewards/margins"),
-      "train_reward_accuracy": metrics.last("rewards/accuracies"),
-    }
-  )
+  train, heldout = split("train"), split("heldout")
+  task = loop.Task("train DPO", work, model.policy, model.placement, preference)
+  trained, metrics, plan = loop.fit(task, params, train, heldout)
+  setup.save_model(work, model, params, trained)
+  return {
+    "pairs": len(train.examples),
+    "heldout": len(heldout.examples),
+    "steps": len(plan.steps),
+    "padding": plan.padding,
+    "loss_before": metrics.first("eval/loss"),
+    "loss_after": metrics.last("eval/loss"),
+    "reward_accuracy": metrics.last("eval/rewards/accuracies"),
+    "reward_margin": metrics.last("eval/rewards/margins"),
+    "train_reward_accuracy": metrics.last("rewards/accuracies"),
+  }
+
+
+STAGE = stages.Stage(
+  name="train_dpo",
+  run=run,
+  inputs=(
+    stages.Input("train", "merge_pairs/train.json"),
+    stages.Input("heldout", "merge_pairs/heldout.json"),
+    stages.Input("model", "train_sft/model", resolve=source.resolve),
+  ),
+  execution_keys=loop.EXECUTION_KEYS,
+  handles_sigterm=True,
+)

@@ -8,21 +8,6 @@ import optax
 from vpo_jax import errors
 
 
-def get_config() -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    {
-      "peak_lr": 2e-6,  # paper, appendix 9 (SFT); DPO 5e-7
-      "schedule": "constant_with_warmup",  # release; DPO "linear"
-      "warmup_ratio": 0.1,  # paper, appendix 9
-      "b1": 0.9,  # paper, appendix 9
-      "b2": 0.999,  # paper, appendix 9
-      "eps": 1e-8,  # the default of transformers' trainer, which the release keeps
-      "weight_decay": 0.0,  # the same
-      "max_grad_norm": 1.0,  # the same
-    }
-  )
-
-
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
   """The learning rate of each step, as transformers counts it: step 0 of a warmup is 0.
 

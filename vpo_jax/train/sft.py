@@ -1,61 +1,43 @@
 """Stage train_sft: supervised fine-tuning on the teacher's prompts (paper, 3.2)."""
 
-from typing import Any
-
-import ml_collections
-from etils import epath
-
 from vpo_jax import stages
+from vpo_jax.decoder import source
 from vpo_jax.train import loop, objective, setup
 
-NAME = "train_sft"
 
-
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts:
   """Trains `config.model` on (query, prompt) rows; writes `train_sft/model`.
 
-  Args:
-    config: see configs/sft.py. `train` and `heldout` name JSON files; empty, they are
-      those of build_sft.
-
-  Returns: counts, and held-out loss before and after, in nats a token.
+  Returns: counts, and the held-out loss before and after, in nats per token.
   """
-  loop.check(config)
-  workdir = epath.Path(workdir)
-  train_path = epath.Path(config.train or workdir / "build_sft" / "train.json")
-  heldout_path = epath.Path(config.heldout or workdir / "build_sft" / "heldout.json")
-  model = setup.open_model(config, config.model)
-  work = stages.begin(
-    NAME,
-    config,
-    workdir,
-    {"train": train_path, "heldout": heldout_path, "model": model.base},
-  )
-  if work.counts is not None:
-    return work.counts
-
-  train = setup.read_examples(train_path, model, "sft", config, work.folder)
-  heldout = setup.read_examples(heldout_path, model, "sft", config, work.folder)
+  loop.check(work.config)
+  model = setup.open_model(work.config, work.inputs["model"])
+  train = setup.read_examples(work, "train", model, "sft")
+  heldout = setup.read_examples(work, "heldout", model, "sft")
+  task = loop.Task("train SFT", work, model.policy, model.placement, objective.sft)
   params = model.load()
   trained, metrics, plan = loop.fit(
-    "train SFT",
-    work.folder,
-    config,
-    model.policy,
-    objective.sft,
-    params,
-    model.placement,
-    loop.Split(train),
-    loop.Split(heldout),
+    task, params, loop.Split(train), loop.Split(heldout)
   )
-  setup.save_model(work.folder, model, config, params, trained)
-  return work.finish(
-    {
-      "examples": len(train),
-      "heldout": len(heldout),
-      "steps": len(plan.steps),
-      "padding": plan.padding,
-      "loss_before": metrics.first("eval/loss"),
-      "loss_after": metrics.last("eval/loss"),
-    }
-  )
+  setup.save_model(work, model, params, trained)
+  return {
+    "examples": len(train),
+    "heldout": len(heldout),
+    "steps": len(plan.steps),
+    "padding": plan.padding,
+    "loss_before": metrics.first("eval/loss"),
+    "loss_after": metrics.last("eval/loss"),
+  }
+
+
+STAGE = stages.Stage(
+  name="train_sft",
+  run=run,
+  inputs=(
+    stages.Input("train", "build_sft/train.json"),
+    stages.Input("heldout", "build_sft/heldout.json"),
+    stages.Input("model", resolve=source.resolve),
+  ),
+  execution_keys=loop.EXECUTION_KEYS,
+  handles_sigterm=True,
+)

@@ -11,7 +11,7 @@ from vpo_jax.decoder import config as decoder_config
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class Computation:
   """One step's share.
 
   Attributes:
@@ -38,7 +38,7 @@ def of_step(
   room: int,
   micros: Sequence[forest.Micro],
   config: decoder_config.DecoderConfig,
-) -> Work:
+) -> Computation:
   """What the micro-batches of one step compute.
 
   Args:
@@ -57,4 +57,4 @@ def of_step(
       plain += sum(len(example.prompt) + count for count in predicted)
       flops += tokens * config.flops_per_token(stem + path / 2)
       flops += sum(predicted) * 2 * config.d_model * config.vocab
-  return Work(useful, plain, 3 * flops)  # the backward pass is twice the forward
+  return Computation(useful, plain, 3 * flops)  # the backward pass is twice the forward

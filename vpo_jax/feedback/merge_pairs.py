@@ -1,14 +1,13 @@
-"""Stage merge_pairs: D_dpo = D_text ∪ D_video (paper, section 3.3), as training JSON.
+"""Stage merge_pairs: D_dpo = D_text ∪ D_video (paper, section 3.3), as training rows.
 
-The rows are those of TRL and LLaMA-Factory; the user's turn is the instruction template
-filled with the query.
+The rows have the form that TRL and LLaMA-Factory read. The user's turn is the
+instruction template filled with the query.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, records, stages, templates
@@ -16,35 +15,31 @@ from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples
 
 
-def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def run(work: stages.Work) -> stages.Counts:
   """Writes pairs.jsonl, train.json, heldout.json and set_aside.jsonl.
 
   Raises:
     UserError: the config or an input is wrong, or there is no pair at all.
   """
+  config = work.config
   if config.rule not in ("union", "one_per_query"):
     raise errors.UserError(
       f"config.rule={config.rule!r}: must be 'union' or 'one_per_query'"
     )
   if config.text_share is not None and not 0 <= config.text_share <= 1:
-    raise errors.UserError(f"config.text_share={config.text_share}: from 0 to 1")
+    raise errors.UserError(f"config.text_share={config.text_share}: must be in [0, 1]")
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
-  folder = epath.Path(workdir)
-  text_path = config.text or folder / "text_pairs" / "pairs.jsonl"
-  video_path = config.video or folder / "video_pairs" / "pairs.jsonl"
   instruction = templates.load("instruction", config.instruction)
-  inputs = {"text": text_path, "video": video_path}
-  work = stages.begin("merge_pairs", config, workdir, inputs)
-  if work.counts is not None:
-    return work.counts
-  text, text_aside = read(text_path, "text")
-  video, video_aside = read(video_path, "video")
+  text, text_aside = read(work.inputs["text"], "text")
+  video, video_aside = read(work.inputs["video"], "video")
   pairs = union(*mix(text, video, config.text_share, config.seed))
   if config.rule == "one_per_query":
     pairs = one_per_query(pairs)
   if not pairs:
-    raise errors.UserError(f"merge_pairs: no pair in {text_path} and {video_path}")
+    raise errors.UserError(
+      f"merge_pairs: no pair in {work.inputs['text']} and {work.inputs['video']}"
+    )
   train, heldout = split(pairs, config.heldout, config.seed)
   records.write(work.folder / "pairs.jsonl", pairs)
   aside = text_aside + video_aside
@@ -52,16 +47,14 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str,
   for name, part in (("train", train), ("heldout", heldout)):
     rows = [row(pair, instruction) for pair in part]
     files.write_json(work.folder / f"{name}.json", rows)
-  return work.finish(
-    {
-      "text_pairs": len(text),
-      "video_pairs": len(video),
-      "dropped": len(text) + len(video) - len(pairs),
-      "train": len(train),
-      "heldout": len(heldout),
-      "set_aside": len(aside),
-    }
-  )
+  return {
+    "text_pairs": len(text),
+    "video_pairs": len(video),
+    "dropped": len(text) + len(video) - len(pairs),
+    "train": len(train),
+    "heldout": len(heldout),
+    "set_aside": len(aside),
+  }
 
 
 def read(
@@ -69,13 +62,13 @@ def read(
 ) -> tuple[list[records.Pair], list[records.SetAside]]:
   """Pairs as a stage wrote them, or as the preference rows of a `.json` list.
 
-  Such rows are those of `CCCCCC/VPO` and of this stage's own train.json; what their
-  pairs came from is taken to be `source`.
+  `CCCCCC/VPO` and this stage's own train.json have such rows. They do not say which
+  kind of feedback a pair came from, so it is recorded as `source`.
 
-  Returns: the pairs, and rows that hold none with the reason.
+  Returns: the pairs, and the rows that are not preference rows with the reason.
 
   Raises:
-    UserError: the file is missing or not of these forms.
+    UserError: the file is missing or has another format.
   """
   path = epath.Path(path)
   if path.suffix != ".json":
@@ -92,7 +85,7 @@ def read(
       pairs.append(_preference(row, source))
     except (TypeError, KeyError, ValueError) as error:
       text = json.dumps(row, ensure_ascii=False)
-      reason = f"no preference row: {error!r}"
+      reason = f"not a preference row: {error!r}"
       aside.append(records.SetAside(records.row_id(text), text[:200], reason))
   return pairs, aside
 
@@ -115,9 +108,13 @@ def mix(
   share: float | None,
   seed: int,
 ) -> tuple[list[records.Pair], list[records.Pair]]:
-  """The most pairs of which the text pairs are a share; None keeps all.
+  """The largest selection of pairs in which text pairs have the given share.
 
-  Which ones of the kind that is left over are kept depends on the seed and the pair.
+  Args:
+    share: None keeps all pairs.
+    seed: with a pair's content, decides whether the pair is kept.
+
+  Returns: text pairs and video pairs.
   """
   if share is None:
     return list(text), list(video)
@@ -130,7 +127,7 @@ def mix(
 
 
 def _drawn(pairs: Sequence[records.Pair], count: int, seed: int) -> list[records.Pair]:
-  """`count` of the pairs, in their order."""
+  """A random selection of `count` pairs, in their original order."""
   drawn = sorted(pairs, key=lambda pair: records.row_id(seed, pair_id(pair)))[:count]
   kept = {pair_id(pair) for pair in drawn}
   return [pair for pair in pairs if pair_id(pair) in kept]
@@ -147,7 +144,7 @@ def union(
 
 
 def one_per_query(pairs: Iterable[records.Pair]) -> list[records.Pair]:
-  """A query seen twice keeps its first pair, which is its text pair (release)."""
+  """Keeps each query's first pair, which is its text pair if it has one (release)."""
   found: dict[str, records.Pair] = {}
   for pair in pairs:
     found.setdefault(pair.query, pair)
@@ -157,10 +154,11 @@ def one_per_query(pairs: Iterable[records.Pair]) -> list[records.Pair]:
 def split(
   pairs: Sequence[records.Pair], heldout: float, seed: int
 ) -> tuple[list[records.Pair], list[records.Pair]]:
-  """Training pairs and held-out ones; no query is in both.
+  """Training pairs and held-out pairs; no query is in both.
 
   Args:
-    heldout: share of the queries; at least one query each way when there are two.
+    heldout: share of the queries that is held out. With two or more queries, each side
+      gets at least one.
   """
   queries = sorted(
     {pair.query for pair in pairs}, key=lambda query: records.row_id(seed, query)
@@ -174,10 +172,21 @@ def split(
 
 
 def row(pair: records.Pair, instruction: str) -> dict[str, Any]:
-  """A pair as the trainers of the ecosystem read it."""
+  """A pair as TRL and LLaMA-Factory read it."""
   content = templates.fill(instruction, query=pair.query)
   return examples.preference_row(content, pair.chosen, pair.rejected)
 
 
 def pair_id(pair: records.Pair) -> str:
   return records.row_id(pair.query, pair.chosen, pair.rejected)
+
+
+STAGE = stages.Stage(
+  name="merge_pairs",
+  run=run,
+  inputs=(
+    stages.Input("text", "text_pairs/pairs.jsonl"),
+    stages.Input("video", "video_pairs/pairs.jsonl"),
+  ),
+  cheap=True,
+)

@@ -4,7 +4,7 @@ import numpy as np
 
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.train import work
+from vpo_jax.train import computation
 
 CONFIG = decoder_config.DecoderConfig(
   vocab=100,
@@ -31,7 +31,7 @@ def test_tokens_of_the_forest_and_of_plain_rows():
   examples = [pair(10, 4, 6), pair(12, 3, 3), pair(9, 2, 5)]
   # Two micro-batches of two groups; the last group is empty.
   micros = [[[[0]], [[1]]], [[[2]], [[]]]]
-  counted = work.of_step(examples, 8, micros, CONFIG)
+  counted = computation.of_step(examples, 8, micros, CONFIG)
   assert counted.useful_tokens == 3 * 8 + (2 + 3 + 5) + (4 + 2 + 2) + (1 + 1 + 4)
   assert counted.plain_tokens == (14 + 16) + (15 + 15) + (11 + 14)
   rates = counted.rates(0.5)
@@ -43,7 +43,7 @@ def test_flops_are_six_a_weight_and_token_and_the_scores():
   prompt, response = 7, 5
   tokens = np.zeros(prompt, np.int32), np.zeros(response, np.int32)
   example = data_examples.Example("", tokens[0], (tokens[1],))
-  counted = work.of_step([example], 0, [[[[0]]]], CONFIG)
+  counted = computation.of_step([example], 0, [[[[0]]]], CONFIG)
   fed = prompt + response - 1  # the last token is predicted only
   weights = CONFIG.layers * (4 * 16 * 16 + 3 * 16 * 32)
   scores = CONFIG.layers * 2 * 16 * (prompt + response) / 2

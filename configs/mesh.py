@@ -1,0 +1,12 @@
+"""The device mesh; part of the configs of training and sampling."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """One device; on one axis, -1 stands for all devices that the others leave."""
+  config = ml_collections.ConfigDict()
+  config.data = 1  # data parallelism: copies of the weights
+  config.fsdp = 1  # data parallelism with sharded weights and optimizer (ZeRO-3)
+  config.tensor = 1  # tensor parallelism: sharded matrices (Megatron)
+  return config

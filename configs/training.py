@@ -1,0 +1,43 @@
+"""What both training stages are configured with; part of configs/sft.py and dpo.py."""
+
+import ml_collections
+
+from configs import mesh
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.seed = 0  # of the order of the data, and of LoRA's random matrices
+  config.shuffle = True  # False: file order, to compare with other trainers
+  config.max_tokens = 2048  # prompt and response; release, cutoff_len
+  config.precision = "bfloat16"  # operands of products; weights stay float32
+  config.save_dtype = "float32"  # of the saved model; export casts
+
+  config.optimizer = optimizer = ml_collections.ConfigDict()
+  optimizer.peak_lr = 2e-6  # paper, appendix 9 (SFT); DPO: 5e-7
+  optimizer.schedule = "constant_with_warmup"  # release; or "linear" (DPO), "cosine"
+  optimizer.warmup_ratio = 0.1  # share of the steps; paper, appendix 9
+  optimizer.b1 = 0.9  # paper, appendix 9
+  optimizer.b2 = 0.999  # paper, appendix 9
+  optimizer.eps = 1e-8  # default of transformers' trainer, which the release keeps
+  optimizer.weight_decay = 0.0  # default of transformers' trainer
+  optimizer.max_grad_norm = 1.0  # default of transformers' trainer
+
+  config.lora = lora = ml_collections.ConfigDict()
+  lora.rank = 0  # 0 trains all weights, as paper and release do
+  lora.alpha = 16.0  # LLaMA-Factory's default is twice its rank of 8
+  # Adapted matrices of each layer; all of them, as LLaMA-Factory's "all".
+  lora.targets = ("q", "k", "v", "o", "gate", "up", "down")
+
+  # The keys below do not change the result; they may change when a run continues.
+  config.micro_tokens = 4096  # tokens of a device's micro-batch; decides the memory
+  config.shapes = 4  # most micro-batch shapes: more is less padding, more compilation
+  config.remat = "full"  # the backward pass recomputes layers; or "cheap", "none"
+  config.mesh = mesh.get_config()
+  config.eval_every = 50  # steps
+  config.checkpoint_every = 50  # steps
+  config.keep_checkpoints = 2  # the last ones; the best by eval/loss is kept besides
+  # Measure the rate of matrix products first (up to a minute), and report each step's
+  # arithmetic as a share of it (fraction_of_matmul_rate).
+  config.measure_matmul_rate = False
+  return config

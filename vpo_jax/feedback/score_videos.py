@@ -1,0 +1,163 @@
+"""Stage score_videos: renders the candidates and scores their videos (paper, 3.3).
+
+Only prompts that passed the text-level check are rendered (paper; the release renders
+all). Choosing preference pairs from the scores is a stage of its own, `video_pairs`.
+"""
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from vpo_jax import errors, records, stages
+from vpo_jax.feedback import bridge, rewards
+
+
+def run(work: stages.Work) -> stages.Counts:
+  """Writes scores.jsonl (every scored video), requests.jsonl and set_aside.jsonl.
+
+  Raises:
+    UserError: the config or an input is wrong, the bridge cannot work, or the scorer's
+      answers are those of a broken set-up.
+  """
+  config = work.config
+  rewards.dimensions(config.scorer.dimensions)
+  role = config.scorer.text_role
+  if role not in ("query", "prompt"):
+    raise errors.UserError(
+      f"config.scorer.text_role={role!r}: must be 'query' or 'prompt'"
+    )
+  rows = list(records.read(work.inputs["candidates"], records.Candidates))
+  entries = [(row, candidate) for row in rows for candidate in row.candidates]
+  if config.text_check:
+    judged = records.read(work.inputs["judged"], records.Judged)
+    passed = passed_text_check(judged)
+    entries = [one for one in entries if (one[0].query_id, one[1].index) in passed]
+  if not entries:
+    raise errors.UserError(
+      f"score_videos: no candidate of {work.inputs['candidates']} passed the check"
+    )
+  candidates = sum(len(row.candidates) for row in rows)
+  return {"candidates": candidates} | _score(work, entries)
+
+
+def passed_text_check(judged: Iterable[records.Judged]) -> set[tuple[str, int]]:
+  """(query id, index) of the candidates that passed (paper, section 3.3)."""
+  return {(row.query_id, row.index) for row in judged if row.passed}
+
+
+def noise_seed(query_id: str, number: int) -> int:
+  """The seed of a query's videos; all prompts of a query share it.
+
+  So two rewards of a query differ by the prompts and not by the noise.
+
+  Args:
+    number: which of a prompt's videos, from 0.
+  """
+  return int(records.row_id(query_id, number), 16) % (1 << 31)
+
+
+def _score(
+  work: stages.Work, entries: Sequence[tuple[records.Candidates, records.Candidate]]
+) -> stages.Counts:
+  config = work.config.copy_and_resolve_references()
+  config.bridge.store = config.bridge.store or str(work.store)
+  numbers = range(config.videos_per_prompt)
+  by_query = config.scorer.text_role == "query"
+  asks = [
+    bridge.Ask(
+      candidate.prompt,
+      noise_seed(row.query_id, number),
+      row.query if by_query else candidate.prompt,
+    )
+    for (row, candidate), number in itertools.product(entries, numbers)
+  ]
+  weights = rewards.dimensions(config.scorer.dimensions)
+  link = bridge.Bridge(config, work.folder)
+  results = link.run(asks)
+  scored: list[records.Scored] = []
+  aside: list[records.SetAside] = []
+  videos = itertools.product(entries, numbers)
+  for ((row, candidate), number), ask, result in zip(
+    videos, asks, results, strict=True
+  ):
+    if result.answers is None:
+      reason = result.failure.reason if result.failure else "missing"
+      aside.append(records.SetAside(result.video_id, ask.prompt, reason))
+    else:
+      scored.append(_rate(row, candidate, number, result, link.questions, weights))
+  rewards.check_alive(
+    [row.yes for row in scored], [row.reward for row in scored], link.answers
+  )
+  records.write(work.folder / "scores.jsonl", scored)
+  records.write(work.folder / "set_aside.jsonl", aside)
+  return {
+    "passed_text_check": len(entries),
+    "asked": len(asks),
+    "rendered": link.rendered,
+    "scored": len(scored),
+    "failed": len(aside),
+    "worker_restarts": link.restarts,
+  } | _totals(results, scored)
+
+
+def _rate(
+  row: records.Candidates,
+  candidate: records.Candidate,
+  number: int,
+  result: bridge.Result,
+  questions: bridge.Questions,
+  weights: Mapping[str, float],
+) -> records.Scored:
+  """A video's reward from its answers, or from named rewards and their weights."""
+  assert result.answers is not None
+  yes, scalars = tuple(result.answers.yes), result.answers.scalars
+  if weights or not yes:  # a scorer of named rewards
+    groups = rewards.weighted(scalars, weights)
+    reward, signed, yes = sum(groups.values()), 0.0, ()
+  else:
+    reward = rewards.reward_sum(yes, questions.weights)
+    signed = rewards.reward_signed(yes, questions.weights)
+    groups = rewards.group_rewards(yes, questions.weights, questions.groups)
+  return records.Scored(
+    query_id=row.query_id,
+    query=row.query,
+    index=candidate.index,
+    prompt=candidate.prompt,
+    video_id=result.video_id,
+    seed=number,
+    reward=reward,
+    signed=signed,
+    groups=groups,
+    yes=yes,
+    scalars=scalars,
+  )
+
+
+def _totals(
+  results: Sequence[bridge.Result], scored: Sequence[records.Scored]
+) -> stages.Counts:
+  values = [row.reward for row in scored]
+  videos = [result.video for result in results if result.video]
+  answers = [result.answers for result in results if result.answers]
+  return {
+    "reward_mean": round(statistics.fmean(values), 4) if values else None,
+    "reward_min": round(min(values), 4) if values else None,
+    "reward_max": round(max(values), 4) if values else None,
+    "prompts_cut": sum(video.lost_tokens > 0 for video in videos),
+    "render_seconds": round(sum(video.work_seconds for video in videos), 1),
+    "score_seconds": round(sum(one.work_seconds for one in answers), 1),
+  }
+
+
+def _inputs(config: stages.Config) -> stages.Inputs:
+  candidates = stages.Input("candidates", "sample/candidates.jsonl")
+  judged = stages.Input("judged", "text_pairs/judged.jsonl")
+  return (candidates, judged) if config.text_check else (candidates,)
+
+
+STAGE = stages.Stage(
+  name="score_videos",
+  run=run,
+  inputs=_inputs,
+  execution_keys=bridge.EXECUTION_KEYS,
+)
