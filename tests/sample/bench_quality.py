@@ -26,7 +26,7 @@ import numpy as np
 import scipy.special
 
 from vpo_jax import queries
-from vpo_jax.decoder import attention, model, product, source
+from vpo_jax.decoder import attention, matmul, model, source
 from vpo_jax.sample import lm, schedule, settings
 
 
@@ -143,7 +143,7 @@ def forward(params, tokens_1L, first, most, config, dtype):
     params, tokens_1L, place_1L, attention.causal(dtype), config, dtype=dtype
   )
   x_TD = jax.lax.dynamic_slice_in_dim(x_1LD[0], first - 1, most)
-  return product.product(x_TD, model.head(params), np.dtype(dtype))
+  return matmul.product(x_TD, model.head(params), np.dtype(dtype))
 
 
 if __name__ == "__main__":
