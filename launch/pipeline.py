@@ -17,11 +17,11 @@ from vpo_jax.runtime import allocator, app, console
 
 def main(config: ml_collections.ConfigDict, workdir: str) -> None:
   from vpo_jax import pipeline
-  from vpo_jax.decoder import source
   from vpo_jax.evaluate import report
+  from vpo_jax.runtime import compilation
 
   began = time.monotonic()
-  source.keep_compiled(workdir)
+  compilation.enable_cache(workdir)
   counts = pipeline.run(config, workdir)
   report.run(config.report, workdir, base=config.train_sft.model, counts=counts)
   minutes, seconds = divmod(round(time.monotonic() - began), 60)

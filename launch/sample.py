@@ -12,8 +12,7 @@ import jax
 from absl import flags
 
 from vpo_jax import errors
-from vpo_jax.decoder import source
-from vpo_jax.runtime import app, console
+from vpo_jax.runtime import app, compilation, console
 from vpo_jax.sample import candidates
 
 _SHARE = flags.DEFINE_string("share", "0/1", "i/n: every n-th query, from the i-th on.")
@@ -23,7 +22,7 @@ def sample(config, workdir: str) -> None:
   index, _, count = _SHARE.value.partition("/")
   if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
     raise errors.UserError(f"--share={_SHARE.value}: wants i/n with i < n, as 0/4")
-  source.keep_compiled(workdir)
+  compilation.enable_cache(workdir)
   counts = candidates.run(config, workdir, (int(index), int(count)))
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 

@@ -11,10 +11,10 @@ from vpo_jax.runtime import allocator, app
 
 
 def train(config, workdir: str) -> None:
-  from vpo_jax.decoder import source
+  from vpo_jax.runtime import compilation
   from vpo_jax.train import dpo
 
-  source.keep_compiled(workdir)
+  compilation.enable_cache(workdir)
   dpo.run(config, workdir)
 
 

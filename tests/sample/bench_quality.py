@@ -27,6 +27,7 @@ import scipy.special
 
 from vpo_jax import queries
 from vpo_jax.decoder import attention, matmul, model, source
+from vpo_jax.runtime import compilation
 from vpo_jax.sample import lm, schedule, settings
 
 
@@ -38,7 +39,7 @@ def main() -> None:
   parser.add_argument("--num_candidates", type=int, default=4)
   parser.add_argument("--max_new_tokens", type=int, default=64)
   args = parser.parse_args()
-  source.keep_compiled()
+  compilation.enable_cache()
   exact = lm.load(args.model)
   rounded = lm.load(args.model, precision=args.precision)
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries]
