@@ -16,7 +16,7 @@ from absl import flags
 
 from vpo_jax import errors
 from vpo_jax.decoder import source
-from vpo_jax.runtime import allocator, app
+from vpo_jax.runtime import allocator, app, compilation
 
 _MODEL = flags.DEFINE_string(
   "model", source.SMOLLM2, "Directory, hub id or the default."
@@ -59,7 +59,7 @@ def sample() -> dict:
     max_new_tokens=_TOKENS.value,
     ignore_eos=_IGNORE_EOS.value,
   )
-  source.keep_compiled()
+  compilation.enable_cache()
   return bench.bench(
     _MODEL.value,
     read_queries(),

@@ -13,8 +13,7 @@ import sys
 from absl import flags
 
 from vpo_jax import errors
-from vpo_jax.decoder import source
-from vpo_jax.runtime import app, console
+from vpo_jax.runtime import app, compilation, console
 from vpo_jax.sample import settings
 
 _MODEL = flags.DEFINE_string(
@@ -57,7 +56,7 @@ def main() -> None:
     raise errors.UserError(f"--iterations={_ITERATIONS.value}: wants 1 or more")
   from vpo_jax.sample import lm
 
-  source.keep_compiled()
+  compilation.enable_cache()
   model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )

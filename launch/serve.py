@@ -12,8 +12,7 @@ docs/serving.md. SIGTERM ends what is begun, then exits with 0.
 from absl import flags
 
 from vpo_jax import errors
-from vpo_jax.decoder import source
-from vpo_jax.runtime import app
+from vpo_jax.runtime import app, compilation
 
 _MODEL = flags.DEFINE_string(
   "model", None, "Model directory, hub id, or smollm2-135m-instruct.", required=True
@@ -55,7 +54,7 @@ def main() -> None:
 
   key = server.key_of(_KEY.value)
   held = server.bind(_HOST.value, _PORT.value)
-  source.keep_compiled()
+  compilation.enable_cache()
   model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )

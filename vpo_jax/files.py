@@ -77,3 +77,12 @@ def fingerprint(path: epath.PathLike) -> str:
       while block := file.read(1 << 22):
         digest.update(block)
   return digest.hexdigest()[:16]
+
+
+def cache_folder() -> epath.Path:
+  """The folder for converted models and compiled programs.
+
+  It is $VPO_JAX_CACHE, or `vpo_jax` in the user's cache folder.
+  """
+  root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+  return epath.Path(os.environ.get("VPO_JAX_CACHE", f"{root}/vpo_jax")).expanduser()

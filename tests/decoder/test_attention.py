@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpo_jax.decoder import attention, blockwise
+from vpo_jax.decoder import attention, cpu_attention
 
 
 def numbers(T, S):
@@ -45,7 +45,7 @@ def test_block_by_block_is_the_plain_one(T, S, dtype, off):
     return out, *back(weight)
 
   exact = numbers_of(attention.plain, "float32")
-  ours = numbers_of(blockwise.attention, dtype)
+  ours = numbers_of(cpu_attention.attention, dtype)
   for a, b in zip(ours, exact, strict=True):
     assert np.linalg.norm(a - b) < off * np.linalg.norm(b)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from vpo_jax.decoder import attention, model, product, table, weights
+from vpo_jax.decoder import attention, decode_weights, matmul, model, table, weights
 from vpo_jax.decoder import config as decoder_config
 
 LLAMA3_ROPE = {
@@ -221,13 +221,13 @@ def test_an_8_bit_product_is_the_plain_one_of_what_is_kept():
   w_OI = rng.normal(size=(48, 64)).astype(np.float32)
   w_OI[7] = 0
   x_BI = rng.normal(size=(3, 1, 64)).astype(np.float32) * [[[1.0]], [[1e-3]], [[0.0]]]
-  kept = product.quantized(jnp.asarray(w_OI))
+  kept = decode_weights.quantize(jnp.asarray(w_OI))
   w = np.asarray(kept.w, np.float64) * np.asarray(kept.scale, np.float64)[:, None]
   assert (np.abs(w - w_OI) <= np.asarray(kept.scale)[:, None] * 0.50001).all()
   step = np.maximum(np.abs(x_BI).max(-1, keepdims=True) / 127, 1e-30)
   expected = np.round(x_BI / step) * step @ w.T
   for rows in (x_BI, x_BI[:1]):
-    y = product.product(jnp.asarray(rows, jnp.float32), kept, jnp.dtype("float32"))
+    y = matmul.product(jnp.asarray(rows, jnp.float32), kept, jnp.dtype("float32"))
     np.testing.assert_allclose(y, expected[: len(rows)], rtol=1e-5, atol=1e-9)
 
 
@@ -237,6 +237,6 @@ def test_products_of_few_rows_are_exact_and_summed_in_float32(rows):
   rng = np.random.default_rng(0)
   w_OI = jnp.asarray(rng.normal(size=(48, 640)), jnp.bfloat16)
   x_BI = jnp.asarray(rng.normal(size=(rows, 640)), jnp.bfloat16)
-  y = product.product(x_BI, product.Rows(w_OI), jnp.dtype("bfloat16"))
+  y = matmul.product(x_BI, decode_weights.Transposed(w_OI), jnp.dtype("bfloat16"))
   expected = np.asarray(x_BI, np.float64) @ np.asarray(w_OI, np.float64).T
   np.testing.assert_allclose(y, expected, atol=1e-4)

@@ -26,7 +26,8 @@ import numpy as np
 import scipy.special
 
 from vpo_jax import queries
-from vpo_jax.decoder import attention, model, product, source
+from vpo_jax.decoder import attention, matmul, model, source
+from vpo_jax.runtime import compilation
 from vpo_jax.sample import lm, schedule, settings
 
 
@@ -38,7 +39,7 @@ def main() -> None:
   parser.add_argument("--num_candidates", type=int, default=4)
   parser.add_argument("--max_new_tokens", type=int, default=64)
   args = parser.parse_args()
-  source.keep_compiled()
+  compilation.enable_cache()
   exact = lm.load(args.model)
   rounded = lm.load(args.model, precision=args.precision)
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries]
@@ -143,7 +144,7 @@ def forward(params, tokens_1L, first, most, config, dtype):
     params, tokens_1L, place_1L, attention.causal(dtype), config, dtype=dtype
   )
   x_TD = jax.lax.dynamic_slice_in_dim(x_1LD[0], first - 1, most)
-  return product.product(x_TD, model.head(params), np.dtype(dtype))
+  return matmul.product(x_TD, model.head(params), np.dtype(dtype))
 
 
 if __name__ == "__main__":

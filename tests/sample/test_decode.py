@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from vpo_jax.decoder import attention, model, product, sharding
+from vpo_jax.decoder import attention, matmul, model, sharding
 from vpo_jax.sample import decode, lm, schedule, settings
 
 QUERIES = (
@@ -155,7 +155,7 @@ def test_the_drawn_tokens_are_likely_ones(policy):
     attention.causal(),
     policy.config,
   )
-  logits = product.product(x, model.head(policy.params), np.dtype("float32"))
+  logits = matmul.product(x, model.head(policy.params), np.dtype("float32"))
   logits = np.asarray(logits)[0, -len(drawn) :] / 0.9
   p = np.asarray(jax.nn.softmax(logits, axis=-1))
   for row, token in zip(p, drawn, strict=True):

@@ -157,10 +157,10 @@ def crowd(url, texts, args, seconds) -> tuple[list[dict], int]:
 
 def offline(answers: list[dict], args) -> tuple[list[str], float]:
   """The same requests in one batch without a server: texts, and new tokens a second."""
-  from vpo_jax.decoder import source
+  from vpo_jax.runtime import compilation
   from vpo_jax.sample import generate, lm, schedule, settings
 
-  source.keep_compiled()
+  compilation.enable_cache()
   policy = lm.load(args.model, precision=args.precision)
   for rows in (answers[:8], answers):  # the first warms up
     began = time.monotonic()

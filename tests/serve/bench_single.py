@@ -52,9 +52,9 @@ def main() -> None:
   parser.add_argument("--packages", default=".", help="where node-llama-cpp is")
   args = parser.parse_args()
   from vpo_jax import queries
-  from vpo_jax.decoder import source
+  from vpo_jax.runtime import compilation
 
-  source.keep_compiled()
+  compilation.enable_cache()
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries + 1]
   programs = {
     name: program(name, args.threads, args.packages)

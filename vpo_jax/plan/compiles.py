@@ -15,7 +15,6 @@ from etils import epath
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import source
 from vpo_jax.plan import count, models, worker
 
 # What the compiled step depends on, besides the request.
@@ -45,7 +44,7 @@ class Request:
 
 
 def folder() -> epath.Path:
-  return source.cache_folder() / "plans"
+  return files.cache_folder() / "plans"
 
 
 def find(request: Request) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import ml_collections
 
 from vpo_jax.data import forest
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import product
+from vpo_jax.decoder import matmul
 from vpo_jax.plan import count, models, program
 from vpo_jax.train import matmul_rate
 
@@ -68,7 +68,7 @@ def flops_per_second(
 
   def turn(carry: Any) -> Any:
     x, w, dy = carry  # each becomes what has its size, so that no turn can be left out
-    y, backward = jax.vjp(lambda x, w: product.product(x, w, dtype), x, w)
+    y, backward = jax.vjp(lambda x, w: matmul.product(x, w, dtype), x, w)
     return *backward(dy), y
 
   for rows, (inner, outer), times in matmul_rate.products(model, shape):

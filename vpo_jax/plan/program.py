@@ -12,8 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vpo_jax.data import forest, order, packing
 from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import decode_weights, sharding, table
 from vpo_jax.decoder import lora as loras
-from vpo_jax.decoder import product, sharding, table
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
 from vpo_jax.train import computation, loop, objective, optimizer
@@ -213,7 +213,7 @@ def _unstacked(params: Any, model: decoder_config.DecoderConfig, mesh: Any) -> A
     shape = leaf.shape[1:][:: -1 if turned else 1]
     where = NamedSharding(mesh, PartitionSpec(*spec[:: -1 if turned else 1]))
     made = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=where)
-    return product.Rows(made) if turned else made  # pyright: ignore[reportArgumentType]
+    return decode_weights.Transposed(made) if turned else made  # pyright: ignore[reportArgumentType]
 
   layer = {name: one(leaf) for name, leaf in params["layers"].items()}
   return params | {"layers": (layer,) * model.layers}

@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import product
+from vpo_jax.decoder import matmul
 
 # A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
 # product reads it; a model's is a tuple of them.
@@ -97,16 +97,16 @@ def attention(
 def _products(a_BKRX, b_BKXY):
   """Each slot's own: [R, X] @ [X, Y]."""
   a = a_BKRX.astype(b_BKXY.dtype)
-  return product.einsum("bkrx,bkxy->bkry", a, b_BKXY)
+  return matmul.einsum("bkrx,bkxy->bkry", a, b_BKXY)
 
 
 def _shared(a_BKRX, b_KXY):
   """The stem's: [B * R, X] @ [X, Y] a head, one product for all slots."""
   B, K, R, _ = a_BKRX.shape
-  # Barriers keep the product in this shape; see `product.Rows`.
+  # Barriers keep the product in this shape; see `decode_weights.Transposed`.
   a = jnp.swapaxes(a_BKRX.astype(b_KXY.dtype), 0, 1).reshape(K, B * R, -1)
   a = jax.lax.optimization_barrier(a)
-  out = product.einsum("krx,kxy->kry", a, b_KXY)
+  out = matmul.einsum("krx,kxy->kry", a, b_KXY)
   out = jax.lax.optimization_barrier(out).reshape(K, B, R, -1)
   return jnp.swapaxes(out, 0, 1)
 

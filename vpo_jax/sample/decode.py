@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import model, product, table
+from vpo_jax.decoder import matmul, model, table
 from vpo_jax.sample import cache, choose, prefill
 
 NO_TOKEN = -1
@@ -99,7 +99,7 @@ def block(
       turns=turns,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
-    logits_BV = product.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
+    logits_BV = matmul.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
     token_B = _choose(logits_BV, slots)
     stopped_B = slots.stops & jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
     slots = dataclasses.replace(

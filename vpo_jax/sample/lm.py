@@ -11,7 +11,15 @@ from jax.sharding import Mesh
 from vpo_jax import errors, files, templates
 from vpo_jax.data import chat
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import directory, model, product, sharding, source, table, weights
+from vpo_jax.decoder import (
+  decode_weights,
+  directory,
+  model,
+  sharding,
+  source,
+  table,
+  weights,
+)
 from vpo_jax.sample import cache, prefill
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -54,8 +62,8 @@ class LanguageModel:
 
   Attributes:
     folder: its Hugging Face directory.
-    params: in `precision`, layers as a tuple, matrices and head as `product.Rows` or
-      `product.Quantized`; the embedding in `cache.held(dtype)`.
+    params: in `precision`, layers as a tuple, matrices and head as
+      `decode_weights.Transposed` or `Quantized`; the embedding in `cache.held(dtype)`.
     instruction: the template that holds `{query}`.
     stem_tokens: the tokens with which every optimizer prompt begins.
     stem: their keys and values, a layer each; made once.
@@ -156,19 +164,20 @@ def _unstack(params: table.Params, precision: str) -> table.Params:
   The head stands beside the embedding, of which rows are taken as a cache is held.
   Takes the stacked leaves out of `params`, so that only one is there twice at a time.
   """
-  kept = product.quantized if precision == "int8" else product.Rows
+  int8 = precision == "int8"
+  stored = decode_weights.quantize if int8 else decode_weights.Transposed
   stacked = params.pop("layers")
   layers: list[table.Params] = []
   for name in list(stacked):
     leaf = stacked.pop(name)
     layers = layers or [{} for _ in range(leaf.shape[0])]
     if leaf.ndim == 3:
-      weights = [kept(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
+      weights = [stored(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
     else:
       weights = jnp.unstack(leaf)
     for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
-  tables = {"head": kept(model.head(params))}
+  tables = {"head": stored(model.head(params))}
   tables["embed"] = params["embed"].astype(cache.held(_dtype(precision)))
   return params | tables | {"layers": tuple(layers)}
 

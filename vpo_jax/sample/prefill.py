@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import model, product, table
+from vpo_jax.decoder import matmul, model, table
 from vpo_jax.sample import cache
 
 
@@ -82,7 +82,7 @@ def chunk(
     dtype=dtype,
   )  # fmt: skip
   head = model.head(params)
-  logits_UV = product.product(x_1TD[0, last_U], head, jnp.dtype(dtype))
+  logits_UV = matmul.product(x_1TD[0, last_U], head, jnp.dtype(dtype))
   return jax.tree.map(lambda x: x[0], made), logits_UV
 
 

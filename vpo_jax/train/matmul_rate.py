@@ -11,7 +11,7 @@ import numpy as np
 
 from vpo_jax.data import forest
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import head, product, table
+from vpo_jax.decoder import head, matmul, table
 
 
 def of_mesh(
@@ -87,4 +87,4 @@ def _seconds(
 
 @jax.jit
 def _products(x: jax.Array, w: jax.Array, dy: jax.Array) -> Any:
-  return product.columns(x, w, x.dtype), product.gradients(x.dtype, (x, w), dy)
+  return matmul.dense(x, w, x.dtype), matmul.gradients(x.dtype, (x, w), dy)

@@ -3,7 +3,7 @@
 The scores of one block stay in the cache and are computed again in the backward pass,
 so none is ever written to memory: half the time of the plain products on two cores of
 a Zen 5 (docs/performance.md). All five products of the backward pass have the operands
-that are fast (`product.transposed`), which is why it works on transposed scores.
+that are fast (`cpu.transpose_by_rows`), which is why it works on transposed scores.
 
 Shape letters: B rows, T query positions, S key positions, N query heads, K key-value
 heads, M = N / K, H head, Q = M * T queries of a block.
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from vpo_jax.decoder import product
+from vpo_jax.decoder import cpu, matmul, remat
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -37,25 +37,23 @@ def attention(
 def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
   H, K = q_BTNH.shape[-1], k_BSKH.shape[2]
   # Scaled and rounded here, so that the backward pass need not do it again.
-  q_bQH = product.marked(_query_blocks(q_BTNH * H**-0.5, K).astype(dtype))
+  q_bQH = remat.save_residual(_query_blocks(q_BTNH * H**-0.5, K).astype(dtype))
   k_bSH, v_bSH = (
-    product.marked(_key_blocks(x).astype(dtype)) for x in (k_BSKH, v_BSKH)
+    remat.save_residual(_key_blocks(x).astype(dtype)) for x in (k_BSKH, v_BSKH)
   )
 
   def block(index):
-    scores_QS = product.einsum("qh,sh->qs", q_bQH[index], k_bSH[index])
+    scores_QS = matmul.einsum("qh,sh->qs", q_bQH[index], k_bSH[index])
     scores_QS = _where(mask_BTS[index // K], scores_QS)
     top_Q1 = jnp.max(scores_QS, axis=1, keepdims=True)
     weights_QS = jnp.exp(scores_QS - top_Q1)
     sum_Q1 = jnp.sum(weights_QS, axis=1, keepdims=True)
-    out_QH = (
-      product.einsum("qs,sh->qh", weights_QS.astype(dtype), v_bSH[index]) / sum_Q1
-    )
+    out_QH = matmul.einsum("qs,sh->qh", weights_QS.astype(dtype), v_bSH[index]) / sum_Q1
     return out_QH, (top_Q1 + jnp.log(sum_Q1))[:, 0]
 
   out_bQH, normaliser_bQ = _map(block, len(q_bQH))
-  out_BTNH = product.marked(_from_query_blocks(out_bQH, q_BTNH.shape))
-  normaliser_bQ = product.marked(normaliser_bQ)
+  out_BTNH = remat.save_residual(_from_query_blocks(out_bQH, q_BTNH.shape))
+  normaliser_bQ = remat.save_residual(normaliser_bQ)
   return out_BTNH, (q_bQH, k_bSH, v_bSH, mask_BTS, out_BTNH, normaliser_bQ)
 
 
@@ -64,19 +62,19 @@ def _backward(dtype, saved, dout_BTNH):
   K, H = len(q_bQH) // len(mask_BTS), q_bQH.shape[-1]
   mask_BST = jnp.swapaxes(mask_BTS, 1, 2)
   # sum over keys of weight x its gradient (arXiv:2205.14135, appendix B.2)
-  inner_BTN = product.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
+  inner_BTN = matmul.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
   inner_bQ = _query_blocks(inner_BTN[..., None], K)[..., 0]
   dout_bQH = _query_blocks(dout_BTNH, K).astype(dtype)
 
   def block(index):
     q_QH, k_SH, dout_QH = q_bQH[index], k_bSH[index], dout_bQH[index]
-    scores_SQ = product.einsum("sh,qh->sq", k_SH, q_QH)
+    scores_SQ = matmul.einsum("sh,qh->sq", k_SH, q_QH)
     weights_SQ = _weights(mask_BST[index // K], scores_SQ, normaliser_bQ[index])
-    dv_SH = product.einsum("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
-    dweights_SQ = product.einsum("sh,qh->sq", v_bSH[index], dout_QH)
+    dv_SH = matmul.einsum("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
+    dweights_SQ = matmul.einsum("sh,qh->sq", v_bSH[index], dout_QH)
     dscores_SQ = (weights_SQ * (dweights_SQ - inner_bQ[index][None])).astype(dtype)
-    dk_SH = product.einsum("sq,qh->sh", dscores_SQ, q_QH)
-    dq_HQ = product.einsum("hs,sq->hq", product.transposed(k_SH), dscores_SQ)
+    dk_SH = matmul.einsum("sq,qh->sh", dscores_SQ, q_QH)
+    dq_HQ = matmul.einsum("hs,sq->hq", cpu.transpose_by_rows(k_SH), dscores_SQ)
     # Without the barrier XLA folds the exchange into the product.
     return jax.lax.optimization_barrier(dq_HQ).T, dk_SH, dv_SH
 
