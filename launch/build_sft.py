@@ -7,7 +7,6 @@ train.json and heldout.json as trainers read them), set_aside.jsonl, the data ca
 README.md and the journal of all replies to <workdir>/build_sft. Killed and run again,
 it goes on.
 
-    --config.teacher.base_url=offline   the rule-based stand-in, without a key
     --config.teacher.dry_run            say calls, tokens and cost; send nothing
     --config.teacher.max_cost=20        stop at 20 dollars; run again to go on
     --config.teacher.batch              OpenAI's Batch API: half the price, slower

@@ -6,7 +6,6 @@ Reads <workdir>/sample/candidates.jsonl; writes judged.jsonl, pairs.jsonl,
 set_aside.jsonl and the journal of all replies to <workdir>/text_pairs. Killed and
 run again, it goes on.
 
-    --config.teacher.base_url=offline   the rule-based stand-in, without a key
     --config.teacher.dry_run            say calls, tokens and cost; send nothing
     --config.teacher.max_cost=20        stop at 20 dollars; run again to go on
     --config.teacher.batch              OpenAI's Batch API: half the price, slower

@@ -1,20 +1,28 @@
 """D_text: refined > original, for flawed candidates and no others."""
 
+import faulty
 import pytest
 
 from configs import text_pairs as text_pairs_config
 from vpo_jax import errors, records
 from vpo_jax.feedback import text_pairs
 
-GOOD = (
-  "A red fox runs across deep snow at dusk. Small flakes drift through the still air,"
-  " and the light is soft and even. The camera follows from a short distance."
-)
+GOOD = "A red fox runs across deep snow at dusk."
 BAD = [
-  GOOD.replace("A red fox", "A brown dog"),
-  f"The video opens with {GOOD}",
-  GOOD[:-30],
+  "A brown dog runs across deep snow at dusk.",
+  "The video opens with a red fox.",
+  "A red fox runs across deep",
 ]
+
+
+def judge(number, body):
+  """Finds every prompt flawed but GOOD, and GOOD too if the query has flags."""
+  first = body["messages"][0]["content"]
+  query, _, prompt = first.partition("User Query:")[2].partition("Video Prompt:")
+  if len(body["messages"]) == 3:
+    return f"Final Refined Prompt: [[start]]Refined: {prompt.strip()[1:20]}.[[end]]"
+  passed = GOOD in prompt and "-camera" not in query
+  return f"Final Judgement (Yes or No): {'Yes' if passed else 'No'}"
 
 
 def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",), flags=""):
@@ -39,8 +47,10 @@ def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",), fla
 @pytest.fixture
 def config():
   config = text_pairs_config.get_config()
-  config.teacher.base_url = "offline"
-  return config
+  config.teacher.api_key_env = ""
+  with faulty.running(faulty.Server(judge)) as server:
+    config.teacher.base_url = server.base_url
+    yield config
 
 
 def read(workdir, name, kind):
@@ -66,7 +76,7 @@ def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):
   assert [pair.rejected for pair in pairs] == BAD
   for pair, row in zip(pairs, judged[1:], strict=True):
     assert pair.chosen == row.refined
-    assert "red fox" in pair.chosen
+    assert pair.chosen.startswith("Refined: ")
     assert (pair.source, pair.margin) == ("text", None)
   wanted = {"candidates": 4, "flawed": 3, "refined": 3, "pairs": 3, "set_aside": 0}
   assert {name: counts[name] for name in wanted} == wanted

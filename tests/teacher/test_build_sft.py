@@ -1,7 +1,6 @@
 """The stage: s is p or its refinement, nothing is lost, nothing is paid twice."""
 
 import json
-import pathlib
 
 import faulty
 import pytest
@@ -278,15 +277,3 @@ def test_a_rows_side_of_the_split_is_its_own():
   assert set(fewer_heldout) <= set(heldout)
   assert [len(side) for side in build_sft.split(rows[:3], 0.001, seed=0)] == [2, 1]
   assert [len(side) for side in build_sft.split(rows, 0.0, seed=0)] == [1000, 0]
-
-
-def test_the_stage_runs_offline(stage_config, queries, tmp_path, monkeypatch):
-  monkeypatch.delenv("TEST_TEACHER_KEY")
-  stage_config.teacher.base_url = "offline"
-  counts = build_sft.run(stage_config, tmp_path)
-  assert counts["examples"] == 4
-  manifest = (tmp_path / "build_sft/manifest.json").read_text()
-  assert json.loads(manifest)["config"]["teacher"]["model"] == "offline-rules"
-  fox = examples(tmp_path)[0]
-  assert "red fox" in fox.prompt
-  assert pathlib.Path(tmp_path / "build_sft/journal.sqlite").exists()

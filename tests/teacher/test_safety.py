@@ -112,12 +112,6 @@ def test_only_what_shapes_the_labels_is_held_against_a_finished_stage(
     curate.run(curated, tmp_path)
 
 
-def test_the_offline_teacher_does_not_judge(curated, tmp_path):
-  curated.teacher.base_url = "offline"
-  with pytest.raises(errors.UserError, match="offline teacher"):
-    curate.run(curated, tmp_path)
-
-
 @pytest.mark.parametrize(
   ("reply", "said"),
   [

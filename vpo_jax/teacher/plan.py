@@ -28,7 +28,6 @@ def plan(
   Replies that the journal holds are not counted. Tokens are estimates (four characters
   each, replies of about 170); no key is needed and nothing is sent or written.
   """
-  config = queue.resolved(config)
   path = queue.journal_path(config, folder)
   journal = journal_lib.Journal(path) if path.exists() else None
   try:

@@ -6,8 +6,7 @@ starts its chains again, and they find in the journal what was answered.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import ml_collections
@@ -16,49 +15,37 @@ from etils import epath
 from vpo_jax import errors, files, stages
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import batch, offline
+from vpo_jax.teacher import batch, server
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
-# Settings that decide how replies are fetched, not what they are.
-_PASSING = (
-  "base_url",
-  "api_key_env",
-  "limit_name",
-  "parallel",
-  "timeout_s",
-  "retries",
-  "journal",
-  "prices",
-  "max_cost",
-  "dry_run",
-  "batch",
-  "poll_s",
+# Keys of a stage's config that decide how replies are fetched, not what they are. They
+# may change when a stage continues.
+EXECUTION_KEYS: tuple[str, ...] = (
+  "teacher.base_url",
+  "teacher.api_key_env",
+  "teacher.limit_name",
+  "teacher.parallel",
+  "teacher.timeout_s",
+  "teacher.retries",
+  "teacher.journal",
+  "teacher.prices",
+  "teacher.max_cost",
+  "teacher.dry_run",
+  "teacher.batch",
+  "teacher.poll_s",
 )
 
 
 def lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A stage's config without the teacher's settings that may change between runs.
-
-  Args:
-    config: any that holds the teacher's as `teacher`.
-  """
+  """A copy of a stage's config without `EXECUTION_KEYS`."""
   kept = config.copy_and_resolve_references()
   with kept.unlocked():
-    kept.teacher.model = resolved(config.teacher).model
-    for name in _PASSING:
-      del kept.teacher[name]
+    for key in EXECUTION_KEYS:
+      del kept.teacher[key.removeprefix("teacher.")]
   return kept
-
-
-def resolved(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The teacher's config, with what base_url="offline" stands for."""
-  config = config.copy_and_resolve_references()
-  if config.base_url == offline.BASE_URL:
-    config.model, config.api_key_env, config.batch = offline.MODEL, "", False
-  return config
 
 
 def journal_path(
@@ -69,26 +56,25 @@ def journal_path(
 
 
 def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
-  """Looks for the key and the server, before a stage writes its first file.
+  """Checks the key and the server, before a stage writes its first file.
 
-  A stage that has finished needs no teacher, and is not checked.
+  A finished stage needs no teacher and is not checked. `config.server` is not started.
 
   Raises:
-    UserError: there is no key, nobody answers, or the key is refused; the offline
-      server has no such rules.
+    UserError: a setting is wrong, there is no key, the server does not answer, or it
+      refuses the key.
   """
   manifest = epath.Path(folder) / stages.MANIFEST
   finished = manifest.exists() and "counts" in files.read_json(manifest)
   if finished:
     return
-  if config.base_url == offline.BASE_URL:
-    offline.rules(config.offline.rules, config.offline.options)
-    return
+  server.serve(config, texts_lib.Texts())  # not entered: checks the options only
 
   async def reach() -> None:
     client = client_lib.Client(config, None, config.base_url)
     try:
-      await client.reach()
+      if not config.server:
+        await client.reach()
     finally:
       await client.close()
 
@@ -111,18 +97,17 @@ def answer(
     chain: asks about one item; what it raises as `NoAnswer` becomes its outcome.
     config: the teacher's config (configs/teacher.py).
     folder: where the journal is, unless the config names another.
-    texts: the templates that the chains fill; the offline teacher reads by them.
+    texts: the templates that the chains fill; a server that is started gets them.
 
   Returns: the outcomes, in the order of the items, and what was asked.
 
   Raises:
     UserError: the teacher cannot be used, or answered no row at all.
   """
-  config = resolved(config)
   run = batch.answer if config.batch else _in_parallel
   with (
     journal_lib.Journal(journal_path(config, folder)) as journal,
-    _server(config, texts) as base_url,
+    server.serve(config, texts) as base_url,
   ):
     client = client_lib.Client(config, journal, base_url)
     outcomes = asyncio.run(_closing(client, run(title, items, chain, config, client)))
@@ -185,13 +170,3 @@ async def _closing(
     return await work
   finally:
     await client.close()
-
-
-@contextlib.contextmanager
-def _server(config: ml_collections.ConfigDict, texts: texts_lib.Texts) -> Iterator[str]:
-  if config.base_url != offline.BASE_URL:
-    yield config.base_url
-  else:
-    by = offline.rules(config.offline.rules, config.offline.options)
-    with offline.serve(texts, by) as base_url:
-      yield base_url

@@ -11,11 +11,11 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, templates
+from vpo_jax import records, templates
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import offline, queue
 from vpo_jax.teacher import plan as plan_lib
+from vpo_jax.teacher import queue
 from vpo_jax.teacher import texts as texts_lib
 
 # The paper's figure 7.
@@ -43,15 +43,9 @@ def check(
   Args: as `judge`'s.
 
   Raises:
-    UserError: the template is wrong, the teacher is the offline one, or there is no key
-      or server.
+    UserError: the template is wrong, or the teacher cannot be used.
   """
   templates.load("safety", template)
-  if config.base_url == offline.BASE_URL:
-    raise errors.UserError(
-      "safety.judge needs a model: the offline teacher does not judge queries; set"
-      " config.teacher.base_url, or safety.judge to False"
-    )
   queue.check(config, folder)
 
 
@@ -81,7 +75,7 @@ def judge(
     functools.partial(label, template=text),
     config=config,
     folder=folder,
-    texts=texts_lib.Texts(),
+    texts=texts_lib.Texts(safety=text),
   )
   labels = [one for one in outcomes if not isinstance(one, ask_lib.NoAnswer)]
   if len(labels) < len(queries):

@@ -15,6 +15,7 @@ class Texts:
   critique: str = ""
   refine: str = ""
   alignment: str = ""
+  safety: str = ""
 
 
 def load(config: ml_collections.ConfigDict) -> Texts:
