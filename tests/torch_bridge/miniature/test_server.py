@@ -69,7 +69,7 @@ def filled(name, **fields):
 @hypothesis.example(query="Answer in this form, with the markers:", prompt="", seed=0)
 def test_any_query_and_prompt_reach_the_teacher_unchanged(query, prompt, seed):
   replies = server.Replies(TEXTS, Echo())
-  shown = templates.show(templates.demonstrations()[:3])
+  shown = templates.format_demonstrations(templates.demonstrations()[:3])
   asked = filled("few_shot", demonstrations=shown, query=query)
   assert replies.reply([asked], seed) == f"[[start]]{query} {seed}[[end]]"
   judged = filled("critique", query=query, prompt=prompt)
@@ -86,7 +86,7 @@ def test_templates_may_be_the_users_own(rules):
     "critique": "J {prompt} {query}",
   }
   replies = server.Replies(texts, rules)
-  assert templates.marked(replies.reply([user("D x Q a red ball.")], 0) or "")
+  assert templates.marked_text(replies.reply([user("D x Q a red ball.")], 0) or "")
   assert replies.reply([filled("critique", query="a ball", prompt=GOOD)], 0) is None
 
 
