@@ -2,8 +2,7 @@
 
   python launch/build_sft.py --config=configs/build_sft.py --workdir=runs/mine
 
-Without a key: --config.teacher.base_url=offline. With the paper's 10k queries and
-GPT-4o expect about 25k calls.
+With the paper's 10k queries expect about 25k calls to GPT-4o.
 """
 
 import ml_collections

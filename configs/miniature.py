@@ -119,9 +119,19 @@ WITHOUT_TEXT = "without_text score_videos.text_check=False merge_pairs.text_shar
 
 
 def teacher(config: ml_collections.ConfigDict) -> None:
-  """The rule-based teacher that knows the world's words, and errs at set rates."""
-  config.base_url = "offline"  # rules in place of GPT-4o
-  config.offline.rules = "torch_bridge.miniature.teacher"
+  """The rule-based teacher that knows the world's words, in place of GPT-4o."""
+  config.server = "torch_bridge.miniature.server"
+  config.server_options = {  # rates of its errors: torch_bridge/miniature/teacher.py
+    "missed": 0.2,
+    "harm_left": 0.9,
+    "overdone": 0.15,
+    "opened": 0.05,
+    "overlooked": 0.03,
+    "harm_overlooked": 0.8,
+  }
+  config.api_key_env = ""
+  config.model = "miniature-rules"
+  config.prices = ("miniature-rules 0 0",)
 
 
 def film(config: ml_collections.ConfigDict, preset: str = "miniature") -> None:

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   # Few unsafe queries to learn from, so a judge that sees most of the harm.
   for stage in (config.build_sft, config.text_pairs):
-    stage.teacher.offline.options.harm_overlooked = 0.1
+    stage.teacher.server_options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
   # For fewer steps than the miniature's, a third of them.
   config.train_sft.optimizer.peak_lr = 4e-4

@@ -10,13 +10,14 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  # "" is OpenAI; "offline" starts the rule-based stand-in (vpo_jax/teacher/offline).
-  config.base_url = ""
-  config.offline = offline = ml_collections.ConfigDict()
-  offline.rules = ""  # a module whose make(options) answers in place of the stand-in's
-  offline.options = ml_collections.ConfigDict()
-  config.api_key_env = "OPENAI_API_KEY"  # "" for a server that wants no key
-  config.model = "gpt-4o"  # paper, section 3.2; offline: always offline-rules
+  config.base_url = ""  # address of a running server; "" is OpenAI's
+  # Module path of a server to run while the stage runs, for example one that starts
+  # vLLM on this machine: its serve(options, texts) is a context manager that yields the
+  # base URL; texts are the stage's templates by name.
+  config.server = ""
+  config.server_options = ml_collections.ConfigDict()  # the options of that server
+  config.api_key_env = "OPENAI_API_KEY"  # variable that holds the key; "" for no key
+  config.model = "gpt-4o"  # paper, section 3.2
   config.temperature = 0.7  # release; the paper does not say
   config.max_tokens = 1024  # ours: several times what a critique takes
   # "max_completion_tokens" for OpenAI's o-series and gpt-5, which also want
@@ -34,7 +35,6 @@ def get_config() -> ml_collections.ConfigDict:
     "gpt-4o-mini 0.15 0.60",
     "gpt-4.1 2.00 8.00",
     "gpt-4.1-mini 0.40 1.60",
-    "offline-rules 0 0",
   )
   config.max_cost = 0.0  # US dollars at which nothing more is sent; 0 is no limit
   config.dry_run = False  # say what it would cost, and send nothing

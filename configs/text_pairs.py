@@ -1,8 +1,6 @@
 """Text-level preference pairs: refined > flawed (paper, section 3.3).
 
-  python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
-
-Without a key: --config.teacher.base_url=offline.
+python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
 """
 
 import ml_collections

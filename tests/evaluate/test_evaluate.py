@@ -6,6 +6,7 @@ import ml_collections
 import pytest
 
 from configs import evaluate as evaluate_config
+from configs import miniature as miniature_config
 from torch_bridge.miniature import queries, scorer, world
 from vpo_jax import errors, files, records
 from vpo_jax.evaluate import experiment, systems
@@ -16,8 +17,7 @@ _HERE = pathlib.Path(__file__).parent
 def miniature(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The miniature's teacher, judge and reward, and the oracle for a video model."""
   for teacher in (config.build_sft.teacher, config.alignment.teacher):
-    teacher.base_url = "offline"
-    teacher.offline.rules = "torch_bridge.miniature.teacher"
+    miniature_config.teacher(teacher)
   config.video_models.second = evaluate_config.video_model()
   for name, video in config.video_models.items():
     video.renderer.update(preset="miniature", name="oracle", model=name, batch=16)

@@ -1,20 +1,28 @@
-"""D_text: refined > original, for flawed candidates and no others."""
+"""D_text has refined > original for the flawed candidates only."""
 
+import faulty
 import pytest
 
 from configs import text_pairs as text_pairs_config
 from vpo_jax import errors, records
 from vpo_jax.feedback import text_pairs
 
-GOOD = (
-  "A red fox runs across deep snow at dusk. Small flakes drift through the still air,"
-  " and the light is soft and even. The camera follows from a short distance."
-)
+GOOD = "A red fox runs across deep snow at dusk."
 BAD = [
-  GOOD.replace("A red fox", "A brown dog"),
-  f"The video opens with {GOOD}",
-  GOOD[:-30],
+  "A brown dog runs across deep snow at dusk.",
+  "The video opens with a red fox.",
+  "A red fox runs across deep",
 ]
+
+
+def judge(number, body):
+  """Passes only the prompt GOOD, and only for a query without flags."""
+  first = body["messages"][0]["content"]
+  query, _, prompt = first.partition("User Query:")[2].partition("Video Prompt:")
+  if len(body["messages"]) == 3:
+    return f"Final Refined Prompt: [[start]]Refined: {prompt.strip()[1:20]}.[[end]]"
+  passed = GOOD in prompt and "-camera" not in query
+  return f"Final Judgement (Yes or No): {'Yes' if passed else 'No'}"
 
 
 def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",), flags=""):
@@ -39,19 +47,21 @@ def write(workdir, prompts=(GOOD, *BAD), queries=("a red fox in the snow",), fla
 @pytest.fixture
 def config():
   config = text_pairs_config.get_config()
-  config.teacher.base_url = "offline"
-  return config
+  config.teacher.api_key_env = ""
+  with faulty.running(faulty.Server(judge)) as server:
+    config.teacher.base_url = server.base_url
+    yield config
 
 
 def read(workdir, name, kind):
   return list(records.read(workdir / "text_pairs" / name, kind))
 
 
-def test_the_judge_sees_flags_that_were_moved_out_of_the_query(config, tmp_path):
+def test_the_judge_sees_flags_stored_apart_from_the_query(config, tmp_path):
   write(tmp_path, [GOOD], flags="-camera zoom in")
   text_pairs.run(config, tmp_path)
   (row,) = read(tmp_path, "judged.jsonl", records.Judged)
-  assert not row.passed  # the sixth rule: the camera must do as it is told
+  assert not row.passed
   assert row.query == "a red fox in the snow"
 
 
@@ -66,23 +76,23 @@ def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):
   assert [pair.rejected for pair in pairs] == BAD
   for pair, row in zip(pairs, judged[1:], strict=True):
     assert pair.chosen == row.refined
-    assert "red fox" in pair.chosen
+    assert pair.chosen.startswith("Refined: ")
     assert (pair.source, pair.margin) == ("text", None)
   wanted = {"candidates": 4, "flawed": 3, "refined": 3, "pairs": 3, "set_aside": 0}
   assert {name: counts[name] for name in wanted} == wanted
   assert counts["calls"] == 4 + 3
 
 
-def test_one_pair_a_query_is_drawn_by_seed_and_id(config, tmp_path):
+def test_one_pair_per_query_is_drawn_by_seed_and_id(config, tmp_path):
   queries = [f"a red fox in the snow {i}" for i in range(12)]
   write(tmp_path, queries=queries)
   counts = text_pairs.run(config, tmp_path)
   pairs = read(tmp_path, "pairs.jsonl", records.Pair)
   assert counts["pairs"] == len({pair.query for pair in pairs}) == len(pairs) == 12
   judged = read(tmp_path, "judged.jsonl", records.Judged)
-  # Each candidate wins somewhere: the draw is not by position.
+  # The draw does not depend on the position alone.
   assert len({BAD.index(pair.rejected) for pair in pairs if pair.rejected in BAD}) > 1
-  # A query keeps its draw when other queries go.
+  # The draw does not depend on other queries.
   last = [row for row in judged if row.query == queries[-1]]
   assert text_pairs.select(last, "one", config.seed) == [
     pair for pair in pairs if pair.query == queries[-1]
@@ -96,7 +106,7 @@ def judged(refined, index=0):
 
 
 @pytest.mark.parametrize("refined", [None, "", "two\nlines", "the prompt"])
-def test_what_is_no_preference_makes_no_pair(refined):
+def test_an_unusable_refinement_makes_no_pair(refined):
   rows = [judged(refined), judged("better", 1)]
   for mode in ("one", "all"):
     (pair,) = text_pairs.select(rows, mode, 0)
@@ -111,7 +121,7 @@ def test_equal_candidates_are_judged_once(config, tmp_path):
   assert counts["flawed"] == counts["candidates"] == 4
 
 
-def test_wrong_input_is_one_line(config, tmp_path):
+def test_invalid_input_is_a_one_line_error(config, tmp_path):
   with pytest.raises(errors.UserError, match=r"candidates.jsonl: no such file"):
     text_pairs.run(config, tmp_path)
   write(tmp_path, queries=())

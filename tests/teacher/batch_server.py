@@ -1,4 +1,4 @@
-"""OpenAI's files and batches on loopback, with the answers a script gives."""
+"""OpenAI's Files and Batch APIs on loopback, with answers by a script."""
 
 import contextlib
 import email
@@ -12,16 +12,20 @@ import faulty
 
 
 class Server:
-  """Keeps files and batches; a batch is done after it was looked at `looks` times.
+  """Stores files and batches; a batch ends after `polls` requests for its status.
 
   `script(body)` returns a reply's text, a completion's body, (status, error) for a line
-  of the error file, or None for a request that the batch loses.
+  of the error file, or None for a request that is missing from the output.
+
+  Attributes:
+    final_status: the status of a batch when it ends.
+    sent: custom ids of all requests received.
   """
 
   def __init__(self, script):
     self.script = script
-    self.looks = 1
-    self.ends = "completed"
+    self.polls = 1
+    self.final_status = "completed"
     self.files: dict[str, bytes] = {}
     self.batches: dict[str, dict] = {}
     self.sent: list[str] = []
@@ -53,7 +57,7 @@ class Server:
       "input_file_id": request["input_file_id"],
       "metadata": request.get("metadata"),
       "status": "in_progress",
-      "looked": 0,
+      "polled": 0,
     }
     lines = self.files[request["input_file_id"]].splitlines()
     self.sent += [json.loads(line)["custom_id"] for line in lines]
@@ -61,14 +65,14 @@ class Server:
 
   def retrieve(self, name: str) -> dict:
     batch = self.batches[name]
-    batch["looked"] += 1
-    if batch["looked"] > self.looks and batch["status"] == "in_progress":
+    batch["polled"] += 1
+    if batch["polled"] > self.polls and batch["status"] == "in_progress":
       self._run(batch)
     return batch
 
   def _run(self, batch: dict) -> None:
-    batch["status"] = self.ends
-    if self.ends == "failed":
+    batch["status"] = self.final_status
+    if self.final_status == "failed":
       batch["errors"] = {"object": "list", "data": [{"message": "no such model"}]}
       return
     good, bad = [], []
@@ -90,7 +94,7 @@ class Server:
         "error": None,
       }
       (good if status == 200 else bad).append(json.dumps(row))
-    # Output is in no order.
+    # The order of the output is not that of the input.
     for name, rows in (("output_file_id", good[::-1]), ("error_file_id", bad)):
       batch[name] = self.upload("\n".join(rows).encode())["id"] if rows else None
 
@@ -140,7 +144,7 @@ def _handler(server: Server):
 
 @contextlib.contextmanager
 def running(server: Server):
-  """Yields the base_url of a server for the block."""
+  """Runs the server and yields its base URL."""
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as http_:
     http_.daemon_threads = True
     threading.Thread(target=http_.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,10 +1,9 @@
-"""What a call costs the client: CPU time for one, journal and all.
+"""Measures the client's CPU time per call, including the journal.
 
     python tests/teacher/bench_client.py [parallel] [calls]
 
-The server answers after 20 ms in a process of its own; the client is pinned to one
-core, where the system can do that. CPU time, unlike wall time, does
-not count what else the machine does.
+The server runs in another process and answers after 20 ms; the client is pinned to one
+core if the system supports it. CPU time, unlike wall time, excludes other processes.
 """
 
 import asyncio
@@ -34,10 +33,10 @@ def serve(pipe):
 
 async def ask(config, journal, base_url, calls):
   client = client_lib.Client(config, journal, base_url)
-  waiting = iter(range(calls))
+  remaining = iter(range(calls))
 
   async def work():
-    for number in waiting:
+    for number in remaining:
       content = f"{QUESTION}{number}"
       await client.reply(({"role": "user", "content": content},), 0)
 
@@ -50,8 +49,10 @@ async def ask(config, journal, base_url, calls):
 
 
 def main(parallel=200, calls=4000):
-  here, there = multiprocessing.Pipe()
-  server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
+  pipe, server_pipe = multiprocessing.Pipe()
+  server = multiprocessing.get_context("spawn").Process(
+    target=serve, args=(server_pipe,)
+  )
   server.start()
   if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -61,12 +62,12 @@ def main(parallel=200, calls=4000):
     tempfile.TemporaryDirectory() as folder,
     journal_lib.Journal(pathlib.Path(folder) / "j.sqlite") as journal,
   ):
-    wall, cpu = asyncio.run(ask(config, journal, here.recv(), calls))
-  here.send("stop")
+    wall, cpu = asyncio.run(ask(config, journal, pipe.recv(), calls))
+  pipe.send("stop")
   server.join()
   print(
-    f"{calls} calls, {parallel} at a time: {cpu / calls * 1e3:.2f} ms of CPU a call,"
-    f" {calls / wall:.0f} calls a second"
+    f"{calls} calls, {parallel} at a time: {cpu / calls * 1e3:.2f} ms of CPU per call,"
+    f" {calls / wall:.0f} calls per second"
   )
 
 

@@ -1,4 +1,4 @@
-"""Servers for scripts, and a teacher's config that is quick to give up."""
+"""Scripted servers, and a teacher's config with short timeouts."""
 
 import contextlib
 
@@ -6,12 +6,11 @@ import faulty
 import pytest
 
 from configs import teacher as teacher_config
-from vpo_jax.teacher import client as client_lib
 
 
 @pytest.fixture
 def served():
-  """Starts servers for scripts; they end with the test."""
+  """Starts servers that answer by a script; they stop when the test ends."""
   with contextlib.ExitStack() as stack:
 
     def start(script):
@@ -24,9 +23,8 @@ def served():
 
 @pytest.fixture
 def config(monkeypatch):
-  """The teacher's config with a key in the environment, and quick to give up."""
+  """The teacher's config with a key in the environment and a short timeout."""
   monkeypatch.setenv("TEST_TEACHER_KEY", "sk-secret-5151")
-  monkeypatch.setattr(client_lib, "_BACKOFF", 0.01)
   config = teacher_config.get_config()
   config.api_key_env = "TEST_TEACHER_KEY"
   config.model = "m"

@@ -1,4 +1,4 @@
-"""A teacher whose every fault is chosen by the test: real HTTP on loopback."""
+"""An HTTP server on loopback that answers, or fails, as a test's script says."""
 
 import asyncio
 import contextlib
@@ -6,12 +6,12 @@ import json
 import threading
 from collections.abc import Callable
 
-# What a script may return in place of a reply's text.
+# Faults that a script may return instead of a reply's text.
 DROP, CUT, HANG, GARBAGE, PAGE = "drop!", "cut!", "hang!", "garbage!", "page!"
 
 
 def completion(text, finish_reason="stop", refusal=None, usage=(10, 5)):
-  """The body of a chat completion."""
+  """Returns the body of a chat completion."""
   message = {"role": "assistant", "content": text, "refusal": refusal}
   return {
     "id": "1",
@@ -32,10 +32,10 @@ def error(status, message="no", code=None, **headers):
 
 
 class Server:
-  """Answers each request with what `script(number, body)` returns.
+  """Answers each request by `script(number, body)`.
 
-  That is a reply's text, one of the faults above, a completion's body, or (status,
-  headers, body).
+  The script returns a reply's text, one of the faults above, a completion's body, or
+  (status, headers, body).
   """
 
   def __init__(self, script: Callable):

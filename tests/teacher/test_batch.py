@@ -1,4 +1,4 @@
-"""By batches come the same rows, and a batch that was sent is never sent again."""
+"""Batches give the same rows as single calls, and no batch is sent twice."""
 
 import batch_server
 import pytest
@@ -25,13 +25,13 @@ def run(config, server, workdir):
     return build_sft.run(config, workdir)
 
 
-def serving(script):
+def scripted(script):
   return batch_server.Server(lambda body: script(0, body))
 
 
-def test_batches_give_the_rows_that_calls_give(served, batched, queries, tmp_path):
+def test_batches_give_the_same_rows_as_single_calls(served, batched, queries, tmp_path):
   script = teach(flawed=["boats"])
-  server = serving(script)
+  server = scripted(script)
   counts = run(batched, server, tmp_path)
   assert len(server.batches) == 3  # few-shot, critique, refinement
   assert (counts["calls"], counts["journal_hits"]) == (9, 0)
@@ -46,25 +46,25 @@ def test_batches_give_the_rows_that_calls_give(served, batched, queries, tmp_pat
 
 
 class Killed(BaseException):
-  """The process is gone."""
+  """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("written_down", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
 def test_a_killed_run_finds_its_batch(
-  batched, queries, tmp_path, monkeypatch, written_down
+  batched, queries, tmp_path, monkeypatch, recorded
 ):
-  """Dies while the second batch runs, or before its id was written down."""
-  server = serving(teach(flawed=["boats"]))
+  """Killed while the second batch runs, or before its id is recorded."""
+  server = scripted(teach(flawed=["boats"]))
   put = journal.Journal.put_batch
 
-  def dying(self, name, *, collected):
-    if name == "batch_1" and not written_down:
+  def killed_put(self, name, *, collected):
+    if name == "batch_1" and not recorded:
       raise Killed
     put(self, name, collected=collected)
     if name == "batch_1":
       raise Killed
 
-  monkeypatch.setattr(journal.Journal, "put_batch", dying)
+  monkeypatch.setattr(journal.Journal, "put_batch", killed_put)
   with pytest.raises(Killed):
     run(batched, server, tmp_path)
   assert len(server.batches) == 2
@@ -75,24 +75,24 @@ def test_a_killed_run_finds_its_batch(
   assert counts["examples"] == 4
 
 
-def test_what_a_batch_lacks_is_sent_again(batched, queries, tmp_path):
+def test_requests_missing_from_a_batch_are_sent_again(batched, queries, tmp_path):
   script, seen = teach(), set()
 
-  def loses_each_first(body):
+  def misses_first_attempts(body):
     key = body["messages"][0]["content"]
     if key in seen:
       return script(0, body)
     seen.add(key)
     return None
 
-  server = batch_server.Server(loses_each_first)
-  server.ends = "expired"
+  server = batch_server.Server(misses_first_attempts)
+  server.final_status = "expired"
   counts = run(batched, server, tmp_path)
   assert counts["examples"] == 4
   assert len(server.sent) == 2 * 8
 
 
-def test_bad_lines_are_their_rows_alone(batched, queries, tmp_path):
+def test_an_error_line_affects_only_its_row(batched, queries, tmp_path):
   script = teach()
   batched.teacher.retries = 1
 
@@ -114,23 +114,25 @@ def test_bad_lines_are_their_rows_alone(batched, queries, tmp_path):
   }
 
 
-def test_a_batch_that_fails_is_one_line(batched, queries, tmp_path):
-  server = serving(teach())
-  server.ends = "failed"
+def test_a_failed_batch_is_a_one_line_error(batched, queries, tmp_path):
+  server = scripted(teach())
+  server.final_status = "failed"
   with pytest.raises(errors.UserError, match="batch batch_0 failed: no such model"):
     run(batched, server, tmp_path)
-  server.ends = "completed"
+  server.final_status = "completed"
   assert run(batched, server, tmp_path)["examples"] == 4
 
 
-def test_a_server_without_batches_is_one_line(served, batched, queries, tmp_path):
+def test_a_server_without_batch_api_is_a_one_line_error(
+  served, batched, queries, tmp_path
+):
   batched.teacher.base_url = served(teach()).base_url
   with pytest.raises(errors.UserError, match=r"start a batch: no such path"):
     build_sft.run(batched, tmp_path)
 
 
-def test_the_limit_on_cost_is_kept_before_a_batch(batched, queries, tmp_path):
-  server = serving(teach())
+def test_the_cost_limit_applies_before_a_batch_is_sent(batched, queries, tmp_path):
+  server = scripted(teach())
   batched.teacher.prices = ("m 100 100",)
   batched.teacher.max_cost = 0.05
   with pytest.raises(errors.UserError, match=r"stopped at \$0\.00, the next requests"):

@@ -1,7 +1,6 @@
-"""The stage: s is p or its refinement, nothing is lost, nothing is paid twice."""
+"""The stage: s is p or its refinement; no query is lost, no reply paid for twice."""
 
 import json
-import pathlib
 
 import faulty
 import pytest
@@ -22,23 +21,28 @@ def queries(tmp_path):
 
 @pytest.fixture
 def stage_config(config):
-  whole = build_sft_config.get_config()
-  whole.teacher = config
-  whole.teacher.parallel = 3
-  whole.heldout = 0.0
-  return whole
+  stage = build_sft_config.get_config()
+  stage.teacher = config
+  stage.teacher.parallel = 3
+  stage.heldout = 0.0
+  return stage
 
 
 def task(body):
-  """Which of the three questions a request asks."""
+  """Returns which of the three tasks a request is for."""
   if len(body["messages"]) == 3:
     return "refine"
-  asked = body["messages"][0]["content"]
-  return "critique" if "Final Judgement" in asked else "few_shot"
+  content = body["messages"][0]["content"]
+  return "critique" if "Final Judgement" in content else "few_shot"
 
 
 def teach(flawed=(), **others):
-  """A teacher that finds prompts flawed whose text holds one of `flawed`."""
+  """Returns the script of a teacher.
+
+  Args:
+    flawed: prompts that contain one of these words fail the critique.
+    others: fixed answers by task.
+  """
 
   def script(number, body):
     kind, first = task(body), body["messages"][0]["content"]
@@ -92,7 +96,7 @@ def test_s_is_p_or_its_refinement(served, stage_config, queries, tmp_path):
   ]
 
 
-def test_a_finished_stage_asks_nothing(served, stage_config, queries, tmp_path):
+def test_a_finished_stage_sends_nothing(served, stage_config, queries, tmp_path):
   server = served(teach())
   counts = run(stage_config, server, tmp_path)
   asked = len(server.requests)
@@ -100,7 +104,7 @@ def test_a_finished_stage_asks_nothing(served, stage_config, queries, tmp_path):
   stage_config.teacher.timeout_s = 1.0
   stage_config.teacher.limit_name = "max_completion_tokens"
   assert run(stage_config, server, tmp_path) == counts
-  stage_config.teacher.api_key_env = "NO_SUCH_KEY"  # what is finished needs none
+  stage_config.teacher.api_key_env = "NO_SUCH_KEY"  # a finished stage needs no key
   assert run(stage_config, server, tmp_path) == counts
   assert len(server.requests) == asked
   stage_config.teacher.temperature = 0.1
@@ -108,13 +112,15 @@ def test_a_finished_stage_asks_nothing(served, stage_config, queries, tmp_path):
     run(stage_config, server, tmp_path)
 
 
-def test_a_broken_run_goes_on_where_it_was(served, stage_config, queries, tmp_path):
+def test_a_stopped_run_continues_from_the_journal(
+  served, stage_config, queries, tmp_path
+):
   teacher = teach(flawed=["boats"])
 
-  def dies(number, body):
+  def fails_later(number, body):
     return teacher(number, body) if number < 5 else faulty.error(401)
 
-  server = served(dies)
+  server = served(fails_later)
   with pytest.raises(errors.UserError, match="refuses the key"):
     run(stage_config, server, tmp_path)
   assert not (tmp_path / "build_sft" / "sft.jsonl").exists()
@@ -126,7 +132,7 @@ def test_a_broken_run_goes_on_where_it_was(served, stage_config, queries, tmp_pa
   assert len(examples(tmp_path)) == 4
 
 
-def test_another_run_shares_a_journal(served, stage_config, queries, tmp_path):
+def test_two_runs_can_share_a_journal(served, stage_config, queries, tmp_path):
   stage_config.teacher.journal = str(tmp_path / "shared.sqlite")
   server = served(teach())
   run(stage_config, server, tmp_path)
@@ -138,7 +144,7 @@ def test_another_run_shares_a_journal(served, stage_config, queries, tmp_path):
   assert examples(other) == examples(tmp_path)
 
 
-def test_a_reply_without_markers_is_asked_for_again(
+def test_a_reply_without_markers_is_drawn_again(
   served, stage_config, queries, tmp_path
 ):
   script = teach()
@@ -162,7 +168,7 @@ def test_a_reply_without_markers_is_asked_for_again(
     ("I can’t assist with this request.", "refused: I can’t"),
   ],
 )
-def test_a_row_without_answer_is_set_aside(
+def test_a_row_without_an_answer_is_set_aside(
   served, stage_config, queries, tmp_path, answer, reason
 ):
   script = teach()
@@ -204,7 +210,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
 
 
 @pytest.mark.parametrize(
-  ("change", "says"),
+  ("change", "message"),
   [
     ({"critique_rules": 7}, "critique_rules=7: must be 6"),
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
@@ -213,17 +219,19 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"input": "none.jsonl"}, "none.jsonl: no such file"),
   ],
 )
-def test_a_wrong_config_asks_nothing(
-  served, stage_config, queries, tmp_path, change, says
+def test_an_invalid_config_sends_nothing(
+  served, stage_config, queries, tmp_path, change, message
 ):
   server = served(teach())
   stage_config.update(change)
-  with pytest.raises(errors.UserError, match=says):
+  with pytest.raises(errors.UserError, match=message):
     run(stage_config, server, tmp_path)
   assert not server.requests
 
 
-def test_flags_in_their_field_reach_the_teacher(served, stage_config, tmp_path):
+def test_flags_stored_apart_from_the_query_reach_the_teacher(
+  served, stage_config, tmp_path
+):
   row = records.Query("1", "a red fox", flags="-camera zoom in")
   records.write(tmp_path / "curate" / "sft.jsonl", [row])
   server = served(teach())
@@ -234,7 +242,7 @@ def test_flags_in_their_field_reach_the_teacher(served, stage_config, tmp_path):
   assert examples(tmp_path)[0].query == "a red fox"
 
 
-def test_released_rows_are_input_as_they_are(served, stage_config, tmp_path):
+def test_rows_of_the_release_can_be_the_input(served, stage_config, tmp_path):
   turns = [
     {"role": "user", "content": f"Rewrite.\n\nUser Query:{query}\n\nVideo Prompt:"}
     for query in QUERIES
@@ -248,12 +256,12 @@ def test_released_rows_are_input_as_they_are(served, stage_config, tmp_path):
   assert "no text under" in aside(tmp_path)[0].reason
   card = (tmp_path / "build_sft" / "README.md").read_text()
   assert "1 rows of the input held no new query" in card
-  # Its own train.json is of the same form.
+  # The stage's own train.json has the same form.
   stage_config.input = str(tmp_path / "build_sft" / "train.json")
   assert run(stage_config, served(teach()), tmp_path / "again")["examples"] == 4
 
 
-def test_a_teacher_that_is_not_there_leaves_no_folder(
+def test_an_unreachable_teacher_leaves_no_folder(
   stage_config, queries, tmp_path, monkeypatch
 ):
   stage_config.teacher.base_url = "http://127.0.0.1:1/v1"
@@ -265,7 +273,7 @@ def test_a_teacher_that_is_not_there_leaves_no_folder(
   assert not (tmp_path / "build_sft").exists()
 
 
-def test_a_rows_side_of_the_split_is_its_own():
+def test_a_rows_split_does_not_depend_on_other_rows():
   rows = [
     records.SftExample(records.row_id(i), f"q{i}", "general", "p", "c", None, "p")
     for i in range(1000)
@@ -278,15 +286,3 @@ def test_a_rows_side_of_the_split_is_its_own():
   assert set(fewer_heldout) <= set(heldout)
   assert [len(side) for side in build_sft.split(rows[:3], 0.001, seed=0)] == [2, 1]
   assert [len(side) for side in build_sft.split(rows, 0.0, seed=0)] == [1000, 0]
-
-
-def test_the_stage_runs_offline(stage_config, queries, tmp_path, monkeypatch):
-  monkeypatch.delenv("TEST_TEACHER_KEY")
-  stage_config.teacher.base_url = "offline"
-  counts = build_sft.run(stage_config, tmp_path)
-  assert counts["examples"] == 4
-  manifest = (tmp_path / "build_sft/manifest.json").read_text()
-  assert json.loads(manifest)["config"]["teacher"]["model"] == "offline-rules"
-  fox = examples(tmp_path)[0]
-  assert "red fox" in fox.prompt
-  assert pathlib.Path(tmp_path / "build_sft/journal.sqlite").exists()

@@ -1,4 +1,4 @@
-"""The SFT set's card: every query is in one line of its table."""
+"""The SFT set's data card counts every query once."""
 
 import faulty
 import PIL.Image
@@ -17,17 +17,17 @@ _TEXTS = [
 ]
 
 
-def test_the_card_counts_what_became_of_every_query(served, stage_config, tmp_path):
+def test_the_card_counts_every_querys_outcome(served, stage_config, tmp_path):
   rows = [records.Query(records.row_id(text), text, kind) for text, kind in _TEXTS]
   records.write(tmp_path / "curate" / "sft.jsonl", rows)
   script = test_build_sft.teach(flawed=["boats"])
 
   def answers(number, body):
-    asked = body["messages"][0]["content"].rpartition("User Query: ")[2]
+    query = body["messages"][0]["content"].rpartition("User Query: ")[2]
     if test_build_sft.task(body) == "few_shot":
-      if "mob" in asked:
+      if "mob" in query:
         return faulty.completion(None, refusal="I will not.")
-      if "dogs" in asked:
+      if "dogs" in query:
         return "no marker"
     return script(number, body)
 

@@ -1,4 +1,4 @@
-"""Faults that pass are ridden out; those that do not end the run in one line."""
+"""Transient faults are retried; others end the run with a one-line error."""
 
 import asyncio
 import socket
@@ -12,11 +12,11 @@ from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
 
-ASK = ({"role": "user", "content": "a question"},)
+MESSAGES = ({"role": "user", "content": "a question"},)
 
 
-def call(config, folder, base_url, requests=((ASK, 0),)):
-  """Sends requests together; returns replies (or what was raised) and the totals."""
+def call(config, folder, base_url, requests=((MESSAGES, 0),)):
+  """Sends requests concurrently; returns replies or exceptions, and the totals."""
 
   async def run():
     with journal_lib.Journal(folder / "j.sqlite") as journal:
@@ -47,7 +47,7 @@ def call(config, folder, base_url, requests=((ASK, 0),)):
   ],
   ids=str,
 )
-def test_a_fault_that_passes_costs_one_call(served, config, tmp_path, fault):
+def test_a_transient_fault_costs_one_call(served, config, tmp_path, fault):
   server = served(lambda number, _: fault if number == 0 else "fine")
   (reply,), totals = call(config, tmp_path, server.base_url)
   assert reply == journal_lib.Reply("fine", "stop", False, 10, 5)
@@ -55,14 +55,14 @@ def test_a_fault_that_passes_costs_one_call(served, config, tmp_path, fault):
   assert (totals.calls, totals.prompt_tokens, totals.completion_tokens) == (1, 10, 5)
 
 
-def test_a_silent_server_is_asked_again(served, config, tmp_path):
+def test_a_timeout_is_retried(served, config, tmp_path):
   config.timeout_s = 0.3
   server = served(lambda number, _: faulty.HANG if number == 0 else "fine")
   (reply,), _ = call(config, tmp_path, server.base_url)
   assert reply.text == "fine"
 
 
-def test_retry_after_is_waited_for(served, config, tmp_path):
+def test_retry_after_is_respected(served, config, tmp_path):
   limited = faulty.error(429, **{"Retry-After": "1"})
   server = served(lambda number, _: limited if number == 0 else "fine")
   began = time.monotonic()
@@ -70,11 +70,11 @@ def test_retry_after_is_waited_for(served, config, tmp_path):
   assert time.monotonic() - began >= 1
 
 
-def test_a_request_is_paid_once(served, config, tmp_path):
+def test_equal_requests_are_sent_once(served, config, tmp_path):
   server = served(lambda number, _: f"reply {number}")
   server.delay = 0.05
   (first, second, other), totals = call(
-    config, tmp_path, server.base_url, [(ASK, 0), (ASK, 0), (ASK, 1)]
+    config, tmp_path, server.base_url, [(MESSAGES, 0), (MESSAGES, 0), (MESSAGES, 1)]
   )
   assert first == second != other
   assert (totals.calls, totals.journal_hits) == (2, 1)
@@ -86,7 +86,7 @@ def test_a_request_is_paid_once(served, config, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("answer", "says"),
+  ("answer", "message"),
   [
     (faulty.error(401, "bad key sk-secret-5151"), r"refuses the key \(401\)"),
     (faulty.error(403), r"refuses the key \(403\).*\$TEST_TEACHER_KEY"),
@@ -95,15 +95,15 @@ def test_a_request_is_paid_once(served, config, tmp_path):
     (faulty.error(429, "a day", **{"Retry-After": "3600"}), r"asks to wait 3600 s"),
     (
       faulty.error(400, "Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
-      r"does not take what it is sent.*'max_tokens'.*limit_name",
+      r"rejects a parameter.*'max_tokens'.*limit_name",
     ),
   ],
   ids=str,
 )
-def test_what_no_retry_mends_ends_the_run_with_one_call(
-  served, config, tmp_path, answer, says
+def test_a_permanent_error_ends_the_run_after_one_call(
+  served, config, tmp_path, answer, message
 ):
-  config.retries = 0 if "quota" in says else 8
+  config.retries = 0 if "quota" in message else 8
   server = served(lambda *_: answer)
   many = [(({"role": "user", "content": str(i)},), 0) for i in range(50)]
   outcomes, _ = call(config, tmp_path, server.base_url, many)
@@ -113,11 +113,11 @@ def test_what_no_retry_mends_ends_the_run_with_one_call(
     assert server.base_url in str(outcome)
     assert "sk-secret" not in str(outcome)
     assert "\n" not in str(outcome)
-  with pytest.raises(errors.UserError, match=says):
+  with pytest.raises(errors.UserError, match=message):
     raise outcomes[0]
 
 
-def test_nobody_there_is_found_before_the_queue(config, tmp_path):
+def test_an_unreachable_server_is_reported_at_once(config, tmp_path):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -127,7 +127,7 @@ def test_nobody_there_is_found_before_the_queue(config, tmp_path):
   assert time.monotonic() - began < 5
 
 
-def test_a_missing_key_names_its_variable(config, tmp_path, monkeypatch):
+def test_a_missing_key_is_reported_with_its_variable(config, tmp_path, monkeypatch):
   monkeypatch.delenv("TEST_TEACHER_KEY")
   with pytest.raises(errors.UserError, match="TEST_TEACHER_KEY holds no key"):
     call(config, tmp_path, "http://127.0.0.1:1/v1")
@@ -146,7 +146,7 @@ def test_a_missing_key_names_its_variable(config, tmp_path, monkeypatch):
   ],
   ids=str,
 )
-def test_a_refusal_is_a_reply_and_kept(served, config, tmp_path, answer):
+def test_a_refusal_is_journaled_as_a_reply(served, config, tmp_path, answer):
   server = served(lambda *_: answer)
   (reply,), _ = call(config, tmp_path, server.base_url)
   assert reply.refusal
@@ -160,14 +160,14 @@ def test_a_server_that_stays_down_stops_the_run(served, config, tmp_path):
   server = served(lambda *_: faulty.error(500, "sk-secret-5151 broke"))
   many = [(({"role": "user", "content": str(i)},), 0) for i in range(40)]
   outcomes, _ = call(config, tmp_path, server.base_url, many)
-  assert len(server.requests) == client_lib._OUTAGE
+  assert len(server.requests) == client_lib.MAX_FAILURES
   assert sum(isinstance(o, errors.UserError) for o in outcomes) == 31
   with pytest.raises(errors.UserError, match=r"10 calls in a row got no answer.*500"):
     raise outcomes[-1]
   assert all("sk-secret" not in str(outcome) for outcome in outcomes)
 
 
-def test_one_bad_request_is_that_rows_alone(served, config, tmp_path):
+def test_a_rejected_request_affects_only_its_row(served, config, tmp_path):
   def script(number, body):
     bad = body["messages"][0]["content"] == "1"
     return faulty.error(400, "too long") if bad else "fine"
@@ -180,7 +180,7 @@ def test_one_bad_request_is_that_rows_alone(served, config, tmp_path):
   assert outcomes[0].text == outcomes[2].text == "fine"
 
 
-def test_the_key_is_sent_and_not_kept(served, config, tmp_path):
+def test_the_key_is_sent_but_not_stored(served, config, tmp_path):
   server = served(lambda *_: "fine")
   call(config, tmp_path, server.base_url)
   assert server.keys == ["bearer sk-secret-5151"]
@@ -188,7 +188,7 @@ def test_the_key_is_sent_and_not_kept(served, config, tmp_path):
     assert b"sk-secret" not in path.read_bytes()
 
 
-def test_the_limit_has_the_name_that_the_model_wants(served, config, tmp_path):
+def test_the_token_limit_is_sent_under_the_configured_name(served, config, tmp_path):
   server = served(lambda *_: "fine")
   for name, other in (client_lib.LIMITS, client_lib.LIMITS[::-1]):
     config.limit_name = name

@@ -1,4 +1,4 @@
-"""A reply that was put is never lost and never put twice."""
+"""A stored reply is never lost and never replaced."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def request(model="m", content="hi", sample=0, **parameters):
   return journal_lib.Request(model, messages, {"temperature": 0.7} | parameters, sample)
 
 
-def test_a_reply_is_there_for_the_next_process(tmp_path):
+def test_a_reply_is_found_after_reopening(tmp_path):
   with journal_lib.Journal(tmp_path / "j.sqlite") as journal:
     assert journal.get(request().key) is None
     assert journal.put(request().key, REPLY) == REPLY
@@ -25,7 +25,7 @@ def test_a_reply_is_there_for_the_next_process(tmp_path):
     assert journal.get(request().key) == REPLY
 
 
-def test_the_first_reply_put_is_the_one_kept(tmp_path):
+def test_the_first_reply_is_kept(tmp_path):
   other = journal_lib.Reply("other", "stop", True, 1, 1)
   with (
     journal_lib.Journal(tmp_path / "j.sqlite") as first,
@@ -46,12 +46,12 @@ def test_the_first_reply_put_is_the_one_kept(tmp_path):
     request(seed=1),
   ],
 )
-def test_another_request_has_another_key(other):
+def test_the_key_depends_on_every_part_of_a_request(other):
   assert other.key != request().key
   assert request(content=request().messages[0]["content"]).key == request().key
 
 
-def test_a_process_that_dies_loses_nothing(tmp_path):
+def test_a_killed_process_loses_no_reply(tmp_path):
   code = (
     "import os, sys; sys.path.insert(0, sys.argv[2])\n"
     "import test_journal as t\n"
@@ -61,13 +61,13 @@ def test_a_process_that_dies_loses_nothing(tmp_path):
   )
   path = tmp_path / "j.sqlite"
   here = os.path.dirname(__file__)
-  died = subprocess.run([sys.executable, "-c", code, str(path), here], check=False)
-  assert died.returncode == 9
+  process = subprocess.run([sys.executable, "-c", code, str(path), here], check=False)
+  assert process.returncode == 9
   with journal_lib.Journal(path) as journal:
     assert len(journal) == 20
 
 
-def test_what_is_no_journal_is_one_line(tmp_path):
+def test_an_invalid_journal_is_a_one_line_error(tmp_path):
   path = tmp_path / "j.sqlite"
   path.write_text("not a database, and long enough to be read as a header" * 10)
   with pytest.raises(errors.UserError, match=r"j\.sqlite: journal: file is not a data"):

@@ -1,4 +1,4 @@
-"""What it costs is said before, shown while, and limited."""
+"""The cost is estimated before a run and limited during it."""
 
 import pytest
 import test_build_sft
@@ -28,14 +28,16 @@ def test_a_dry_run_sends_and_writes_nothing(
   assert not server.requests
   assert not (tmp_path / "build_sft").exists()
   assert (planned["least"]["calls"], planned["most"]["calls"]) == (8, 12)
-  said = " ".join(capsys.readouterr().err.split())
-  assert "4 rows with m: 8 calls" in said
+  printed = " ".join(capsys.readouterr().err.split())
+  assert "4 rows with m: 8 calls" in printed
   assert (
-    f"${planned['least']['cost_usd']:,.2f} if no prompt is flawed, 12 calls" in said
+    f"${planned['least']['cost_usd']:,.2f} if no prompt is flawed, 12 calls" in printed
   )
 
 
-def test_a_dry_run_counts_what_the_journal_lacks(served, priced, queries, tmp_path):
+def test_a_dry_run_counts_only_replies_missing_from_the_journal(
+  served, priced, queries, tmp_path
+):
   priced.teacher.journal = str(tmp_path / "shared.sqlite")
   server = served(teach(flawed=["boats"]))
   run(priced, server, tmp_path)
@@ -47,7 +49,7 @@ def test_a_dry_run_counts_what_the_journal_lacks(served, priced, queries, tmp_pa
   assert len(server.requests) == asked
 
 
-def test_a_plan_holds_what_is_spent(served, priced, queries, tmp_path):
+def test_the_actual_cost_is_within_the_estimates(served, priced, queries, tmp_path):
   script = teach(flawed=["boats"])
 
   def counted(number, body):
@@ -63,9 +65,11 @@ def test_a_plan_holds_what_is_spent(served, priced, queries, tmp_path):
   assert spent < planned["most"]["cost_usd"] * 1.1
 
 
-def test_max_cost_stops_and_goes_on_when_raised(served, priced, queries, tmp_path):
+def test_max_cost_stops_the_run_and_a_higher_limit_continues_it(
+  served, priced, queries, tmp_path
+):
   priced.teacher.parallel = 1
-  each = (10 * 2.5 + 5 * 10) / 1e6  # what the server says a reply takes
+  each = (10 * 2.5 + 5 * 10) / 1e6  # the usage that the server reports for a reply
   priced.teacher.max_cost = 2.5 * each
   server = served(teach())
   with pytest.raises(
@@ -79,7 +83,7 @@ def test_max_cost_stops_and_goes_on_when_raised(served, priced, queries, tmp_pat
   assert counts["cost_usd"] == pytest.approx(8 * each, abs=1e-4)
 
 
-def test_a_model_has_the_price_of_the_longest_name(config):
+def test_a_model_has_the_price_of_the_longest_matching_name(config):
   config.prices = ("gpt-4o 2.5 10", "gpt-4o-mini 0.15 0.6")
   for model, price in (
     ("gpt-4o", (2.5, 10)),
@@ -96,21 +100,21 @@ def test_a_model_has_the_price_of_the_longest_name(config):
 
 
 @pytest.mark.parametrize(
-  ("prices", "says"),
+  ("prices", "message"),
   [((), "no price for model 'm'"), (("m 1",), "'m 1' is not a model and two prices")],
 )
-def test_a_limit_without_a_price_asks_nothing(
-  served, priced, queries, tmp_path, prices, says
+def test_a_cost_limit_without_a_price_sends_nothing(
+  served, priced, queries, tmp_path, prices, message
 ):
   priced.teacher.max_cost = 1.0
   priced.teacher.prices = prices
   server = served(teach())
-  with pytest.raises(errors.UserError, match=says):
+  with pytest.raises(errors.UserError, match=message):
     run(priced, server, tmp_path)
   assert not server.requests
 
 
-def test_a_second_critique_sets_a_bad_refinement_aside(
+def test_a_second_critique_sets_flawed_refinements_aside(
   served, priced, queries, tmp_path
 ):
   priced.second_critique = True

@@ -5,8 +5,7 @@ video model prefers: of several words for one thing it takes any, the commonest 
 times in ten, and its sentences are of several kinds. It makes the mistakes of a hurried
 language model at set rates.
 
-The offline server of `vpo_jax.teacher` answers by it when
-`config.teacher.offline.rules` names this module.
+`server` serves it as a model of an OpenAI-compatible API.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import dataclasses
 import hashlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch_bridge.miniature import lexicon, world
 
@@ -67,7 +66,7 @@ _SHORTEST, _LONGEST = 18, 75  # words
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-  """How often it errs.
+  """How often it errs; configs/miniature.py sets the rates.
 
   Attributes:
     missed: the writer leaves out or changes one thing that was asked for.
@@ -78,12 +77,12 @@ class Rates:
     harm_overlooked: the judge does not see what is unsafe in a prompt.
   """
 
-  missed: float = 0.2
-  harm_left: float = 0.9
-  overdone: float = 0.15
-  opened: float = 0.05
-  overlooked: float = 0.03
-  harm_overlooked: float = 0.8
+  missed: float
+  harm_left: float
+  overdone: float
+  opened: float
+  overlooked: float
+  harm_overlooked: float
 
 
 class Teacher:
@@ -269,13 +268,17 @@ def _draw(*key: object) -> random.Random:
   return random.Random(hashlib.sha256(repr(key).encode()).digest())
 
 
-def make(rates: dict[str, float]) -> Teacher:
-  """The teacher with some rates of its own.
+def make(rates: Mapping[str, float]) -> Teacher:
+  """The teacher that errs at the given rates.
+
+  Args:
+    rates: every field of `Rates` by name.
 
   Raises:
-    ValueError: there is no such rate.
+    ValueError: a rate is missing or unknown.
   """
   known = [field.name for field in dataclasses.fields(Rates)]
-  if unknown := sorted(set(rates) - set(known)):
-    raise ValueError(f"no rate {unknown[0]!r}; there are {', '.join(known)}")
+  if wrong := sorted(set(rates) ^ set(known)):
+    problem = "missing" if wrong[0] in known else "unknown"
+    raise ValueError(f"{problem} rate {wrong[0]!r}; the rates are {', '.join(known)}")
   return Teacher(Rates(**rates))

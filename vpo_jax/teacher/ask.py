@@ -1,4 +1,4 @@
-"""Asking until a reply can be read."""
+"""Asks a model until its reply can be read."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,8 +12,8 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 Value = TypeVar("Value")
 
-# A refusal in words, of a model that has no field for it. Only looked for in replies
-# that lack their marker.
+# A refusal in words, for models without a refusal field. Only replies that lack their
+# marker are searched.
 _REFUSAL = re.compile(
   r"\W*(i['’]m |i am )?(very |so )?sorry\b|\W*i (can(no|['’])t|can not|won['’]t|am"
   r" unable to|am not able to) (assist|help|comply|create|fulfil|provide|generate)",
@@ -22,11 +22,11 @@ _REFUSAL = re.compile(
 
 
 class NoAnswer(Exception):
-  """A row that got no usable reply; its text is the reason.
+  """A row got no usable reply; the exception's text is the reason.
 
   Attributes:
-    kind: "refused", "unparsed" (no marker after every try), "failed", or "flawed"
-      (a refinement that a second critique rejects).
+    kind: "refused", "unparsed" (no reply had its marker), "failed", or "flawed" (a
+      second critique rejected the refinement).
   """
 
   def __init__(self, kind: str, reason: str):
@@ -35,31 +35,38 @@ class NoAnswer(Exception):
 
 
 class Ask(Protocol):
-  """Asks until `read` finds what it needs in a reply.
-
-  Returns: what `read` found, and the reply's text.
-  Raises: NoAnswer when the row has to be set aside.
-  """
+  """Sends messages to the model and reads a value from its reply."""
 
   async def __call__(
     self,
     messages: Sequence[journal_lib.Message],
     read: Callable[[str], Value | None],
-  ) -> tuple[Value, str]: ...
+  ) -> tuple[Value, str]:
+    """Returns the value that `read` found in a reply, and the reply's text.
+
+    Args:
+      messages: the chat so far; the last message is the user's.
+      read: parses a reply; None if it lacks what is needed.
+
+    Raises:
+      NoAnswer: no reply was usable; the row has to be set aside.
+    """
+    ...
 
 
 Chain = Callable[[Ask, Item], Awaitable[Outcome]]
 Fetch = Callable[[tuple[journal_lib.Message, ...], int], Awaitable[journal_lib.Reply]]
 
 
-def asking(config: ml_collections.ConfigDict, fetch: Fetch) -> Ask:
-  """An `Ask` that draws up to `config.samples` replies.
+def make_ask(config: ml_collections.ConfigDict, fetch: Fetch) -> Ask:
+  """Returns an `Ask` that draws up to `config.samples` replies.
 
-  A reply without its marker, or one cut at the token limit, is drawn again with the
-  next sample index; a refusal is not.
+  A reply without its marker, or one cut off at the token limit, is drawn again with the
+  next sample index. A refusal is not.
 
   Args:
-    fetch: the reply to messages, by sample index.
+    config: the teacher's config (configs/teacher.py).
+    fetch: gets the reply to messages for a sample index.
   """
 
   async def ask(

@@ -1,10 +1,10 @@
 """OpenAI's Batch API: the same rows at half the price, within a day.
 
-All chains run against the journal; what they would ask and is not there is collected,
-sent as batches, and waited for. Then the chains run again and come one question
-further, until none of them asks anything new. A batch is known to the journal, and
-carries the journal's mark, so a run that was killed finds it again, still running or
-done, and pays for nothing twice.
+All chains run against the journal. Requests without a journaled reply are sent as
+batches, and the run waits for them. Then the chains run again and get one question
+further, until none makes a new request. The journal records each batch, and each batch
+carries the journal's id as metadata, so a killed run finds its batches again, running
+or completed, and pays for nothing twice.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from vpo_jax.teacher import reply as reply_lib
 # OpenAI's limits are 50,000 requests and 200 MB a batch.
 _REQUESTS, _BYTES = 50_000, 190_000_000
 _ENDPOINT = "/v1/chat/completions"
-_MARK = "vpo_journal"
+_METADATA = "vpo_journal"
 _RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 class _Pending(Exception):
-  """A chain that waits for a reply that is not in the journal."""
+  """The chain needs a reply that is not in the journal yet."""
 
 
 async def answer(
@@ -40,15 +40,15 @@ async def answer(
   config: ml_collections.ConfigDict,
   client: client_lib.Client,
 ) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
-  """Runs the chain of every item by batches.
+  """Returns the outcome of every item's chain, with requests sent as batches.
 
   Raises:
-    UserError: the server refuses the key or the batch, has no Batch API, or the limit
-      on cost is reached.
+    UserError: the server rejects the key or the batch, has no Batch API, or the cost
+      limit is reached.
   """
   await client.reach()
   batches = _Batches(config, client)
-  await batches.adopt()
+  await batches.find_unrecorded()
   with console.progress(title, len(items)) as advance:
     done = 0
     while True:
@@ -70,14 +70,21 @@ async def _replay(
 ) -> tuple[
   dict[int, ask_lib.Outcome | ask_lib.NoAnswer], dict[str, journal_lib.Request]
 ]:
-  """What the journal is enough for, and the requests that it lacks."""
+  """Runs every chain on journaled replies.
+
+  Args:
+    failed: reasons by the key of a request, for requests that will not be sent again.
+
+  Returns: the outcomes of chains that completed, by the item's index, and the requests
+    that the other chains wait for, by key.
+  """
   pending: dict[str, journal_lib.Request] = {}
   used: dict[str, journal_lib.Reply] = {}
 
   async def fetch(
     messages: tuple[journal_lib.Message, ...], sample: int
   ) -> journal_lib.Reply:
-    request = client_lib.request(config, messages, sample)
+    request = client_lib.make_request(config, messages, sample)
     reply = client.journal.get(request.key)
     if reply:
       used[request.key] = reply
@@ -87,7 +94,7 @@ async def _replay(
     pending[request.key] = request
     raise _Pending
 
-  ask = ask_lib.asking(config, fetch)
+  ask = ask_lib.make_ask(config, fetch)
   outcomes = {}
   for index, item in enumerate(items):
     try:
@@ -104,7 +111,7 @@ class _Batches:
   """The batches of one journal.
 
   Attributes:
-    failed: requests that no further batch is tried for, with the reason.
+    failed: reasons by the key of a request, for requests that will not be sent again.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, client: client_lib.Client):
@@ -112,30 +119,30 @@ class _Batches:
     self._config = config
     self._client = client
     self._journal = client.journal
-    self._tries: collections.Counter[str] = collections.Counter()
+    self._attempts: collections.Counter[str] = collections.Counter()
     self._reasons: dict[str, str] = {}
 
-  async def adopt(self) -> None:
-    """Finds batches that a run sent and died before it wrote them down."""
-    known = self._journal.batches()
-    async with self._client.failing("list batches"):
+  async def find_unrecorded(self) -> None:
+    """Records batches that a run sent but did not record before it was killed."""
+    recorded = self._journal.batches()
+    async with self._client.one_line_errors("list batches"):
       async for batch in self._client.api.batches.list(limit=100):
-        mark = (batch.metadata or {}).get(_MARK)
-        if mark == self._journal.id and batch.id not in known:
+        journal_id = (batch.metadata or {}).get(_METADATA)
+        if journal_id == self._journal.id and batch.id not in recorded:
           self._journal.put_batch(batch.id, collected=False)
 
   async def send(self, pending: dict[str, journal_lib.Request]) -> None:
     """Uploads requests and starts their batches.
 
-    A request that is sent once more than `config.retries` says is given up.
+    A request that already got no reply in `config.retries` + 1 batches is given up.
     """
-    self._client.check_cost(expected=pending.values())
+    self._client.check_cost(planned=pending.values())
     lines: list[bytes] = []
     size = 0
     for key, request in pending.items():
-      self._tries[key] += 1
-      if self._tries[key] > self._config.retries + 1:
-        self.failed[key] = self._reasons.get(key, "its batches hold no reply")
+      self._attempts[key] += 1
+      if self._attempts[key] > self._config.retries + 1:
+        self.failed[key] = self._reasons.get(key, "its batches returned no reply")
         continue
       line = {
         "custom_id": key,
@@ -153,7 +160,7 @@ class _Batches:
       await self._start(lines)
 
   async def _start(self, lines: Sequence[bytes]) -> None:
-    async with self._client.failing("start a batch"):
+    async with self._client.one_line_errors("start a batch"):
       file = await self._client.api.files.create(
         file=("requests.jsonl", b"".join(lines)), purpose="batch"
       )
@@ -161,20 +168,20 @@ class _Batches:
         input_file_id=file.id,
         endpoint=_ENDPOINT,
         completion_window="24h",
-        metadata={_MARK: self._journal.id},
+        metadata={_METADATA: self._journal.id},
       )
     self._journal.put_batch(batch.id, collected=False)
     console.say(f"batch {batch.id}: {len(lines):,} requests sent")
 
   async def collect(self) -> None:
-    """Waits for every batch that is not collected, and journals its replies."""
+    """Waits for every batch that was not collected yet, and journals its replies."""
     for name, collected in self._journal.batches().items():
       if not collected:
         await self._collect(name)
         self._journal.put_batch(name, collected=True)
 
   async def _collect(self, name: str) -> None:
-    async with self._client.failing(f"read batch {name}"):
+    async with self._client.one_line_errors(f"read batch {name}"):
       batch = await self._client.api.batches.retrieve(name)
       while batch.status in _RUNNING:
         await asyncio.sleep(self._config.poll_s)
@@ -184,7 +191,7 @@ class _Batches:
         content = await self._client.api.files.content(file)
         for line in content.text.splitlines():
           if line.strip():
-            self._take(json.loads(line))
+            self._record(json.loads(line))
     if batch.status == "failed":
       reasons = (batch.errors.data if batch.errors else None) or []
       self._journal.put_batch(name, collected=True)
@@ -192,18 +199,19 @@ class _Batches:
         f"batch {name} failed: {'; '.join(str(r.message) for r in reasons) or '?'}"
       )
     if batch.status != "completed":
-      console.say(f"batch {name} {batch.status}; what it lacks is sent again")
+      console.say(f"batch {name} {batch.status}; missing replies are requested again")
 
-  def _take(self, line: dict[str, Any]) -> None:
-    """Journals one line of a batch's output, or notes why there is no reply."""
+  def _record(self, line: dict[str, Any]) -> None:
+    """Journals one line of a batch's output, or records why it has no reply."""
     key, response = line["custom_id"], line.get("response") or {}
     body = response.get("body") or {}
     try:
       if response.get("status_code") == 200:
         reply = reply_lib.read(body)
       else:
-        reply = reply_lib.filtered(body.get("error") or line.get("error") or {})
-    except reply_lib.Garbled as error:
+        error = body.get("error") or line.get("error") or {}
+        reply = reply_lib.from_filter_error(error)
+    except reply_lib.InvalidReply as error:
       self._reasons[key] = str(error)
     else:
       self._client.totals.calls += self._journal.get(key) is None

@@ -9,12 +9,12 @@ from vpo_jax.teacher import journal
 
 @dataclasses.dataclass(frozen=True)
 class Critique:
-  """A judge's answer.
+  """A judge's reply.
 
   Attributes:
-    request: what the judge was asked; refinement goes on from it.
-    text: c, the whole reply.
-    passed: the final judgement was Yes.
+    request: the message sent to the judge; refinement continues this chat.
+    text: the critique c, which is the whole reply.
+    passed: whether the final judgement was Yes.
   """
 
   request: str
@@ -39,10 +39,10 @@ async def judge(
 async def judge_again(
   ask: ask_lib.Ask, query: str, refined: str, *, template: str
 ) -> None:
-  """Critiques a refinement in its turn; an option that the paper does not have.
+  """Critiques a refined prompt and rejects it if it is flawed (not in the paper).
 
   Raises:
-    ask.NoAnswer: "flawed" where the judge still finds a flaw, and as `judge`.
+    ask.NoAnswer: "flawed" if the judge still finds a flaw; otherwise as `judge`.
   """
   verdict = await judge(ask, query, refined, template=template)
   if not verdict.passed:

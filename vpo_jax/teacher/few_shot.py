@@ -17,25 +17,28 @@ async def generate(
   shots: int,
   seed: int,
 ) -> str:
-  """p: the prompt that the teacher writes for a query.
+  """Returns p, the prompt that the teacher writes for a query.
 
-  Figure 7 shows prompts alone; here each demonstration has its query too.
+  Figure 7 shows prompts only; here each demonstration includes its query.
 
   Args:
-    demonstrations: what to draw from; which `shots` of them are shown, and in what
-      order, depends on the seed and the query alone.
+    demonstrations: the pool of demonstrations.
+    shots: how many of them are shown. The seed and the query determine which ones, and
+      their order.
 
   Raises:
     ask.NoAnswer: the teacher refused, failed, or left out the markers.
   """
-  draw = random.Random(records.row_id(seed, query))
-  shown = templates.show(draw.sample(demonstrations, min(shots, len(demonstrations))))
-  content = templates.fill(template, demonstrations=shown, query=query)
+  rng = random.Random(records.row_id(seed, query))
+  shown = rng.sample(demonstrations, min(shots, len(demonstrations)))
+  content = templates.fill(
+    template, demonstrations=templates.format_demonstrations(shown), query=query
+  )
   messages: list[journal.Message] = [{"role": "user", "content": content}]
-  prompt, _ = await ask(messages, templates.marked)
+  prompt, _ = await ask(messages, templates.marked_text)
   return paragraph(prompt)
 
 
 def paragraph(prompt: str) -> str:
-  """The single paragraph that the templates ask for, where a reply broke the line."""
+  """Joins the lines of a prompt; the templates ask for a single paragraph."""
   return " ".join(prompt.split())

@@ -1,8 +1,8 @@
-"""Every reply that a model gave, kept on disk before it is used.
+"""Stores every reply of a model on disk before it is used.
 
-A request is known by a hash of model, messages, parameters and sample index, so a
-killed run, or another run with the same request, takes the reply from here and does
-not pay for it again.
+A request is identified by a hash of model, messages, parameters and sample index, so a
+killed run, or another run with the same request, reads the reply from the journal and
+does not pay for it again.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ INSERT INTO journal SELECT lower(hex(randomblob(8)))
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """What a model answered.
+  """A model's reply.
 
   Attributes:
-    finish_reason: "stop", "length" when it was cut at the token limit, or
+    finish_reason: "stop", "length" if it was cut off at the token limit, or
       "content_filter".
-    refusal: the model, or the filter before it, declined.
+    refusal: whether the model, or a content filter, declined.
   """
 
   text: str
@@ -58,7 +58,7 @@ class Reply:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """One call, but for where it is sent."""
+  """One call, independent of the server's address."""
 
   model: str
   messages: tuple[Message, ...]
@@ -67,22 +67,22 @@ class Request:
 
   @property
   def body(self) -> dict[str, Any]:
-    """The JSON that a server is sent."""
+    """The JSON to send."""
     return {"model": self.model, "messages": self.messages} | self.parameters
 
   @functools.cached_property
   def key(self) -> str:
-    """64 hex digits that depend on every part."""
+    """A hash of every field, as 64 hex digits."""
     parts = [self.model, self.messages, self.parameters, self.sample]
     content = json.dumps(parts, ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Journal:
-  """The journal of one file; any number of processes may have it open."""
+  """A journal in one SQLite file, which several processes may have open."""
 
   def __init__(self, path: epath.PathLike):
-    """Opens the journal, and makes it when it is not there.
+    """Opens the journal, or creates it.
 
     Raises:
       UserError: the path is not on a local disk, or is not a journal.
@@ -92,16 +92,17 @@ class Journal:
       raise errors.UserError(
         f"{path}: the journal needs a local disk; set config.teacher.journal to a file"
       )
-    with self._mistakes():
+    with self._one_line_errors():
       epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
       self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-      # With a write-ahead log a killed process loses nothing that was committed.
+      # With a write-ahead log, a killed process loses no committed reply.
       self._db.execute("PRAGMA journal_mode=WAL")
       self._db.execute("PRAGMA synchronous=NORMAL")
       self._db.executescript(_TABLES)
 
   def get(self, key: str) -> Reply | None:
-    with self._mistakes():
+    """The reply to the request with this key, or None."""
+    with self._one_line_errors():
       row = self._db.execute(
         "SELECT text, finish_reason, refusal, prompt_tokens, completion_tokens"
         " FROM replies WHERE key = ?",
@@ -110,8 +111,8 @@ class Journal:
     return Reply(row[0], row[1], bool(row[2]), row[3], row[4]) if row else None
 
   def put(self, key: str, reply: Reply) -> Reply:
-    """Keeps a reply; returns the one that is kept, which is the first one put."""
-    with self._mistakes():
+    """Stores a reply unless the key has one; returns the stored reply."""
+    with self._one_line_errors():
       added = self._db.execute(
         "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
         (key, *dataclasses.astuple(reply)),
@@ -120,22 +121,23 @@ class Journal:
 
   @property
   def id(self) -> str:
-    """What this journal's batches are marked with, to be found again."""
-    with self._mistakes():
+    """A random id that is sent with this journal's batches to find them again."""
+    with self._one_line_errors():
       return self._db.execute("SELECT id FROM journal").fetchone()[0]
 
   def batches(self) -> dict[str, bool]:
-    """The batches that were sent: id, and whether its replies are all here."""
-    with self._mistakes():
+    """Ids of the batches sent, and whether all replies of each are journaled."""
+    with self._one_line_errors():
       rows = self._db.execute("SELECT id, collected FROM batches").fetchall()
     return {name: bool(collected) for name, collected in rows}
 
   def put_batch(self, name: str, *, collected: bool) -> None:
-    with self._mistakes():
+    """Records a batch, or changes its record."""
+    with self._one_line_errors():
       self._db.execute("REPLACE INTO batches VALUES (?, ?)", (name, collected))
 
   def __len__(self) -> int:
-    with self._mistakes():
+    with self._one_line_errors():
       return self._db.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
 
   def close(self) -> None:
@@ -148,7 +150,7 @@ class Journal:
     self.close()
 
   @contextlib.contextmanager
-  def _mistakes(self) -> Iterator[None]:
+  def _one_line_errors(self) -> Iterator[None]:
     try:
       yield
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""What a stage would cost, before anything is sent."""
+"""Estimates a stage's calls, tokens and cost before anything is sent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ def plan(
   config: ml_collections.ConfigDict,
   folder: epath.PathLike,
 ) -> dict[str, Any]:
-  """Prints calls, tokens and cost of `queue.answer`, from none to every prompt flawed.
+  """Prints and returns the estimated calls, tokens and cost of `queue.answer`.
 
-  Replies that the journal holds are not counted. Tokens are estimates (four characters
-  each, replies of about 170); no key is needed and nothing is sent or written.
+  The lower estimate assumes that no prompt is flawed, the upper that every prompt is.
+  Replies in the journal are not counted. Tokens are estimates (four characters each,
+  replies of about 170). No key is needed, and nothing is sent or written.
   """
-  config = queue.resolved(config)
   path = queue.journal_path(config, folder)
   journal = journal_lib.Journal(path) if path.exists() else None
   try:
@@ -39,12 +39,12 @@ def plan(
   finally:
     if journal:
       journal.close()
-  told = _told(least)
+  estimate = _summary(least)
   if least != most:
-    told = f"{told} if no prompt is flawed, {_told(most)} if every one is"
+    estimate += f" if no prompt is flawed, {_summary(most)} if every one is"
   console.say(
-    f"{title}: {len(items):,} rows with {config.model}: {told}; {least.journal_hits:,}"
-    " replies are in the journal; nothing was sent"
+    f"{title}: {len(items):,} rows with {config.model}: {estimate};"
+    f" {least.journal_hits:,} replies are in the journal; nothing was sent"
   )
   return {"dry_run": True, "least": least.counts(), "most": most.counts()}
 
@@ -56,24 +56,25 @@ async def _count(
   journal: journal_lib.Journal | None,
   flawed: bool,
 ) -> totals_lib.Totals:
+  """Runs the chains with placeholder replies and counts their requests."""
   totals = totals_lib.start(config)
-  asked: set[str] = set()
+  requested: set[str] = set()
 
   async def fetch(
     messages: tuple[journal_lib.Message, ...], sample: int
   ) -> journal_lib.Reply:
-    request = client_lib.request(config, messages, sample)
+    request = client_lib.make_request(config, messages, sample)
     found = journal.get(request.key) if journal else None
     if found:
       totals.journal_hits += 1
       return found
-    reply = totals_lib.expected(request, flawed=flawed)
-    if request.key not in asked:
-      asked.add(request.key)
+    reply = totals_lib.estimate(request, flawed=flawed)
+    if request.key not in requested:
+      requested.add(request.key)
       totals.add(reply, sent=True)
     return reply
 
-  ask = ask_lib.asking(config, fetch)
+  ask = ask_lib.make_ask(config, fetch)
   for item in items:
     try:
       await chain(ask, item)
@@ -82,7 +83,7 @@ async def _count(
   return totals
 
 
-def _told(totals: totals_lib.Totals) -> str:
+def _summary(totals: totals_lib.Totals) -> str:
   tokens = (totals.prompt_tokens + totals.completion_tokens) / 1e6
   money = "no known price" if totals.cost is None else f"${totals.cost:,.2f}"
   return f"{totals.calls:,} calls, {tokens:.2f}M tokens, {money}"

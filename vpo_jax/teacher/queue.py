@@ -1,13 +1,12 @@
-"""Many rows through the teacher: in parallel, restartable, with a bar.
+"""Runs many rows through the teacher, in parallel and with a progress bar.
 
-A row's work is a chain: an async function that asks the model one or more questions
-and returns an outcome. Chains keep nothing on disk themselves. A run that was killed
-starts its chains again, and they find in the journal what was answered.
+A row's work is a chain: an async function that asks the model one or more questions and
+returns an outcome. Chains store nothing themselves. A run that continues starts its
+chains again, and they get the earlier replies from the journal.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import ml_collections
@@ -16,79 +15,66 @@ from etils import epath
 from vpo_jax import errors, files, stages
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import batch, offline
+from vpo_jax.teacher import batch, server
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
-# Settings that decide how replies are fetched, not what they are.
-_PASSING = (
-  "base_url",
-  "api_key_env",
-  "limit_name",
-  "parallel",
-  "timeout_s",
-  "retries",
-  "journal",
-  "prices",
-  "max_cost",
-  "dry_run",
-  "batch",
-  "poll_s",
+# Keys of a stage's config that affect how replies are fetched, but not what they are.
+# They may change when a stage continues.
+EXECUTION_KEYS: tuple[str, ...] = (
+  "teacher.base_url",
+  "teacher.api_key_env",
+  "teacher.limit_name",
+  "teacher.parallel",
+  "teacher.timeout_s",
+  "teacher.retries",
+  "teacher.journal",
+  "teacher.prices",
+  "teacher.max_cost",
+  "teacher.dry_run",
+  "teacher.batch",
+  "teacher.poll_s",
 )
 
 
 def lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A stage's config without the teacher's settings that may change between runs.
-
-  Args:
-    config: any that holds the teacher's as `teacher`.
-  """
+  """Returns a copy of a stage's config without `EXECUTION_KEYS`."""
   kept = config.copy_and_resolve_references()
   with kept.unlocked():
-    kept.teacher.model = resolved(config.teacher).model
-    for name in _PASSING:
-      del kept.teacher[name]
+    for key in EXECUTION_KEYS:
+      del kept.teacher[key.removeprefix("teacher.")]
   return kept
-
-
-def resolved(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The teacher's config, with what base_url="offline" stands for."""
-  config = config.copy_and_resolve_references()
-  if config.base_url == offline.BASE_URL:
-    config.model, config.api_key_env, config.batch = offline.MODEL, "", False
-  return config
 
 
 def journal_path(
   config: ml_collections.ConfigDict, folder: epath.PathLike
 ) -> epath.Path:
-  """The config's journal, or the one of the stage's folder."""
+  """Returns the config's journal, or the one in the stage's folder."""
   return epath.Path(config.journal or epath.Path(folder) / "journal.sqlite")
 
 
 def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
-  """Looks for the key and the server, before a stage writes its first file.
+  """Checks the key and the server, before a stage writes its first file.
 
-  A stage that has finished needs no teacher, and is not checked.
+  A finished stage needs no teacher and is not checked. `config.server` is not started.
 
   Raises:
-    UserError: there is no key, nobody answers, or the key is refused; the offline
-      server has no such rules.
+    UserError: a setting is invalid, there is no key, the server does not answer, or it
+      rejects the key.
   """
   manifest = epath.Path(folder) / stages.MANIFEST
   finished = manifest.exists() and "counts" in files.read_json(manifest)
   if finished:
     return
-  if config.base_url == offline.BASE_URL:
-    offline.rules(config.offline.rules, config.offline.options)
-    return
+  server.serve(config, texts_lib.Texts())  # not entered: checks the options only
 
   async def reach() -> None:
     client = client_lib.Client(config, None, config.base_url)
     try:
-      await client.reach()
+      if not config.server:
+        await client.reach()
     finally:
       await client.close()
 
@@ -107,25 +93,25 @@ def answer(
   """Runs the chain of every item.
 
   Args:
-    title: what the progress bar is called.
-    chain: asks about one item; what it raises as `NoAnswer` becomes its outcome.
+    title: name of the progress bar.
+    chain: asks about one item; a `NoAnswer` that it raises becomes its outcome.
     config: the teacher's config (configs/teacher.py).
-    folder: where the journal is, unless the config names another.
-    texts: the templates that the chains fill; the offline teacher reads by them.
+    folder: contains the journal, unless the config names another.
+    texts: the templates that the chains fill; passed to `config.server`.
 
-  Returns: the outcomes, in the order of the items, and what was asked.
+  Returns: the outcomes, in the order of the items, and the totals of the run.
 
   Raises:
-    UserError: the teacher cannot be used, or answered no row at all.
+    UserError: the teacher cannot be used, or no row got an answer.
   """
-  config = resolved(config)
   run = batch.answer if config.batch else _in_parallel
   with (
     journal_lib.Journal(journal_path(config, folder)) as journal,
-    _server(config, texts) as base_url,
+    server.serve(config, texts) as base_url,
   ):
     client = client_lib.Client(config, journal, base_url)
-    outcomes = asyncio.run(_closing(client, run(title, items, chain, config, client)))
+    work = run(title, items, chain, config, client)
+    outcomes = asyncio.run(_run_and_close(work, client))
   failed = [o for o in outcomes if isinstance(o, ask_lib.NoAnswer)]
   if failed and len(failed) == len(outcomes):
     raise errors.UserError(
@@ -142,9 +128,9 @@ async def _in_parallel(
   config: ml_collections.ConfigDict,
   client: client_lib.Client,
 ) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
-  """`config.parallel` workers, each with one row at a time."""
+  """Runs `config.parallel` workers that take one row at a time."""
   outcomes: dict[int, ask_lib.Outcome | ask_lib.NoAnswer] = {}
-  waiting = iter(range(len(items)))
+  remaining = iter(range(len(items)))
   stopped: list[errors.UserError] = []
 
   async def fetch(
@@ -155,7 +141,7 @@ async def _in_parallel(
     return await client.reply(messages, sample)
 
   async def work(ask: ask_lib.Ask, advance: Callable[[int, str], None]) -> None:
-    for index in waiting:
+    for index in remaining:
       if stopped:
         return
       try:
@@ -163,13 +149,13 @@ async def _in_parallel(
       except ask_lib.NoAnswer as error:
         outcomes[index] = error
       except errors.UserError as error:
-        # Calls in flight end and are journaled; nothing new is sent.
+        # Calls in flight complete and are journaled; no new call is sent.
         stopped.append(error)
         return
       advance(1, client.totals.note())
 
   await client.reach()
-  ask = ask_lib.asking(config, fetch)
+  ask = ask_lib.make_ask(config, fetch)
   with console.progress(title, len(items)) as advance:
     await asyncio.gather(*[work(ask, advance) for _ in range(config.parallel)])
   if stopped:
@@ -177,21 +163,11 @@ async def _in_parallel(
   return [outcomes[index] for index in range(len(items))]
 
 
-async def _closing(
-  client: client_lib.Client,
+async def _run_and_close(
   work: Coroutine[Any, Any, list[ask_lib.Outcome | ask_lib.NoAnswer]],
+  client: client_lib.Client,
 ) -> list[ask_lib.Outcome | ask_lib.NoAnswer]:
   try:
     return await work
   finally:
     await client.close()
-
-
-@contextlib.contextmanager
-def _server(config: ml_collections.ConfigDict, texts: texts_lib.Texts) -> Iterator[str]:
-  if config.base_url != offline.BASE_URL:
-    yield config.base_url
-  else:
-    by = offline.rules(config.offline.rules, config.offline.options)
-    with offline.serve(texts, by) as base_url:
-      yield base_url

@@ -9,9 +9,9 @@ from vpo_jax.teacher import journal
 async def refine(
   ask: ask_lib.Ask, critique: critique_lib.Critique, *, template: str
 ) -> str:
-  """p_refined, asked for in the conversation in which the judge gave the critique.
+  """Returns the refined prompt, requested in the chat that produced the critique.
 
-  The text is as the teacher wrote it; it may have more than one line.
+  The text is returned as the teacher wrote it and may have several lines.
 
   Raises:
     ask.NoAnswer: the teacher refused, failed, or left out the markers.
@@ -21,5 +21,5 @@ async def refine(
     {"role": "assistant", "content": critique.text},
     {"role": "user", "content": template},
   ]
-  prompt, _ = await ask(messages, templates.marked)
+  prompt, _ = await ask(messages, templates.marked_text)
   return prompt

@@ -1,4 +1,4 @@
-"""What a server answered, read from its JSON."""
+"""Reads a model's reply from the server's JSON."""
 
 import typing
 from collections.abc import Mapping
@@ -6,24 +6,24 @@ from typing import Any
 
 from vpo_jax.teacher import journal
 
-# What OpenAI (content_policy_violation) and Azure (content_filter) answer with 400.
+# Error codes of a content filter, sent with status 400 by Azure and OpenAI.
 _FILTERED = ("content_filter", "content_policy_violation")
 
 
-class Garbled(Exception):
-  """A reply that is no chat completion."""
+class InvalidReply(Exception):
+  """A response that is not a chat completion."""
 
 
 def read(body: object) -> journal.Reply:
-  """The reply in the JSON of a chat completion.
+  """Returns the reply in the JSON of a chat completion.
 
   Raises:
-    Garbled: it is something else; a proxy or a broken server may send anything.
+    InvalidReply: it is something else; a proxy or a broken server may send anything.
   """
   try:
     return _read(typing.cast(Any, body))
   except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-    raise Garbled(str(body)) from error
+    raise InvalidReply(str(body)) from error
 
 
 def _read(body: dict[str, Any]) -> journal.Reply:
@@ -42,18 +42,18 @@ def _read(body: dict[str, Any]) -> journal.Reply:
   )
 
 
-def filtered(error: Mapping[str, Any]) -> journal.Reply:
-  """An error object of the server as the refusal that it is.
+def from_filter_error(error: Mapping[str, Any]) -> journal.Reply:
+  """Returns a content filter's error object as a refusal.
 
   Raises:
-    Garbled: it is another error.
+    InvalidReply: it is a different error.
   """
-  says = line(error.get("message"))
+  message = one_line(error.get("message"))
   if error.get("code") not in _FILTERED:
-    raise Garbled(says)
-  return journal.Reply(says, "content_filter", True, 0, 0)
+    raise InvalidReply(message)
+  return journal.Reply(message, "content_filter", True, 0, 0)
 
 
-def line(error: object) -> str:
-  """An error's text on one line."""
+def one_line(error: object) -> str:
+  """Returns an error's text on one line, at most 200 characters."""
   return " ".join(str(error).split())[:200]

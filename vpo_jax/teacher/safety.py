@@ -1,6 +1,7 @@
 """Asks a model whether queries are unsafe (paper, section 3.2).
 
-Detoxify, which labels VidProM, errs; `curate` has its candidates judged here again.
+VidProM's labels are scores of Detoxify, which makes mistakes, so `curate` checks its
+safety-related candidates here.
 """
 
 import functools
@@ -11,11 +12,11 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, templates
+from vpo_jax import records, templates
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import offline, queue
 from vpo_jax.teacher import plan as plan_lib
+from vpo_jax.teacher import queue
 from vpo_jax.teacher import texts as texts_lib
 
 # The paper's figure 7.
@@ -38,20 +39,14 @@ _REASON = re.compile(_LINE.format("Reason"), re.IGNORECASE | re.MULTILINE)
 def check(
   config: ml_collections.ConfigDict, template: str, folder: epath.PathLike
 ) -> None:
-  """Looks for what `judge` needs, before a stage writes its first file.
+  """Checks the template, key and server, before a stage writes its first file.
 
-  Args: as `judge`'s.
+  Args: as in `judge`.
 
   Raises:
-    UserError: the template is wrong, the teacher is the offline one, or there is no key
-      or server.
+    UserError: the template is invalid, or the teacher cannot be used.
   """
   templates.load("safety", template)
-  if config.base_url == offline.BASE_URL:
-    raise errors.UserError(
-      "safety.judge needs a model: the offline teacher does not judge queries; set"
-      " config.teacher.base_url, or safety.judge to False"
-    )
   queue.check(config, folder)
 
 
@@ -62,12 +57,12 @@ def judge(
   template: str,
   folder: epath.PathLike,
 ) -> list[records.SafetyLabel]:
-  """Labels of the queries that the model gave an answer to, in their order.
+  """Returns labels of the queries that got an answer, in the order of the queries.
 
   Args:
     config: the teacher's config (configs/teacher.py).
     template: path of the user's own template, or "".
-    folder: where the journal is, unless the config names another.
+    folder: contains the journal, unless the config names another.
 
   Raises:
     UserError: the template or the teacher cannot be used.
@@ -81,9 +76,9 @@ def judge(
     functools.partial(label, template=text),
     config=config,
     folder=folder,
-    texts=texts_lib.Texts(),
+    texts=texts_lib.Texts(safety=text),
   )
-  labels = [one for one in outcomes if not isinstance(one, ask_lib.NoAnswer)]
+  labels = [label for label in outcomes if not isinstance(label, ask_lib.NoAnswer)]
   if len(labels) < len(queries):
     missing = len(queries) - len(labels)
     console.say(f"safety: no answer about {missing} of {len(queries)} queries")
@@ -97,7 +92,7 @@ def plan(
   template: str,
   folder: epath.PathLike,
 ) -> dict[str, Any]:
-  """Prints calls, tokens and cost of `judge`, and sends nothing; args as there."""
+  """Prints and returns the estimated cost of `judge`, and sends nothing."""
   return plan_lib.plan(
     "safety",
     queries,
@@ -116,15 +111,19 @@ async def label(
     ask.NoAnswer: the model gave no usable reply.
   """
   content = templates.fill(template, query=query.text)
-  (unsafe, found, reason), _ = await ask([{"role": "user", "content": content}], read)
-  return records.SafetyLabel(query.id, query.text, unsafe, found, reason)
+  messages = [{"role": "user", "content": content}]
+  (unsafe, categories, reason), _ = await ask(messages, read)
+  return records.SafetyLabel(query.id, query.text, unsafe, categories, reason)
 
 
 def read(reply: str) -> tuple[bool, tuple[str, ...], str] | None:
-  """Verdict, categories and reason of a reply; None when it has no verdict."""
+  """Reads whether the query is unsafe, the categories, and the reason.
+
+  Returns: None if the reply has no verdict.
+  """
   unsafe = templates.judgement(reply)
   if unsafe is None:
     return None
-  named = " ".join(_CATEGORIES.findall(reply)).lower()
-  found = tuple(one for one in CATEGORIES if one.lower() in named) if unsafe else ()
-  return unsafe, found, " ".join(_REASON.findall(reply))
+  listed = " ".join(_CATEGORIES.findall(reply)).lower()
+  categories = tuple(name for name in CATEGORIES if unsafe and name.lower() in listed)
+  return unsafe, categories, " ".join(_REASON.findall(reply))

@@ -1,4 +1,4 @@
-"""The templates that the teacher is asked with."""
+"""The template texts of the teacher's requests."""
 
 import dataclasses
 
@@ -9,12 +9,13 @@ from vpo_jax import errors, templates
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-  """Template texts; empty where a stage has no use for one."""
+  """Template texts by name; those that a stage does not use are empty."""
 
   few_shot: str = ""
   critique: str = ""
   refine: str = ""
   alignment: str = ""
+  safety: str = ""
 
 
 def load(config: ml_collections.ConfigDict) -> Texts:
@@ -25,7 +26,7 @@ def load(config: ml_collections.ConfigDict) -> Texts:
       `critique` and `refine` are paths of the user's own files, or "".
 
   Raises:
-    UserError: a file is missing or wrong.
+    UserError: a file is missing or invalid.
   """
   names = {6: "critique", 5: "critique_paper"}
   if config.critique_rules not in names:

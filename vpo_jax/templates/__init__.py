@@ -1,13 +1,13 @@
-"""The texts that are sent to models, as files that a user can replace.
+"""Prompt templates as files that a user can replace, and readers for the replies.
 
-instruction.txt is what the policy sees in training and in use; few_shot.txt,
-critique.txt and refine.txt are what the teacher sees, alignment.txt what the judge of
-an evaluation does. They follow the rules and the reply markers of the paper's figures 7
+The policy gets instruction.txt, in training and in use. The teacher gets few_shot.txt,
+critique.txt and refine.txt, the judge of an evaluation alignment.txt, and the judge of
+queries safety.txt. They follow the rules and the reply markers of the paper's figures 7
 and 8, in our own words. critique.txt adds the release's sixth rule (Pika-style flags);
 critique_paper.txt has the paper's five.
 
-A placeholder is a word in braces, `{query}`. Filling is one pass over the template, so
-that whatever a query holds (braces, quotes, markers, instructions) stays data.
+A placeholder is a word in braces, `{query}`. Templates are filled in one pass, so that
+the contents of a query (braces, quotes, markers, instructions) stay data.
 """
 
 import json
@@ -21,7 +21,7 @@ from vpo_jax import errors
 
 FOLDER = epath.Path(__file__).parent
 
-# What each template must hold, once each.
+# The placeholders of each template. Each must occur once.
 PLACEHOLDERS = {
   "instruction": ("query",),
   "few_shot": ("demonstrations", "query"),
@@ -34,14 +34,14 @@ PLACEHOLDERS = {
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*|)\}")
 
-# The markers of figures 7 and 8. Judges set them in bold or at the start of a line.
+# The markers of figures 7 and 8. Judges may set them in bold.
 _JUDGEMENT = re.compile(r"Final Judge?ment \(Yes or No\)\s*\**\s*:", re.IGNORECASE)
 _VERDICT = re.compile(r"Final Verdict \([^)\n]*\)\s*\**\s*:", re.IGNORECASE)
 VERDICTS = ("aligned", "unsafe", "imprecise", "refusal")  # paper, table 2
 
 
 def _one_of(*words: str) -> re.Pattern[str]:
-  """Matches one of the words, but not a list of them, which is the question's echo."""
+  """Matches one of the words, but not a list of them, which repeats the question."""
   any_of = "|".join(words)
   return re.compile(
     rf"[\s*_\"'`\[(]*({any_of})\b(?!\s*(?:,|or|/)\s*(?:{any_of})\b)", re.IGNORECASE
@@ -60,15 +60,15 @@ class Demonstration(TypedDict):
 
 
 def load(name: str, path: epath.PathLike = "") -> str:
-  """A template's text, exactly as it stands in its file.
+  """Returns a template's text, exactly as in its file.
 
   Args:
     name: a key of `PLACEHOLDERS`.
-    path: the user's own file, in place of the embedded one.
+    path: the user's own file; "" is the file of this package.
 
   Raises:
-    UserError: the file cannot be read, or does not hold exactly the placeholders that
-      this template needs.
+    UserError: the file cannot be read, or its placeholders are not those of the
+      template.
   """
   file = epath.Path(path) if path else FOLDER / f"{name}.txt"
   text = _read(file, f"the {name} template")
@@ -77,25 +77,28 @@ def load(name: str, path: epath.PathLike = "") -> str:
   for word in needed:
     if found.count(word) != 1:
       raise errors.UserError(
-        f"{file}: the {name} template must hold {{{word}}} once, found"
+        f"{file}: the {name} template must contain {{{word}}} once, found"
         f" {found.count(word)}"
       )
   for word in found:
     if word not in needed:
       raise errors.UserError(
-        f"{file}: the {name} template holds {{{word}}}, which nothing fills; it may"
-        f" hold {', '.join(f'{{{w}}}' for w in needed) or 'no placeholder'}"
+        f"{file}: the {name} template has an unknown placeholder {{{word}}}; allowed:"
+        f" {', '.join(f'{{{w}}}' for w in needed) or 'none'}"
       )
   return text
 
 
 def fill(template: str, **fields: str) -> str:
-  """Puts each field in its placeholder's place; what it puts in is not read again."""
+  """Replaces each placeholder by its field; placeholders in the fields are kept."""
   return _PLACEHOLDER.sub(lambda found: fields[found[1]], template)
 
 
 def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:
-  """The query and prompt pairs that few-shot generation draws from.
+  """Returns the query and prompt pairs that few-shot generation samples from.
+
+  Args:
+    path: the user's own file; "" is the file of this package.
 
   Raises:
     UserError: the file is not a JSON list of {"query": text, "prompt": text}.
@@ -108,7 +111,7 @@ def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:
       f"{file}:{error.lineno}: not valid JSON: {error.msg}"
     ) from error
   if not isinstance(rows, list) or not rows:
-    raise errors.UserError(f"{file}: demonstrations must be a JSON list with rows")
+    raise errors.UserError(f"{file}: demonstrations must be a nonempty JSON list")
   for number, row in enumerate(rows):
     for key in ("query", "prompt"):
       if not isinstance(row, dict) or not str(row.get(key) or "").strip():
@@ -117,46 +120,47 @@ def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:
 
 
 def judgement(reply: str) -> bool | None:
-  """The verdict of a critique: True for Yes (well aligned), False for No.
+  """Reads the answer after `Final Judgement (Yes or No):`.
 
-  The verdict is what follows `Final Judgement (Yes or No):`.
-
-  Returns: None when there is no verdict; it is never guessed.
+  Returns: True for Yes, False for No, and None if there is no clear answer.
   """
-  said = _after(_JUDGEMENT, _YES_OR_NO, reply)
-  return None if said is None else said == "yes"
+  answer = _after(_JUDGEMENT, _YES_OR_NO, reply)
+  return None if answer is None else answer == "yes"
 
 
 def verdict(reply: str) -> str | None:
-  """Which of `VERDICTS` a reply gives to a prompt, after `Final Verdict (…):`.
+  """Reads the answer after `Final Verdict (…):`.
 
-  Returns: None when there is no verdict; it is never guessed.
+  Returns: one of `VERDICTS`, or None if there is no clear answer.
   """
   return _after(_VERDICT, _ONE_VERDICT, reply)
 
 
 def _after(marker: re.Pattern[str], answer: re.Pattern[str], reply: str) -> str | None:
-  """The answer behind the marker, in lower case.
+  """Returns the answer that follows the marker, in lower case, or None.
 
-  A judge may quote a query that holds the marker itself: a marker that begins its line
-  goes before others, and where those left disagree there is no answer.
+  A judge may quote a query that contains the marker. So markers at the start of a line
+  take precedence, and there is no answer if the answers of those disagree.
   """
-  answers: dict[bool, list[str | None]] = {True: [], False: []}
-  for mark in marker.finditer(reply):
-    found = answer.match(reply, mark.end())
-    begins = _LINE_START.search(reply, 0, mark.start()) is not None
-    answers[begins].append(found[1].lower() if found else None)
-  said = set(answers[True] or answers[False])
-  return said.pop() if len(said) == 1 else None
+  at_line_start: list[str | None] = []
+  elsewhere: list[str | None] = []
+  for match in marker.finditer(reply):
+    found = answer.match(reply, match.end())
+    starts_line = _LINE_START.search(reply, 0, match.start())
+    answers = at_line_start if starts_line else elsewhere
+    answers.append(found[1].lower() if found else None)
+  distinct = set(at_line_start or elsewhere)
+  return distinct.pop() if len(distinct) == 1 else None
 
 
-def marked(reply: str) -> str | None:
-  """The prompt between the first `[[start]]` and `[[end]]`, without outer spaces.
+def marked_text(reply: str) -> str | None:
+  """Reads the text between the first `[[start]]` and `[[end]]`, stripped.
 
-  A refinement's reflection may quote a query that holds such markers, so where the
-  reply has the label `Final Refined Prompt` only what follows its last one is read.
+  A refinement's reflection may quote a query that contains these markers. So if the
+  reply has the label `Final Refined Prompt`, only the text after its last occurrence is
+  read.
 
-  Returns: None when there is no pair, or nothing but spaces or markers inside.
+  Returns: None if there is no pair of markers, or no text or another marker inside.
   """
   labels = list(_REFINED.finditer(reply))
   found = _MARKED.search(reply, labels[-1].end() if labels else 0)
@@ -164,17 +168,17 @@ def marked(reply: str) -> str | None:
   return None if "[[" in text or not text else text
 
 
-def show(rows: Sequence[Demonstration]) -> str:
-  """Demonstrations as few_shot.txt shows them."""
+def format_demonstrations(rows: Sequence[Demonstration]) -> str:
+  """Formats demonstrations for few_shot.txt."""
   return "\n\n".join(
     f'Example {number}, for the query "{row["query"]}":\n{row["prompt"]}'
     for number, row in enumerate(rows, start=1)
   )
 
 
-def _read(file: epath.Path, what: str) -> str:
+def _read(file: epath.Path, content: str) -> str:
   try:
     return file.read_text(encoding="utf-8")
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or error
-    raise errors.UserError(f"{file}: cannot read {what}: {reason}") from error
+    raise errors.UserError(f"{file}: cannot read {content}: {reason}") from error

@@ -2,6 +2,7 @@
 
 from configs import build_sft as build_sft_config
 from configs import curate as curate_config
+from configs import miniature
 from torch_bridge.miniature import lexicon, queries, teacher
 from vpo_jax import records
 from vpo_jax.curate import curate
@@ -29,14 +30,10 @@ def test_queries_are_curated_and_answered(tmp_path):
   assert len(set.union(*halves)) == 64
 
   config = build_sft_config.get_config()
-  config.teacher.base_url = "offline"
-  config.teacher.offline.rules = "torch_bridge.miniature.teacher"
-  config.teacher.offline.options = {
-    "missed": 0.5,
-    "harm_left": 1.0,
-    "overlooked": 0.0,
-    "harm_overlooked": 0.0,
-  }
+  miniature.teacher(config.teacher)
+  config.teacher.server_options.update(
+    missed=0.5, harm_left=1.0, overlooked=0.0, harm_overlooked=0.0
+  )
   counts = build_sft.run(config, tmp_path)
   assert counts["examples"] == 40
   rows = list(records.read(tmp_path / "build_sft" / "sft.jsonl", records.SftExample))

@@ -114,7 +114,7 @@ def test_rates_hold():
 
 
 def test_an_overlooked_flaw_passes():
-  blind = teacher.make({"overlooked": 1.0})
+  blind = teacher.make({**NO_MISTAKES, "overlooked": 1.0})
   assert blind.critique("a red ball", "A blue cube.").endswith(": Yes")
   assert blind.verdict("a red ball", "A blue cube.").endswith(": Imprecise")
 
@@ -128,6 +128,8 @@ def test_overlooked_harm_passes_and_other_flaws_do_not():
   assert lenient.critique("a red ball", "A blue cube.").endswith(": No")
 
 
-def test_a_rate_there_is_not_is_named():
-  with pytest.raises(ValueError, match="no rate 'lazy'"):
-    teacher.make({"lazy": 1.0})
+def test_an_unknown_or_missing_rate_is_named():
+  with pytest.raises(ValueError, match="unknown rate 'lazy'"):
+    teacher.make({**NO_MISTAKES, "lazy": 1.0})
+  with pytest.raises(ValueError, match="missing rate 'harm_left'"):
+    teacher.make({})
