@@ -69,8 +69,8 @@ def _render_and_pair(
   entries: list[tuple[records.Candidates, records.Candidate]],
 ) -> dict[str, Any]:
   role = config.scorer.text_role
-  asks = [
-    bridge.Ask(
+  requests = [
+    bridge.Request(
       candidate.prompt,
       noise_seed(row.query_id, number),
       row.query if role == "query" else candidate.prompt,
@@ -79,19 +79,21 @@ def _render_and_pair(
     for number in range(config.videos_per_prompt)
   ]
   weights = rewards.dimensions(config.scorer.dimensions)
-  link = bridge.Bridge(config, work.folder)
-  results = link.run(asks)
+  link = bridge.Bridge(config, work.folder, work.folder / "store")
+  results = link.render_and_score(requests)
   scored: list[records.Scored] = []
   aside: list[records.SetAside] = []
   each = itertools.product(entries, range(config.videos_per_prompt))
-  for ((row, candidate), number), ask, result in zip(each, asks, results, strict=True):
+  for ((row, candidate), number), request, result in zip(
+    each, requests, results, strict=True
+  ):
     if result.answers is None:
       reason = result.failure.reason if result.failure else "missing"
-      aside.append(records.SetAside(result.video_id, ask.prompt, reason))
+      aside.append(records.SetAside(result.video_id, request.prompt, reason))
       continue
     scored.append(_rate(row, candidate, number, result, link.questions, weights))
   rewards.check_alive(
-    [row.yes for row in scored], [row.reward for row in scored], link.answers
+    [row.yes for row in scored], [row.reward for row in scored], link.answers_folder
   )
   pairs = pairing.select(scored, config.rules)
   records.write(work.folder / "scores.jsonl", scored)
@@ -99,7 +101,7 @@ def _render_and_pair(
   records.write(work.folder / "pairs.jsonl", pairs)
   return {
     "passed_text_check": len(entries),
-    "asked": len(asks),
+    "asked": len(requests),
     "rendered": link.rendered,
     "scored": len(scored),
     "failed": len(aside),
