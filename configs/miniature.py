@@ -73,7 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
   teacher(config.text_pairs.teacher)
 
   config.score_videos = score_videos.get_config()
-  film(config.score_videos)
+  video_model(config.score_videos)
   config.video_pairs = video_pairs.get_config()
   # The paper's rules, not the release's: few queries have to give enough pairs.
   config.video_pairs.rules.update(
@@ -102,10 +102,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.sample.update(
     seed=seed, max_new_tokens=96, precision=hardware.precision()
   )
-  film(config.evaluate.video_models.main)
+  video_model(config.evaluate.video_models.main)
   # Of another size and seed; no policy is trained for it (paper, section 4.6).
   config.evaluate.video_models.second = score_videos.get_config()
-  film(config.evaluate.video_models.second, "miniature-second")
+  video_model(config.evaluate.video_models.second, "second_preset.json")
   config.evaluate.compare.levels = LEVELS
   return config
 
@@ -134,12 +134,13 @@ def teacher(config: ml_collections.ConfigDict) -> None:
   config.prices = ("miniature-rules 0 0",)
 
 
-def film(config: ml_collections.ConfigDict, preset: str = "miniature") -> None:
-  """The world's video model, and the reward that is measured on the frames."""
-  config.renderer.preset = preset
+def video_model(config: ml_collections.ConfigDict, preset: str = "preset.json") -> None:
+  """Renders with the miniature's video model and scores with its measured reward."""
+  config.renderer.preset = str(WORLD / preset)
   config.renderer.batch = 16
-  config.scorer.name = "miniature"
-  config.bridge.shard = 64  # 0.1 s a video: what a worker takes at once should last
+  config.scorer.name = "torch_bridge.miniature.scorer"
+  config.scorer.questions = str(WORLD / "checklist.json")
+  config.bridge.shard = 64  # a video takes 0.1 s; smaller shards cost more than they do
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -11,7 +11,7 @@ import importlib.util
 import pathlib
 import sys
 
-_PROGRAMS = ("worker", "renderers.tiny", "conformance", "sheet")
+_PROGRAMS = ("worker", "conformance", "sheet")
 
 
 def _find_package() -> None:

@@ -28,14 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument("--renderer", help="a name of ours, or your module's")
   parser.add_argument("--scorer", help="a name of ours, or your module's")
   parser.add_argument("--model", default="")
-  parser.add_argument("--preset", default="tiny", help="settings for the renderer")
-  parser.add_argument("--settings", default="{}", help="JSON, over the preset's")
+  parser.add_argument("--preset", default="", help="name or JSON file, for a renderer")
+  parser.add_argument("--settings", default="{}", help="JSON; override the preset")
   parser.add_argument("--options", default="{}", help="JSON")
   parser.add_argument("--questions", default="")
   parser.add_argument("--weights", default="")
   args = parser.parse_args(arguments)
   if bool(args.renderer) == bool(args.scorer):
     parser.error("name either --renderer or --scorer")
+  if args.renderer and not args.preset and args.settings == "{}":
+    parser.error("a renderer needs --preset, or --settings with num_frames and fps")
   broken = 0
   with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
     check = _renderer if args.renderer else _scorer
@@ -48,13 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _renderer(
   args: argparse.Namespace, root: pathlib.Path
 ) -> Iterator[tuple[str, str]]:
-  preset = contract.preset(args.preset) | json.loads(args.settings)
-  settings = {k: v for k, v in preset.items() if k not in ("model", "source")}
+  preset = contract.preset(args.preset) if args.preset else {}
+  settings = preset | json.loads(args.settings)
+  model = args.model or settings.get("model", "")
+  settings = {k: v for k, v in settings.items() if k not in ("model", "source")}
   settings.setdefault("encoding", {"codec": "libx264", "crf": 17})
-  rows = [contract.render_request(p, args.model, settings, 0) for p in _PROMPTS]
+  rows = [contract.render_request(p, model, settings, 0) for p in _PROMPTS]
   spec = {
     "name": args.renderer,
-    "model": args.model,
+    "model": model,
     "settings": settings,
     "options": json.loads(args.options),
   }

@@ -27,7 +27,7 @@ EXIT_DISK = 5  # the disk is full
 EXIT_FRESH = 6  # asks for a fresh process before a request's last try
 
 TRIES = 3  # failures of one request before it is set aside
-ASIDE = ".aside-"
+TEMPORARY = ".aside-"  # prefix of files that are being written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,26 +206,34 @@ def parse(line: str | bytes, row_type: type[Row]) -> Row:
 
 
 def preset(name: str) -> dict[str, Any]:
-  """Settings of a known model by name, or those of a JSON file by its path.
+  """The settings of a known model by its name, or those in a JSON file by its path.
 
-  `embedded` is a model's folder in this package; it comes as `model`.
+  In a file, a `model` that is a directory may be relative to the file's directory.
 
   Raises:
-    KeyError: there is no such preset, names those there are; or the file is none.
+    KeyError: no such preset (the message lists the known ones), or a file that does
+      not hold a JSON object.
   """
   if name.endswith(".json"):
+    path = pathlib.Path(name)
     try:
-      return dict(json.loads(pathlib.Path(name).read_text(encoding="utf-8")))
+      found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
       raise KeyError(f"{name}: not a JSON object of settings: {error}") from error
-  package = pathlib.Path(__file__).parent
-  presets = json.loads((package / "presets.json").read_text(encoding="utf-8"))
-  if name not in presets:
-    raise KeyError(f"no preset {name!r}; there are {', '.join(sorted(presets))}")
-  found = presets[name]
-  if "embedded" in found:
-    found["model"] = str(package / found.pop("embedded"))
-  return found
+    model = path.parent / str(found.get("model", ""))
+    if found.get("model") and model.is_dir():
+      found["model"] = str(model.resolve())
+    return found
+  known = presets()
+  if name not in known:
+    raise KeyError(f"no preset {name!r}; known presets: {', '.join(sorted(known))}")
+  return known[name]
+
+
+def presets() -> dict[str, dict[str, Any]]:
+  """The settings of every known model, by name."""
+  path = pathlib.Path(__file__).with_name("presets.json")
+  return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _fits(value: Any, kind: str) -> bool:
@@ -262,15 +270,15 @@ def publish(path: str | os.PathLike) -> Iterator[Any]:
   """Opens a binary file that takes its name only when it is whole and synced."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.parent / f"{ASIDE}{uuid.uuid4().hex}-{path.name}"
+  temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
   try:
-    with aside.open("wb") as file:
+    with temporary.open("wb") as file:
       yield file
       file.flush()
       os.fsync(file.fileno())
-    aside.replace(path)
+    temporary.replace(path)
   except BaseException:
-    aside.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
     raise
 
 

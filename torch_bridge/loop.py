@@ -1,7 +1,8 @@
-"""A worker's way through its shards: one request's failure stops no other."""
+"""A worker's loop over its shards; a failed request does not stop the others."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import pathlib
 import traceback
@@ -13,35 +14,40 @@ from torch_bridge.renderers import base
 
 
 class Loop:
-  """Works shards off with one task (`rendering.Rendering` or `scoring.Scoring`)."""
+  """Processes shards with one task (`rendering.Rendering` or `scoring.Scoring`)."""
 
   def __init__(
-    self, queue: shards.Queue, task: Any, beat: shards.Heartbeat, batch: int
+    self, queue: shards.Queue, task: Any, heartbeat: shards.Heartbeat, batch: int
   ):
     self._queue = queue
     self._task = task
-    self._beat = beat
+    self._heartbeat = heartbeat
     self._batch = batch
 
   def run(self, shard: pathlib.Path) -> bool:
-    """Works one shard off; False when a request asks for a fresh process."""
+    """Processes one shard; False if a request needs a fresh process for its last try.
+
+    Raises:
+      ModelError: the model cannot serve any request.
+      OSError: the disk is full.
+    """
     rows = []
     for row in contract.read_rows(shard, self._task.row_type):
       if isinstance(row, contract.Failure):
         self._queue.set_aside(row)
       else:
         rows.append(row)
-    # A list would run the batches that follow a refused one.
+    # A generator, so that the first False stops the remaining batches.
     return all(self._run_batch(batch) for batch in self._batches(rows))
 
   def _batches(self, rows: list[Any]) -> Iterator[list[Any]]:
     batch: list[Any] = []
     for row in rows:
-      self._beat()
+      self._heartbeat()
       if self._queue.failure(row.id) or self._task.is_done(row):
         continue
       if self._queue.tried(row.id):
-        # It failed before or killed a worker: alone, so that it harms no other.
+        # It failed or killed a worker before: run it alone, where it harms no other.
         yield [row]
         continue
       if batch and not self._task.can_share(batch[0], row):
@@ -57,29 +63,31 @@ class Loop:
   def _run_batch(self, batch: list[Any]) -> bool:
     tries = 0
     for row in batch:
-      begun = self._queue.begin(row.id, self._task.stage)
-      tries = begun.tries
+      attempt = self._queue.begin(row.id, self._task.stage)
+      tries = attempt.tries
       if tries > contract.TRIES:
-        self._queue.set_aside(self._counted(begun, contract.TRIES))
+        self._queue.set_aside(dataclasses.replace(attempt, tries=contract.TRIES))
         return True
-    too_large = fault = ""
+    out_of_memory = reason = ""
     failures: dict[str, contract.Failure] = {}
     try:
-      failures = {failure.id: failure for failure in self._task.work(batch, self._beat)}
+      failures = {
+        failure.id: failure for failure in self._task.work(batch, self._heartbeat)
+      }
     except base.ModelError:
-      raise  # no request's fault, and no other would fare better
+      raise  # every other request would fail in the same way
     except base.OutOfMemory as error:
-      too_large = str(error) or "no reason given"
+      out_of_memory = str(error) or "no reason given"
     except Exception as error:
       if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise  # no request's fault
+        raise
       traceback.print_exc()
-      fault = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-    # Here the error is gone, and with it the frames that hold the batch's tensors.
-    if too_large:
-      return self._smaller(batch, too_large)
-    if fault:
-      return self._again(batch, fault, tries)
+      reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    # Outside the handlers: the exception's traceback holds the batch's tensors.
+    if out_of_memory:
+      return self._halve(batch, out_of_memory)
+    if reason:
+      return self._retry(batch, reason, tries)
     for row in batch:
       if row.id in failures:
         self._queue.set_aside(failures[row.id])
@@ -87,23 +95,23 @@ class Loop:
         self._queue.succeed(row.id)
     return True
 
-  def _smaller(self, batch: list[Any], reason: str) -> bool:
-    """Halves the batch, for good; one that does not fit alone is set aside."""
+  def _halve(self, batch: list[Any], reason: str) -> bool:
+    """Halves the batch size for good; sets aside a request that never fits."""
     if len(batch) == 1:
-      reason = f"out of memory, alone in its batch: {reason}"
+      reason = f"out of memory with a batch of one: {reason}"
       self._queue.set_aside(contract.Failure(batch[0].id, self._task.stage, reason, 1))
       return True
     for row in batch:
-      self._queue.succeed(row.id)  # the batch was at fault, not the request
+      self._queue.succeed(row.id)  # the batch size was the cause, not the request
     half = (len(batch) + 1) // 2
     self._batch = min(self._batch, half)
     print(f"out of memory: batches of {self._batch} from now on", flush=True)
     return self._run_batch(batch[:half]) and self._run_batch(batch[half:])
 
-  def _again(self, batch: list[Any], reason: str, tries: int) -> bool:
-    """Another try, each request alone, the last one in a fresh process.
+  def _retry(self, batch: list[Any], reason: str, tries: int) -> bool:
+    """Tries each request again alone, the last time in a fresh process.
 
-    After an error on a GPU everything in that process may fail.
+    After some GPU errors, everything in the same process fails.
     """
     if len(batch) > 1:
       return all(self._run_batch([row]) for row in batch)
@@ -111,10 +119,7 @@ class Loop:
     if tries >= contract.TRIES:
       self._queue.set_aside(failure)
       return True
-    self._queue.retry(failure)
+    self._queue.record_try(failure)
     if tries == contract.TRIES - 1:
       return False
     return self._run_batch(batch)
-
-  def _counted(self, failure: contract.Failure, tries: int) -> contract.Failure:
-    return contract.Failure(failure.id, failure.stage, failure.reason, tries)

@@ -2,10 +2,12 @@
 
 Part of the contract (standard library only). Two forms of question file:
 
-- `.json`: a list of objects with `question`, `weight`, `group` and, for the checklist
-  that is answered by measurements, `measure`, `at_least` or `at_most`, and `softness`;
-- `.txt`: one question a line, with the weights in a file of their own: a JSON list, or
-  one number a line. `[[prompt]]` in a question stands for the user's query.
+- `.json`: a list of objects with `question`, `weight` and `group`; a scorer may read
+  further keys of its own;
+- `.txt`: one question per line, with the weights in a second file: a JSON list, or one
+  number per line.
+
+`[[prompt]]` in a question stands for the user's query.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from typing import Any
 
 PROMPT = "[[prompt]]"
 
@@ -34,23 +35,23 @@ _VISIONREWARD_64 = {
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-  """Questions in the order in which they are asked.
+  """The questions of a file, in its order.
 
   Attributes:
     weights: R is the sum of the weights of the questions answered yes.
-    groups: positions of each group's questions, counted from 0.
-    rules: the measurement that answers each question; empty for a model's questions.
+    groups: the positions of each group's questions, from 0.
     fingerprint: of the question file.
-    weights_fingerprint: of the weight file; the same when the weights are beside the
-      questions.
+    weights_fingerprint: of the file that holds the weights.
   """
 
   texts: tuple[str, ...]
   weights: tuple[float, ...]
   groups: dict[str, tuple[int, ...]]
-  rules: tuple[dict[str, Any], ...]
   fingerprint: str
   weights_fingerprint: str
+
+
+NONE = Questions((), (), {}, "", "")  # of a scorer that gives named rewards
 
 
 def load(path: str, weights_path: str = "") -> Questions:
@@ -82,7 +83,6 @@ def load(path: str, weights_path: str = "") -> Questions:
       name: tuple(i for first, last in spans for i in range(first - 1, last))
       for name, spans in groups.items()
     },
-    (),
     _fingerprint(content),
     _fingerprint(weights_content),
   )
@@ -109,9 +109,8 @@ def _from_json(path: str, content: bytes) -> Questions:
     name: tuple(i for i, other in enumerate(names) if other == name)
     for name in dict.fromkeys(names)
   }
-  mark = _fingerprint(content)
-  rules = tuple(rows) if all("measure" in row for row in rows) else ()
-  return Questions(texts, weights, groups, rules, mark, mark)
+  fingerprint = _fingerprint(content)
+  return Questions(texts, weights, groups, fingerprint, fingerprint)
 
 
 def _weights(path: str, content: bytes) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Render requests worked off: frames made, checked, written, published."""
+"""The worker's task `render`: makes, checks, encodes and publishes videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_bridge.renderers import base
 
 
 class Rendering:
-  """The worker's task `render`."""
+  """Renders requests with one renderer into one store."""
 
   stage = "render"
   row_type = contract.RenderRequest
@@ -25,22 +25,22 @@ class Rendering:
 
   def can_share(self, one: contract.RenderRequest, two: contract.RenderRequest) -> bool:
     """Whether two requests can be rendered in one batch."""
-    together = getattr(self._renderer, "together", True)
-    return together and one.settings == two.settings
+    batches = getattr(self._renderer, "batches", True)
+    return batches and one.settings == two.settings
 
   def work(
-    self, requests: Sequence[contract.RenderRequest], beat: Callable[..., None]
+    self, requests: Sequence[contract.RenderRequest], heartbeat: Callable[..., None]
   ) -> list[contract.Failure]:
-    """Renders one batch and publishes what came out.
+    """Renders one batch and publishes its videos.
 
-    Returns: a failure for each video that is none; black ones come out black again,
-      so they are not tried twice.
+    Returns: a failure for each bad video. These are not tried again: the same seed
+      would give the same frames.
 
     Raises:
-      OutOfMemory: nothing was published; a smaller batch may go through.
+      OutOfMemory: nothing was published; a smaller batch may fit.
     """
     began = time.monotonic()
-    clips = self._renderer.render(requests, beat)
+    clips = self._renderer.render(requests, heartbeat)
     each_s = (time.monotonic() - began) / len(requests)
     failures = []
     for request, clip in zip(requests, clips, strict=True):
@@ -48,30 +48,30 @@ class Rendering:
         self._publish(request, clip, each_s)
       except video.BadVideo as error:
         failures.append(contract.Failure(request.id, self.stage, str(error), 1))
-      beat()
+      heartbeat()
     return failures
 
   def _publish(
     self, request: contract.RenderRequest, clip: base.Clip, work_s: float
   ) -> None:
     settings = request.settings
-    place = self._store.video(request.id)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f"{contract.ASIDE}{uuid.uuid4().hex}.mp4")
+    path = self._store.video(request.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{contract.TEMPORARY}{uuid.uuid4().hex}.mp4")
     try:
       if isinstance(clip.frames, bytes):
-        aside.write_bytes(clip.frames)
-        frames, fps = video.read(aside)
+        temporary.write_bytes(clip.frames)
+        frames, fps = video.read(temporary)
         video.check_frames(frames, settings["num_frames"])
       else:
         frames = video.check_frames(clip.frames, settings["num_frames"])
         fps = settings["fps"]
-        video.write(aside, frames, fps, settings["encoding"])
-      contract.sync(aside)
+        video.write(temporary, frames, fps, settings["encoding"])
+      contract.sync(temporary)
       row = contract.RenderedVideo(
         id=request.id,
-        path=str(place.relative_to(self._store.root)),
-        sha256=contract.sha256(aside),
+        path=str(path.relative_to(self._store.root)),
+        sha256=contract.sha256(temporary),
         frames=len(frames),
         fps=fps,
         width=frames.shape[2],
@@ -82,7 +82,7 @@ class Rendering:
         made_by=self._renderer.made_by,
         work_seconds=round(work_s, 3),
       )
-      aside.replace(place)
+      temporary.replace(path)
     finally:
-      aside.unlink(missing_ok=True)
+      temporary.unlink(missing_ok=True)
     contract.publish_row(self._store.rendered(request.id), row)

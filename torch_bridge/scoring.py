@@ -1,4 +1,4 @@
-"""Score requests worked off: a video decoded once, every question answered."""
+"""The worker's task `score`: decodes each video once and answers every question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch_bridge.scorers import base
 
 
 class Scoring:
-  """The worker's task `score`."""
+  """Scores the videos of one store with one scorer."""
 
   stage = "score"
   row_type = contract.ScoreRequest
@@ -26,27 +26,27 @@ class Scoring:
     return False  # a scorer batches the questions of one video
 
   def work(
-    self, requests: Sequence[contract.ScoreRequest], beat: Callable[..., None]
+    self, requests: Sequence[contract.ScoreRequest], heartbeat: Callable[..., None]
   ) -> list[contract.Failure]:
+    """Scores videos and publishes the answers; returns a failure per damaged video."""
     return [
       failure
       for request in requests
-      if (failure := self._score(request, beat)) is not None
+      if (failure := self._score(request, heartbeat)) is not None
     ]
 
   def _score(
-    self, request: contract.ScoreRequest, beat: Callable[..., None]
+    self, request: contract.ScoreRequest, heartbeat: Callable[..., None]
   ) -> contract.Failure | None:
     began = time.monotonic()
     found = self._store.find_video(request.video_id)
     if found is None:
-      # Not what was published: the row goes, so that it is rendered again.
+      # Removing the row makes the supervisor render the video again.
       self._store.rendered(request.video_id).unlink(missing_ok=True)
       reason = f"video {request.video_id} is missing or does not match its hash"
       return contract.Failure(request.id, "video", reason, 1)
     frames, fps = video.read(self._store.root / found.path)
-    verdict = self._scorer.score(frames, fps, request.text, beat)
-    asked = self._scorer.asked
+    verdict = self._scorer.score(frames, fps, request.text, heartbeat)
     answers = contract.Answers(
       id=request.id,
       video_id=request.video_id,
@@ -56,8 +56,8 @@ class Scoring:
       text_role=request.text_role,
       scorer=self._scorer.name,
       revision=self._scorer.revision,
-      questions=asked.fingerprint,
-      weights=asked.weights_fingerprint,
+      questions=self._scorer.questions.fingerprint,
+      weights=self._scorer.questions.weights_fingerprint,
       work_seconds=round(time.monotonic() - began, 3),
     )
     contract.publish_row(self._store.answers(request.id), answers)

@@ -1,10 +1,10 @@
-"""Renders or scores shards until none is left.
+"""Renders or scores the shards of a queue until none is pending.
 
     python -m torch_bridge.worker --job=QUEUE/job.json --name=0-0
 
-The job file says what to do and with which model; the queue beside it holds the
-shards. The model is loaded once. Every result is published before the next is begun.
-Exit codes are in `contract`.
+The job file names the task and the model; the queue is the folder of the job file. The
+model is loaded once. Each result is published before the next request starts. The exit
+codes are in `contract`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch_bridge.renderers import base
 
 
 class Refused(Exception):
-  """The worker cannot work; its text is the one line that the user sees."""
+  """The worker cannot start; the message is the one line that the user sees."""
 
   def __init__(self, code: int, line: str):
     super().__init__(line)
@@ -32,17 +32,24 @@ class Refused(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--job", required=True, help="the job file, beside the queue")
-  parser.add_argument("--name", default="0", help="a name no other worker has")
+  parser.add_argument(
+    "--job", required=True, help="the job file, in the queue's folder"
+  )
+  parser.add_argument("--name", default="0", help="unique among the queue's workers")
   parser.add_argument(
     "--check",
     action="store_true",
-    help="import what the job needs, print what was found as JSON, and end",
+    help="check the job's packages and settings, print versions as JSON, and exit",
+  )
+  parser.add_argument(
+    "--identity",
+    action="store_true",
+    help="print the identity of the job's scorer as JSON, and exit",
   )
   parser.add_argument(
     "--end_with_stdin",
     action="store_true",
-    help="end when standard input closes, which it does when the supervisor dies",
+    help="exit when standard input closes, as it does when the supervisor dies",
   )
   args = parser.parse_args(arguments)
   if args.end_with_stdin:
@@ -51,8 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     job = _read_job(args.job)
     if args.check:
       print(json.dumps(_check(job)))
-      return contract.EXIT_DONE
-    return _work(job, pathlib.Path(args.job).parent, args.name)
+    elif args.identity:
+      print(json.dumps(_identity(job)))
+    else:
+      return _work(job, pathlib.Path(args.job).parent, args.name)
+    return contract.EXIT_DONE
   except (Refused, base.ModelError) as error:
     print(f"worker: {error}", file=sys.stderr, flush=True)
     return error.code if isinstance(error, Refused) else contract.EXIT_MODEL
@@ -65,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end_with_stdin() -> None:
-  # Unbuffered: a thread inside a buffered read aborts the interpreter as it ends.
+  # Unbuffered: a thread inside a buffered read would abort the interpreter at exit.
   while os.read(0, 4096):
     pass
   os._exit(contract.EXIT_DONE)
@@ -74,24 +84,29 @@ def _end_with_stdin() -> None:
 def _read_job(path: str) -> dict[str, Any]:
   try:
     job = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    version, _ = job["version"], job["task"]
+    version, task = job["version"], job["task"]
+    _ = job[_spec_key(task)]["name"]
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise Refused(contract.EXIT_USAGE, f"{path}: not a job file: {error!r}") from error
   if version != contract.VERSION:
-    line = f"{path}: version {version}, this worker speaks {contract.VERSION}"
+    line = f"{path}: version {version}; this worker supports {contract.VERSION}"
     raise Refused(contract.EXIT_USAGE, line)
   return job
 
 
-def _check(job: dict[str, Any]) -> dict[str, Any]:
-  """Imports what the job needs; says how many accelerators there are.
+def _spec_key(task: str) -> str:
+  return {"render": "renderer", "score": "scorer"}[task]
 
-  A module may have `check(spec)` of its own, which raises ModelError.
+
+def _check(job: dict[str, Any]) -> dict[str, Any]:
+  """Imports the job's module and calls its `check(spec)`, if it has one.
+
+  Returns: the versions of Python and torch, and the number of accelerators.
   """
   module = _import(job)
   if hasattr(module, "check"):
     try:
-      module.check(job["renderer" if job["task"] == "render" else "scorer"])
+      module.check(job[_spec_key(job["task"])])
     except ValueError as error:
       raise Refused(contract.EXIT_MODEL, str(error)) from error
   torch = sys.modules.get("torch")
@@ -103,26 +118,34 @@ def _check(job: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _import(job: dict[str, Any]) -> Any:
-  """The module that makes the job's renderer or scorer."""
+def _identity(job: dict[str, Any]) -> dict[str, str]:
+  """The result of the scorer module's `identity(spec)`; "" if it has none."""
+  module = _import(job)
+  if not hasattr(module, "identity"):
+    return {"identity": ""}
   try:
-    if job["task"] == "render":
-      return renderers.module(job["renderer"]["name"])
-    return scorers.module(job["scorer"]["name"])
-  except KeyError as error:
-    raise Refused(contract.EXIT_USAGE, f"job file: {error} is missing") from error
+    return {"identity": str(module.identity(job["scorer"]))}
+  except ValueError as error:
+    raise Refused(contract.EXIT_MODEL, str(error)) from error
+
+
+def _import(job: dict[str, Any]) -> Any:
+  """The module of the job's renderer or scorer."""
+  name = job[_spec_key(job["task"])]["name"]
+  try:
+    return (renderers if job["task"] == "render" else scorers).module(name)
   except (ImportError, OSError) as error:
-    # A torch whose libraries are missing raises OSError.
+    # OSError: a torch whose shared libraries are missing.
     line = " ".join(str(error).split())
     raise Refused(
-      contract.EXIT_IMPORT, f"{sys.executable} cannot do {job['task']}: {line}"
+      contract.EXIT_IMPORT, f"{sys.executable} cannot {job['task']} with {name}: {line}"
     ) from error
 
 
 def _load(job: dict[str, Any]) -> Any:
-  """The job's task, its model loaded."""
+  """The job's task, with its model loaded."""
   module = _import(job)
-  # These need numpy and av, which `_import` has found by now.
+  # These import numpy and av, which the job's module has imported by now.
   from torch_bridge import rendering, scoring
 
   store = contract.Store(pathlib.Path(job["store"]))
@@ -136,15 +159,15 @@ def _load(job: dict[str, Any]) -> Any:
 
 def _work(job: dict[str, Any], folder: pathlib.Path, name: str) -> int:
   queue = shards.Queue(folder)
-  beat = shards.Heartbeat(queue, name)
-  beat("loading")
-  work = loop.Loop(queue, _load(job), beat, job.get("batch", 1))
+  heartbeat = shards.Heartbeat(queue, name)
+  heartbeat("loading")
+  work = loop.Loop(queue, _load(job), heartbeat, job.get("batch", 1))
   while shard := queue.take(name):
-    beat(f"shard {shard.stem}")
+    heartbeat(f"shard {shard.stem}")
     if not work.run(shard):
       return contract.EXIT_FRESH
     queue.finish(shard)
-  beat("done")
+  heartbeat("done")
   return contract.EXIT_DONE
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs import evaluate as evaluate_config
 from configs import miniature as miniature_config
-from torch_bridge.miniature import queries, scorer, world
+from torch_bridge.miniature import queries, world
 from vpo_jax import errors, files, records
 from vpo_jax.evaluate import experiment, systems
 
@@ -20,8 +20,8 @@ def miniature(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     miniature_config.teacher(teacher)
   config.video_models.second = evaluate_config.video_model()
   for name, video in config.video_models.items():
-    video.renderer.update(preset="miniature", name="oracle", model=name, batch=16)
-    video.scorer.update(name="miniature", questions=str(scorer.QUESTIONS))
+    miniature_config.video_model(video)
+    video.renderer.update(name="oracle", model=name)
   config.compare.levels = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
   config.compare.draws = 500
   return config

@@ -1,123 +1,123 @@
-"""What a bridge gives, with real worker processes, and refuses before it starts."""
+"""Results of the bridge with real worker processes, and errors before they start."""
 
 import pathlib
 import subprocess
 import sys
 
-import asking
+import batch
 import pytest
 
 from torch_bridge import contract
 from vpo_jax import errors
-from vpo_jax.feedback import bridge, crew
+from vpo_jax.feedback import bridge, workers
 
 
-def test_every_ask_is_answered_in_order_and_a_second_run_renders_nothing(
-  scripted, tmp_path
-):
+def test_results_are_in_order_and_a_second_run_renders_nothing(scripted, tmp_path):
   config, count = scripted
-  asks = asking.asks(*asking.good(5), "good 2")  # the last is the third again
-  link = bridge.Bridge(config, tmp_path / "a")
-  results = link.run(asks)
+  prompts = [*batch.good(5), "good 2"]  # the last one repeats the third
+  link, results = batch.run(config, tmp_path, *prompts)
   assert (link.rendered, link.scored) == (5, 5)
   assert all(len(r.answers.yes) == len(link.questions.texts) for r in results)
   assert results[5] == results[2]
   assert [r.answers.video_id for r in results] == [r.video_id for r in results]
   before = count()
-  again = bridge.Bridge(config, tmp_path / "a")
-  assert again.run(asks) == results
-  assert (again.rendered, again.scored) == (0, 0)
+  link, again = batch.run(config, tmp_path, *prompts)
+  assert again == results
+  assert (link.rendered, link.scored) == (0, 0)
   assert count() == before
 
 
-def test_another_run_with_the_same_store_renders_nothing(scripted, tmp_path):
+@pytest.mark.parametrize("named", ["argument", "config"])
+def test_runs_share_a_store(scripted, tmp_path, named):
   config, count = scripted
-  config.bridge.store = str(tmp_path / "store")
-  first = bridge.Bridge(config, tmp_path / "a").run(asking.asks(*asking.good(3)))
+  store = tmp_path / "store"
+  unused = tmp_path / "unused"
+  if named == "config":
+    config.bridge.store = str(store)
+  argument = store if named == "argument" else unused
+
+  def run(folder, *prompts):
+    link = bridge.Bridge(config, tmp_path / folder, argument)
+    return link.render_and_score(batch.requests(*prompts))
+
+  first = run("a", *batch.good(3))
   before = count()
-  second = bridge.Bridge(config, tmp_path / "b").run(asking.asks("good 2", "good 0"))
+  second = run("b", "good 2", "good 0")
   assert [r.answers for r in second] == [first[2].answers, first[0].answers]
   assert count() == before
+  assert not unused.exists()
 
 
-def test_a_model_that_cannot_be_loaded_is_the_workers_own_line(scripted, tmp_path):
+def test_a_model_error_is_the_workers_line(scripted, tmp_path):
   config, _ = scripted
   config.renderer.model = "broken"
   with pytest.raises(errors.UserError, match="broken: not a pipeline to load"):
-    bridge.Bridge(config, tmp_path).run(asking.asks("good 1"))
+    batch.run(config, tmp_path, "good 1")
 
 
-def test_a_renderer_that_cannot_be_imported_is_found_before_anything_starts(
-  scripted, tmp_path
-):
+@pytest.mark.parametrize("part", ["renderer", "scorer"])
+def test_a_missing_module_is_found_before_rendering(scripted, tmp_path, part):
   config, count = scripted
-  config.scorer.name = "no_such_scorer"
-  with pytest.raises(errors.UserError, match="cannot do score: No module named"):
-    bridge.Bridge(config, tmp_path).run(asking.asks("good 1"))
+  config[part].name = "no_such_module"
+  with pytest.raises(errors.UserError, match="with no_such_module: No module named"):
+    batch.run(config, tmp_path, "good 1")
   assert count() == {}
 
 
-def test_an_environment_without_torch_is_found_before_anything_starts(
-  scripted, tmp_path
-):
+def test_an_environment_without_torch_is_found_before_rendering(scripted, tmp_path):
   config, _ = scripted
   config.renderer.name = "diffusers"
+  config.renderer.preset = "cogvideox-2b"
   python = tmp_path / "env" / "bin" / "python"
   subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"])
   config.renderer.python = str(python)
   with pytest.raises(errors.UserError) as caught:
-    bridge.Bridge(config, tmp_path).run(asking.asks("good 1"))
+    batch.run(config, tmp_path, "good 1")
   assert "\n" not in str(caught.value)
   assert str(python) in str(caught.value)
   assert "No module named" in str(caught.value)
 
 
-def test_an_interpreter_that_is_not_there_is_named(scripted, tmp_path):
+def test_a_missing_interpreter_is_named(scripted, tmp_path):
   config, _ = scripted
   config.renderer.python = "/no/such/python"
   with pytest.raises(errors.UserError, match="/no/such/python: No such file"):
-    bridge.Bridge(config, tmp_path).run(asking.asks("good 1"))
+    batch.run(config, tmp_path, "good 1")
 
 
 @pytest.mark.parametrize(
   ("named", "visible", "found", "expected"),
   [
     ("", None, 3, {"0", "1", "2"}),
-    ("", "5,7", 2, {"5", "7"}),  # what a scheduler gave this process
+    ("", "5,7", 2, {"5", "7"}),  # assigned to this process by a scheduler
     ("1,3", "5,7", 2, {"1", "3"}),
     ("MIG-GPU-a/1/0, MIG-GPU-b/1/0", None, 0, {"MIG-GPU-a/1/0", "MIG-GPU-b/1/0"}),
   ],
 )
-def test_each_device_has_a_worker_of_its_own(
-  scripted, tmp_path, monkeypatch, named, visible, found, expected
+def test_each_device_has_its_worker(
+  scripted, tmp_path, monkeypatch, capsys, named, visible, found, expected
 ):
   config, count = scripted
   config.bridge.workers = 0
   config.bridge.devices = named
   if visible:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-  check = crew.check
-  monkeypatch.setattr(
-    crew,
-    "check",
-    lambda jobs: {job: said | {"devices": found} for job, said in check(jobs).items()},
-  )
-  notes = []
-  monkeypatch.setattr(
-    crew.Supervisor,
-    "_note",
-    lambda self, began, note=crew.Supervisor._note: (
-      notes.append(note(self, began)) or notes[-1]
-    ),
-  )
-  results = bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(12, "slow")))
-  assert asking.reasons(results) == [""] * 12
+  ask = workers.ask
+
+  def with_devices(jobs, pythons, flag):
+    replies = ask(jobs, pythons, flag)
+    return {task: reply | {"devices": found} for task, reply in replies.items()}
+
+  monkeypatch.setattr(workers, "ask", with_devices)
+  _, results = batch.run(config, tmp_path, *batch.good(12, "slow"))
+  assert batch.reasons(results) == [""] * 12
   devices = {call.removeprefix("device ") for call in count() if "device " in call}
   assert devices == expected
-  assert "GPU h spent, 0.00 left" in notes[-1]
+  # The terminal may wrap the bar.
+  assert "GPU h spent, 0.00 left" in " ".join(capsys.readouterr().err.split())
 
 
-def test_renderer_and_scorer_have_interpreters_of_their_own(scripted, tmp_path):
+def test_renderer_and_scorer_each_have_their_interpreter(scripted, tmp_path):
   config, _ = scripted
   for part in ("renderer", "scorer"):
     python = tmp_path / part
@@ -126,61 +126,98 @@ def test_renderer_and_scorer_have_interpreters_of_their_own(scripted, tmp_path):
       file.write(f'exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     config[part].python = str(python)
-  results = bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(3)))
-  assert asking.reasons(results) == [""] * 3
+  _, results = batch.run(config, tmp_path, *batch.good(3))
+  assert batch.reasons(results) == [""] * 3
   for part, task in (("renderer", "render"), ("scorer", "score")):
     lines = (tmp_path / f"{part}.log").read_text().splitlines()
-    assert "--check" in lines[0]
-    assert len(lines) >= 2
+    assert any("--check" in line for line in lines)
+    assert any("--name=" in line for line in lines)
     assert all(f"--job={tmp_path}/{task}/job.json" in line for line in lines)
 
 
-def test_a_scorer_that_cannot_work_is_found_before_anything_is_rendered(
-  scripted, tmp_path
-):
+def test_a_scorers_wrong_setting_is_found_before_rendering(scripted, tmp_path):
   config, count = scripted
   config.scorer.name, config.scorer.model = "visionreward", "no/model"
   with pytest.raises(errors.UserError, match="trust_remote_code=True"):
-    bridge.Bridge(config, tmp_path).run(asking.asks("good 1"))
+    batch.run(config, tmp_path, "good 1")
   assert count() == {}
 
 
-def test_settings_may_come_from_a_file_or_one_by_one(scripted, tmp_path):
+@pytest.mark.parametrize("key", ["renderer.name", "scorer.name"])
+def test_nothing_is_chosen_by_default(scripted, tmp_path, key):
+  config, count = scripted
+  config.renderer.model = ""
+  config.update_from_flattened_dict({key: ""})
+  expected = "name a video model: .*cogvideox-2b" if "renderer" in key else "name a sc"
+  config.renderer.model = "" if "renderer" in key else "m"
+  with pytest.raises(errors.UserError, match=expected) as caught:
+    bridge.check(config)
+  assert "\n" not in str(caught.value)
+  assert count() == {}
+
+
+def test_a_scorer_with_an_identity_is_identified_by_it(scripted, tmp_path, monkeypatch):
+  config, _ = scripted
+  (tmp_path / "modules").mkdir()
+  module = tmp_path / "modules" / "dated.py"
+  source = "from contrast import make\ndef identity(spec): return {}\n"
+  paths = f"{tmp_path / 'modules'}:{pathlib.Path(__file__).parents[1] / 'torch_bridge'}"
+  monkeypatch.setenv("PYTHONPATH", paths)
+  monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+  config.scorer.name = "dated"
+  scored = []
+  for version in ("'1'", "'1'", "'22'"):
+    module.write_text(source.format(version))
+    link, results = batch.run(config, tmp_path, "good 1")
+    assert batch.reasons(results) == [""]
+    scored.append(link.scored)
+  assert scored == [1, 0, 1]
+
+
+def test_answers_to_another_question_file_are_refused(scripted, tmp_path):
+  config, _ = scripted
+  config.scorer.questions = ""
+  config.scorer.name = "fixed"  # answers two questions, whatever the file
+  with pytest.raises(errors.UserError, match=r"has 0 questions, but .* gave 2 answers"):
+    batch.run(config, tmp_path, "good 1")
+
+
+def test_settings_come_from_a_file_or_one_by_one(scripted, tmp_path):
   config, _ = scripted
   path = tmp_path / "mine.json"
   path.write_text('{"num_frames": 9, "fps": 5, "call": {"x": [1]}}')
   config.renderer.preset = str(path)
-  link = bridge.Bridge(config, tmp_path)
+  config.renderer.settings.update(num_frames=0, fps=0)
+  link, (result,) = batch.run(config, tmp_path, "good 1")
   assert link.settings["call"] == {"x": [1]}
-  (result,) = link.run(asking.asks("good 1"))
   assert result.video.settings["fps"] == result.video.fps == 5
   config.renderer.preset = ""
   config.renderer.settings.num_frames = 9
   with pytest.raises(errors.UserError, match=r"renderer\.settings: fps not set"):
-    bridge.Bridge(config, tmp_path)
+    bridge.check(config)
   config.renderer.name = ""
   with pytest.raises(errors.UserError, match=r"fps, pipeline, dtype.* not set"):
-    bridge.Bridge(config, tmp_path)
+    bridge.check(config)
   config.renderer.preset = str(tmp_path / "none.json")
   with pytest.raises(errors.UserError, match=r"none\.json: not a JSON object"):
-    bridge.Bridge(config, tmp_path)
+    bridge.check(config)
 
 
-def test_unknown_presets_are_named(scripted, tmp_path):
+def test_an_unknown_preset_is_answered_with_the_known_ones(scripted):
   config, _ = scripted
   config.renderer.preset = "cogvideox"
-  with pytest.raises(errors.UserError, match="no preset 'cogvideox'; there are"):
-    bridge.Bridge(config, tmp_path)
+  with pytest.raises(errors.UserError, match=r"'cogvideox'; known .*cogvideox-2b"):
+    bridge.check(config)
 
 
-def test_the_package_is_found_by_its_folder_alone(tmp_path):
-  """Without the environment that holds it, as another interpreter would."""
+def test_the_package_runs_by_its_folder_alone(tmp_path):
+  """As in an interpreter of another environment, which lacks the package."""
   package = pathlib.Path(contract.__file__).parent
-  line = subprocess.run(
+  output = subprocess.run(
     [sys.executable, "-I", package, "worker", "--help"],
     cwd=tmp_path,
     capture_output=True,
     text=True,
     check=True,
   ).stdout
-  assert "--job" in line
+  assert "--job" in output

@@ -1,26 +1,31 @@
-"""Each fault is made to happen, to real worker processes."""
+"""Every fault is caused on purpose, in real worker processes."""
 
 import http.server
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 
-import asking
+import batch
 import pytest
 
 from torch_bridge import contract, shards
 from vpo_jax import errors
-from vpo_jax.feedback import bridge, crew
+from vpo_jax.feedback import bridge, workers
 
 
-def test_a_worker_that_is_killed_costs_one_video_at_most(scripted, tmp_path):
+def renders(count):
+  """How many videos were rendered in all."""
+  return sum(n for prompt, n in count().items() if prompt != "load")
+
+
+def test_a_killed_worker_costs_at_most_one_video(scripted, tmp_path):
   config, count = scripted
-  prompts = [*asking.good(6), "kill-once 1", *asking.good(6, "slow")]
-  link = bridge.Bridge(config, tmp_path)
-  results = link.run(asking.asks(*prompts))
-  assert asking.reasons(results) == [""] * len(prompts)
+  prompts = [*batch.good(6), "kill-once 1", *batch.good(6, "slow")]
+  link, results = batch.run(config, tmp_path, *prompts)
+  assert batch.reasons(results) == [""] * len(prompts)
   assert link.restarts == 1
   calls = count()
   assert calls["kill-once 1"] == 2
@@ -30,121 +35,108 @@ def test_a_worker_that_is_killed_costs_one_video_at_most(scripted, tmp_path):
 def test_a_request_that_kills_every_worker_is_set_aside_alone(scripted, tmp_path):
   config, count = scripted
   config.renderer.batch = 4
-  results = bridge.Bridge(config, tmp_path).run(
-    asking.asks(*asking.good(7), "kill always")
-  )
-  assert asking.reasons(results)[:7] == [""] * 7
+  _, results = batch.run(config, tmp_path, *batch.good(7), "kill always")
+  assert batch.reasons(results)[:7] == [""] * 7
   assert results[7].failure.tries == contract.TRIES
-  assert results[7].failure.reason == "the worker died"
+  assert results[7].failure.reason == "the worker crashed"
   assert count()["kill always"] == contract.TRIES
 
 
-def test_three_failures_set_a_request_aside_with_its_reason(scripted, tmp_path):
+def test_three_failures_set_a_request_aside_with_the_reason(scripted, tmp_path):
   config, count = scripted
-  prompts = [*asking.good(4), "raise", "raise-once"]
-  link = bridge.Bridge(config, tmp_path)
-  results = link.run(asking.asks(*prompts))
-  assert asking.reasons(results) == [
-    "",
-    "",
-    "",
-    "",
-    "RuntimeError: scripted failure",
-    "",
-  ]
+  prompts = [*batch.good(4), "raise", "raise-once"]
+  link, results = batch.run(config, tmp_path, *prompts)
+  reasons = ["", "", "", "", "RuntimeError: scripted failure", ""]
+  assert batch.reasons(results) == reasons
   assert count()["raise"] == 3
-  assert link.restarts == 0  # a fresh process before the last try is no death
+  assert link.restarts == 0  # a fresh process for the last try is not a crash
   assert count()["load"] >= 2
 
 
-def test_when_memory_runs_out_the_batch_is_halved_then_the_one_is_set_aside(
+def test_out_of_memory_halves_the_batch_and_sets_aside_what_never_fits(
   scripted, tmp_path
 ):
   config, count = scripted
   config.renderer.batch = 4
   config.bridge.workers = 1
-  prompts = [*asking.good(3, "big"), "huge", *asking.good(4)]
-  results = bridge.Bridge(config, tmp_path).run(asking.asks(*prompts))
-  reasons = asking.reasons(results)
-  assert reasons[3].startswith("out of memory, alone in its batch: does not fit")
+  prompts = [*batch.good(3, "big"), "huge", *batch.good(4)]
+  _, results = batch.run(config, tmp_path, *prompts)
+  reasons = batch.reasons(results)
+  assert reasons[3].startswith("out of memory with a batch of one: does not fit")
   assert [r for i, r in enumerate(reasons) if i != 3] == [""] * 7
   assert count()["load"] == 1
 
 
 @pytest.mark.parametrize("word", ["black", "constant", "nan", "short"])
-def test_what_is_no_video_fails_before_it_is_scored(scripted, tmp_path, word):
+def test_a_bad_video_fails_before_it_is_scored(scripted, tmp_path, word):
   config, count = scripted
-  results = bridge.Bridge(config, tmp_path).run(
-    asking.asks(*asking.good(3), f"{word} video")
-  )
+  _, results = batch.run(config, tmp_path, *batch.good(3), f"{word} video")
   assert word in results[3].failure.reason.lower()
   assert results[3].answers is None
   assert results[3].failure.stage == "render"
-  assert count()[f"{word} video"] == 1  # it would come out the same again
+  assert count()[f"{word} video"] == 1  # another try would give the same video
 
 
-def test_a_worker_that_hangs_is_killed_and_its_shard_goes_on(scripted, tmp_path):
+def test_a_hung_worker_is_killed_and_its_shard_continues(scripted, tmp_path):
   config, count = scripted
   config.bridge.hang_s = 2.0
-  link = bridge.Bridge(config, tmp_path)
-  results = link.run(asking.asks(*asking.good(3), "hang-once"))
-  assert asking.reasons(results) == [""] * 4
+  link, results = batch.run(config, tmp_path, *batch.good(3), "hang-once")
+  assert batch.reasons(results) == [""] * 4
   assert link.restarts == 1
   assert count()["hang-once"] == 2
 
 
-def test_a_file_cut_short_is_found_and_rendered_again(scripted, tmp_path):
+def test_a_truncated_file_is_found_and_rendered_again(scripted, tmp_path):
   config, count = scripted
-  asks = asking.asks(*asking.good(4))
-  first = bridge.Bridge(config, tmp_path).run(asks)
+  _, first = batch.run(config, tmp_path, *batch.good(4))
   path = tmp_path / "store" / first[1].video.path
-  whole = path.read_bytes()
-  path.write_bytes(whole[: len(whole) // 2])
-  link = bridge.Bridge(config, tmp_path)
-  again = link.run(asks)
+  content = path.read_bytes()
+  path.write_bytes(content[: len(content) // 2])
+  link, again = batch.run(config, tmp_path, *batch.good(4))
   assert link.rendered == 1
-  assert path.read_bytes() == whole
+  assert path.read_bytes() == content
   assert [r.answers for r in again] == [r.answers for r in first]
-  assert count() == dict.fromkeys(asking.good(4), 1) | {
-    "good 1": 2,
-    "load": count()["load"],
-  }
+  assert count()["good 1"] == 2
+  assert renders(count) == 5
 
 
-def test_a_file_cut_short_before_it_is_scored_is_rendered_again(
+def test_a_file_truncated_before_it_is_scored_is_rendered_again(
   scripted, tmp_path, monkeypatch
 ):
   config, count = scripted
-  score = bridge.Bridge._score
+  refill, truncated = shards.Queue.refill, []
 
-  def cut_then_score(self, requests, plans):
-    if not list((tmp_path / "store").glob("answers")):
+  def truncate_and_refill(self, rows, size):
+    if self.root.name == "score" and not truncated:
       path = next((tmp_path / "store" / "videos").rglob("*.mp4"))
       path.write_bytes(path.read_bytes()[:300])
-    return score(self, requests, plans)
+      truncated.append(path)
+    refill(self, rows, size)
 
-  monkeypatch.setattr(bridge.Bridge, "_score", cut_then_score)
-  results = bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(4)))
-  assert asking.reasons(results) == [""] * 4
-  assert sum(n for prompt, n in count().items() if prompt != "load") == 5
+  monkeypatch.setattr(shards.Queue, "refill", truncate_and_refill)
+  _, results = batch.run(config, tmp_path, *batch.good(4))
+  assert truncated
+  assert batch.reasons(results) == [""] * 4
+  assert renders(count) == 5
 
 
-def test_workers_that_all_die_end_in_one_line_that_names_the_log(scripted, tmp_path):
+def test_workers_that_keep_crashing_end_the_run_in_one_line(scripted, tmp_path):
   config, _ = scripted
   config.bridge.workers = 1
   config.bridge.restarts = 1
-  with pytest.raises(errors.UserError, match=r"2 workers died.*exit code -9.*0-1\.log"):
-    bridge.Bridge(config, tmp_path).run(asking.asks("kill 1"))
+  line = r"2 workers crashed in a row.*exit code -9.*0-1\.log"
+  with pytest.raises(errors.UserError, match=line):
+    batch.run(config, tmp_path, "kill 1")
 
 
-def test_when_everything_fails_the_stage_stops(scripted, tmp_path):
+def test_the_run_stops_if_every_request_fails(scripted, tmp_path):
   config, _ = scripted
   with pytest.raises(errors.UserError, match=r"all 3 render requests failed.*black"):
-    bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(3, "black")))
+    batch.run(config, tmp_path, *batch.good(3, "black"))
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
-  """Lists its models, and refuses every other call."""
+  """Lists its models and refuses every other call."""
 
   def do_GET(self):
     self.send_response(200)
@@ -161,7 +153,7 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("code", "line"), [(401, "refuses the key"), (404, "'judge'")])
-def test_a_scorer_that_refuses_ends_the_run_at_once(scripted, tmp_path, code, line):
+def test_a_server_that_refuses_ends_the_run_at_once(scripted, tmp_path, code, line):
   config, _ = scripted
   server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
   server.calls, server.code = 0, code
@@ -173,7 +165,7 @@ def test_a_scorer_that_refuses_ends_the_run_at_once(scripted, tmp_path, code, li
   config.scorer.options.parallel = 1
   try:
     with pytest.raises(errors.UserError, match=line) as caught:
-      bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(5)))
+      batch.run(config, tmp_path, *batch.good(5))
   finally:
     server.shutdown()
     thread.join()
@@ -183,18 +175,18 @@ def test_a_scorer_that_refuses_ends_the_run_at_once(scripted, tmp_path, code, li
   assert not list((tmp_path / "score" / "failures").iterdir())
 
 
-def test_a_worker_ends_when_its_supervisor_is_killed(scripted, tmp_path):
+def test_a_worker_exits_when_its_supervisor_is_killed(scripted, tmp_path):
   config, _ = scripted
-  link = bridge.Bridge(config, tmp_path)
-  link.run(asking.asks("good 1"))
-  job = tmp_path / "render" / "job.json"
-  queue = link._queue("render")
+  link, _ = batch.run(config, tmp_path, "good 1")
+  queue = shards.Queue(tmp_path / "render")
   rows = [
-    contract.render_request(p, "m", link.settings, 0) for p in asking.good(50, "slow")
+    contract.render_request(p, "m", link.settings, 0) for p in batch.good(50, "slow")
   ]
   queue.refill(rows, 50)
-  command = crew.program(sys.executable, "worker", f"--job={job}", "--end_with_stdin")
-  worker = subprocess.Popen(command, stdin=subprocess.PIPE)
+  line = workers.command(
+    sys.executable, "worker", f"--job={queue.root}/job.json", "--end_with_stdin"
+  )
+  worker = subprocess.Popen(line, stdin=subprocess.PIPE)
   deadline = time.monotonic() + 20
   while not list((queue.root / "taken").rglob("*.jsonl")):
     assert time.monotonic() < deadline
@@ -203,7 +195,7 @@ def test_a_worker_ends_when_its_supervisor_is_killed(scripted, tmp_path):
   assert worker.wait(timeout=5) == 0
 
 
-def test_a_bad_row_in_a_shard_is_set_aside_and_the_others_go_on(
+def test_a_bad_row_in_a_shard_is_set_aside_and_the_others_continue(
   scripted, tmp_path, monkeypatch
 ):
   config, _ = scripted
@@ -215,16 +207,13 @@ def test_a_bad_row_in_a_shard_is_set_aside_and_the_others_go_on(
       file.write('{"id": 7}\nno json\n')
 
   monkeypatch.setattr(shards.Queue, "refill", refill_and_damage)
-  results = bridge.Bridge(config, tmp_path).run(asking.asks(*asking.good(3)))
-  assert asking.reasons(results) == [""] * 3
-  rows = [
-    contract.read_row(path, contract.Failure)
+  _, results = batch.run(config, tmp_path, *batch.good(3))
+  assert batch.reasons(results) == [""] * 3
+  reasons = [
+    json.loads(path.read_text())["reason"].split(": ", 1)[1]
     for path in (tmp_path / "render" / "failures").iterdir()
   ]
-  assert sorted(row.reason.split(": ", 1)[1][:8] for row in rows) == [
-    "id is no",
-    "not JSON",
-  ]
+  assert sorted(reason[:8] for reason in reasons) == ["id is no", "not JSON"]
 
 
 @pytest.fixture
@@ -239,19 +228,25 @@ def small_disk(tmp_path):
   subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(scripted, tmp_path, small_disk):
+def test_a_full_disk_is_one_line_and_loses_no_result(scripted, tmp_path, small_disk):
   config, count = scripted
   config.bridge.store = str(small_disk)
-  asks = asking.asks(*asking.good(60))
+  prompts = batch.good(60)
   with pytest.raises(errors.UserError, match="the disk is full"):
-    bridge.Bridge(config, tmp_path).run(asks)
-  whole = {path.stem for path in small_disk.glob("videos/*/*.json")}
-  assert whole
-  assert all(contract.Store(small_disk).find_video(video) for video in whole)
-  assert not list(small_disk.rglob(f"{contract.ASIDE}*"))
-  before = sum(n for prompt, n in count().items() if prompt != "load")
+    batch.run(config, tmp_path, *prompts)
+  finished = {path.stem for path in small_disk.glob("videos/*/*.json")}
+  assert finished
+  assert all(contract.Store(small_disk).find_video(video) for video in finished)
+  assert not list(small_disk.rglob(f"{contract.TEMPORARY}*"))
+  before = renders(count)
   subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
-  results = bridge.Bridge(config, tmp_path).run(asks)
-  assert asking.reasons(results) == [""] * 60
-  after = sum(n for prompt, n in count().items() if prompt != "load")
-  assert after - before == 60 - len(whole)
+  _, results = batch.run(config, tmp_path, *prompts)
+  assert batch.reasons(results) == [""] * 60
+  assert renders(count) - before == 60 - len(finished)
+
+
+def test_nothing_runs_for_no_requests(scripted, tmp_path):
+  config, count = scripted
+  link = bridge.Bridge(config, tmp_path, tmp_path / "store")
+  assert link.render_and_score([]) == []
+  assert count() == {}

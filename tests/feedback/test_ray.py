@@ -1,15 +1,14 @@
 """Workers as tasks of a real Ray cluster of two nodes on this machine (slow)."""
 
+import batch
 import pytest
-
-from vpo_jax.feedback import bridge
 
 ray = pytest.importorskip("ray")
 
 
 @pytest.fixture
 def cluster(scripted):
-  """Two nodes of one core each; `scripted` first, so that they have its variables."""
+  """Two nodes of one core each, started after `scripted` has set the environment."""
   from ray import cluster_utils
 
   made = cluster_utils.Cluster(
@@ -23,20 +22,18 @@ def cluster(scripted):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_ray_gives_the_files_that_the_local_executor_gives(scripted, cluster, tmp_path):
+def test_ray_and_the_local_executor_give_the_same_files(scripted, cluster, tmp_path):
   config, count = scripted
-  asks = [bridge.Ask(f"slow {i}", 0, "query") for i in range(20)]
-  asks += [bridge.Ask("kill-once", 0, "query"), bridge.Ask("black", 0, "query")]
+  prompts = [*batch.good(20, "slow"), "kill-once", "black"]
   config.bridge.executor = "ray"
   config.bridge.address = cluster.address
   config.bridge.workers = 0
-  link = bridge.Bridge(config, tmp_path / "ray")
-  by_ray = link.run(asks)
+  link, by_ray = batch.run(config, tmp_path / "ray", *prompts)
   assert link.restarts == 1
   assert len(list((tmp_path / "ray" / "render" / "logs").iterdir())) >= 2
   assert all(n == 1 for prompt, n in count().items() if prompt.startswith("slow"))
   config.bridge.executor = "local"
-  locally = bridge.Bridge(config, tmp_path / "local").run(asks)
+  _, locally = batch.run(config, tmp_path / "local", *prompts)
   for one, two in zip(by_ray, locally, strict=True):
     assert one.video_id == two.video_id
     if one.video is None or two.video is None:

@@ -30,18 +30,20 @@ def main(videos=40, width=48, height=48, frames=9):
   os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
   config = video_pairs.get_config()
   config.renderer.name, config.renderer.model = "paced", "paced"
-  config.renderer.settings.update(width=width, height=height, num_frames=frames)
+  config.renderer.settings.update(width=width, height=height, num_frames=frames, fps=8)
   config.scorer.name = "named"
   config.bridge.workers = 1
-  asks = [bridge.Ask(f"a scene, number {i}", 0, "a query") for i in range(videos)]
+  requests = [
+    bridge.Request(f"a scene, number {i}", 0, "a query") for i in range(videos)
+  ]
   with tempfile.TemporaryDirectory() as folder:
     began = time.monotonic()
-    results = bridge.Bridge(config, folder).run(asks)
+    store = pathlib.Path(folder) / "store"
+    results = bridge.Bridge(config, folder, store).render_and_score(requests)
     wall = time.monotonic() - began
     assert all(result.answers for result in results)
     # Asleep for a second and, on a busy machine, some milliseconds more.
     spent = statistics.fmean(result.video.work_seconds for result in results)
-    store = pathlib.Path(folder) / "store"
     render = between(store.glob("videos/*/*.json")) - spent
     score = between(store.glob("answers/*/*.json"))
   each = spent + render + score

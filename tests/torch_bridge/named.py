@@ -6,7 +6,7 @@ from torch_bridge.scorers import base
 
 class _Named:
   name, revision = "named", "1"
-  asked = questions.Questions((), (), {}, (), "", "")
+  questions = questions.NONE
 
   def score(self, frames, fps, text, beat):
     beat()

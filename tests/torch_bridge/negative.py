@@ -9,12 +9,12 @@ class _Negative:
   name, revision = "negative", "1"
 
   def __init__(self, spec):
-    self.asked = base.asked(spec)
+    self.questions = base.load_questions(spec)
 
   def score(self, frames, fps, text, beat):
     beat()
     time.sleep(0.1)
-    return base.Verdict([0.2] * len(self.asked.texts))
+    return base.Verdict([0.2] * len(self.questions.texts))
 
 
 make = _Negative

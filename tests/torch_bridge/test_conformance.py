@@ -2,9 +2,12 @@
 
 import pathlib
 
+import contrast
 import pytest
 
 from torch_bridge import conformance
+
+SETTINGS = '--settings={"num_frames": 9, "fps": 8}'
 
 GOOD = """
 import numpy as np
@@ -41,7 +44,7 @@ from torch_bridge.scorers import base
 
 class Scalars:
   name, revision = "scalars", "1"
-  asked = questions.Questions((), (), {}, (), "", "")
+  questions = questions.NONE
   def __init__(self, spec):
     pass
   def score(self, frames, fps, text, beat):
@@ -67,7 +70,7 @@ def modules(tmp_path, monkeypatch):
 
 
 def test_a_good_renderer_passes(modules, capsys):
-  assert conformance.main([f"--renderer={modules(GOOD, 'Good')}"]) == 0
+  assert conformance.main([f"--renderer={modules(GOOD, 'Good')}", SETTINGS]) == 0
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 8
   assert all(line.startswith("ok") for line in lines)
@@ -82,12 +85,17 @@ def test_a_good_renderer_passes(modules, capsys):
   ],
 )
 def test_a_renderer_that_breaks_a_rule_is_told_which(modules, capsys, name, line):
-  assert conformance.main([f"--renderer={modules(GOOD, name)}"]) == 1
+  assert conformance.main([f"--renderer={modules(GOOD, name)}", SETTINGS]) == 1
   assert line in capsys.readouterr().out
 
 
-def test_our_checklist_and_a_scorer_of_named_rewards_pass(modules, capsys):
-  assert conformance.main(["--scorer=checklist"]) == 0
+def test_scorers_of_questions_and_of_named_rewards_pass(modules, monkeypatch):
+  package = pathlib.Path(conformance.__file__).parents[1]
+  here = pathlib.Path(contrast.__file__).parent
+  spec = ["--scorer=contrast", f"--questions={contrast.QUESTIONS}"]
+  with monkeypatch.context() as context:
+    context.setenv("PYTHONPATH", f"{here}:{package}")
+    assert conformance.main(spec) == 0
   assert conformance.main([f"--scorer={modules(SCORERS, 'Scalars')}"]) == 0
 
 
@@ -96,3 +104,9 @@ def test_a_scorer_that_breaks_rules_is_told_which(modules, capsys):
   out = capsys.readouterr().out
   assert "BROKEN the scorer sees the frames" in out
   assert "BROKEN probabilities lie between 0 and 1: 1.5 does not" in out
+
+
+def test_a_renderer_needs_settings(capsys):
+  with pytest.raises(SystemExit):
+    conformance.main(["--renderer=diffusers"])
+  assert "needs --preset" in capsys.readouterr().err

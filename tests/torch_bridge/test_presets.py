@@ -46,10 +46,11 @@ def test_its_pipeline_takes_the_call(name):
   assert set(call) | settings.get("call", {}).keys() <= takes.parameters.keys()
 
 
-@pytest.mark.parametrize("name", [n for n in PRESETS if "embedded" in PRESETS[n]])
-def test_an_embedded_model_reads_as_much_text_as_it_was_trained_on(name):
-  preset = PRESETS[name]
-  folder = pathlib.Path(contract.__file__).parent / preset["embedded"]
-  model = json.loads((folder / "transformer" / "config.json").read_text())
+@pytest.mark.parametrize("name", ["preset", "second_preset"])
+def test_the_miniatures_preset_agrees_with_its_model(name):
+  folder = pathlib.Path(contract.__file__).parent / "miniature"
+  preset = contract.preset(str(folder / f"{name}.json"))
+  config = pathlib.Path(preset["model"]) / "transformer" / "config.json"
+  model = json.loads(config.read_text())
   assert preset["text_tokens"] == model["max_text_seq_length"]
   assert preset["call"]["max_sequence_length"] == model["max_text_seq_length"]

@@ -30,15 +30,15 @@ def test_each_shard_goes_to_one_worker_and_no_row_is_lost(tmp_path):
 def test_a_dead_workers_shard_is_pending_again(tmp_path):
   queue, _ = _queue(tmp_path)
   shard = queue.take("a")
-  assert queue.give_back("a") == 1
+  assert queue.release("a") == 1
   assert queue.take("b").name == shard.name
 
 
 def test_tries_count_before_they_are_made(tmp_path):
   queue, rows = _queue(tmp_path)
   first = queue.begin(rows[0].id, "score")
-  assert (first.tries, first.reason) == (1, "the worker died")
-  queue.retry(contract.Failure(rows[0].id, "score", "no luck", 1))
+  assert (first.tries, first.reason) == (1, "the worker crashed")
+  queue.record_try(contract.Failure(rows[0].id, "score", "no luck", 1))
   assert queue.begin(rows[0].id, "score") == contract.Failure(
     rows[0].id, "score", "no luck", 2
   )
@@ -57,10 +57,10 @@ def test_what_was_set_aside_stays_so_in_the_next_run(tmp_path):
 def test_a_heartbeat_differs_from_the_one_before(tmp_path):
   queue, _ = _queue(tmp_path)
   beat = shards.Heartbeat(queue, "a", every_s=0)
-  seen = {shards.read_beat(queue, "a")}
+  seen = {shards.read_heartbeat(queue, "a")}
   for _ in range(3):
     beat("working")
-    seen.add(shards.read_beat(queue, "a"))
+    seen.add(shards.read_heartbeat(queue, "a"))
   assert len(seen) == 4
 
 
@@ -69,7 +69,7 @@ def test_threads_may_beat_together(tmp_path):
   beat = shards.Heartbeat(queue, "a", every_s=0)
   with futures.ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda _: beat(), range(400)))
-  assert json.loads(shards.read_beat(queue, "a"))["beats"] == 400
+  assert json.loads(shards.read_heartbeat(queue, "a"))["beats"] == 400
 
 
 class _Tensor:

@@ -1,20 +1,21 @@
-"""What makes videos. A renderer is a module with `make(spec) -> base.Renderer`."""
+"""Renderers make videos. A renderer is a module with `make(spec) -> base.Renderer`."""
 
 from __future__ import annotations
 
 import importlib
 import types
 
-_OWN = {
+# Named by --config.renderer.name, as well as any module by its dotted name.
+NAMES = {
   "command": "torch_bridge.renderers.command",
   "diffusers": "torch_bridge.renderers.diffusers",
 }
 
 
 def module(name: str) -> types.ModuleType:
-  """A renderer's module, by our name or by its own dotted one.
+  """The module of a renderer, by its short name or its dotted module name.
 
   Raises:
-    ImportError: the interpreter lacks it, or a package that it needs.
+    ImportError: this interpreter lacks the module or a package that it imports.
   """
-  return importlib.import_module(_OWN.get(name, name))
+  return importlib.import_module(NAMES.get(name, name))

@@ -40,7 +40,7 @@ class Clip:
 class Renderer(Protocol):
   """Makes videos; loaded once a worker.
 
-  One with an attribute `together` that is False is given one request at a time.
+  A renderer whose attribute `batches` is False is given one request at a time.
   """
 
   made_by: dict[str, Any]  # name, versions, device: kept with every video

@@ -34,7 +34,7 @@ class CommandRenderer:
     check(spec)
     self._checkout = spec["model"]
     command = spec["settings"]["command"]
-    self.together = any("{seeds}" in part for part in command)
+    self.batches = any("{seeds}" in part for part in command)
     self.made_by = {"renderer": "command", "command": command}
 
   def render(

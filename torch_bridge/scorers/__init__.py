@@ -1,22 +1,21 @@
-"""What judges videos. A scorer is a module with `make(spec) -> base.Scorer`."""
+"""Scorers judge videos. A scorer is a module with `make(spec) -> base.Scorer`."""
 
 from __future__ import annotations
 
 import importlib
 import types
 
-_OWN = {
-  "checklist": "torch_bridge.scorers.checklist",
+# Named by --config.scorer.name, as well as any module by its dotted name.
+NAMES = {
   "http": "torch_bridge.scorers.http",
-  "miniature": "torch_bridge.miniature.scorer",
   "visionreward": "torch_bridge.scorers.visionreward",
 }
 
 
 def module(name: str) -> types.ModuleType:
-  """A scorer's module, by our name or by its own dotted one.
+  """The module of a scorer, by its short name or its dotted module name.
 
   Raises:
-    ImportError: the interpreter lacks it, or a package that it needs.
+    ImportError: this interpreter lacks the module or a package that it imports.
   """
-  return importlib.import_module(_OWN.get(name, name))
+  return importlib.import_module(NAMES.get(name, name))

@@ -1,41 +1,36 @@
-"""What a scorer is."""
+"""The interface of a scorer."""
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch_bridge import questions
+from torch_bridge import questions as questions_lib
 
 if TYPE_CHECKING:
   import numpy as np
 
 
-# The questions that ship with the project.
-CHECKLIST = pathlib.Path(__file__).with_name("checklist.json")
-
-
-def asked(spec: dict[str, Any]) -> questions.Questions:
-  """The questions that a job names; the project's own where it names none.
+def load_questions(spec: dict[str, Any]) -> questions_lib.Questions:
+  """The questions of the file that a scorer's spec names.
 
   Raises:
-    ValueError: a file is missing or malformed; names it.
+    ValueError: no file is named, or a file is missing or malformed.
   """
-  return questions.load(
-    spec.get("questions") or str(CHECKLIST), spec.get("weights", "")
-  )
+  if not spec.get("questions"):
+    raise ValueError("name the scorer's question file with --config.scorer.questions")
+  return questions_lib.load(spec["questions"], spec.get("weights", ""))
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What a scorer says of one video.
+  """A scorer's result for one video.
 
   Attributes:
     p_yes: the probability of yes for each question.
-    yes: the answers; where they are None, a probability above one half is a yes.
-    scalars: rewards of scorers that ask no questions, by dimension.
+    yes: the answers; None means yes where the probability is above one half.
+    scalars: named rewards, for scorers that ask no questions.
   """
 
   p_yes: list[float]
@@ -47,24 +42,29 @@ class Verdict:
 
 
 class Scorer(Protocol):
-  """Judges videos; loaded once a worker."""
+  """Judges videos; loaded once per worker.
+
+  Attributes:
+    revision: of the model or the code; stored with every answer.
+    questions: the questions it answers; `questions.NONE` for named rewards.
+  """
 
   name: str
-  revision: str  # of its model or code
-  asked: questions.Questions
+  revision: str
+  questions: questions_lib.Questions
 
   def score(
     self,
     frames_THWC: np.ndarray,
     fps: float,
     text: str,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
   ) -> Verdict:
     """Answers every question about one video.
 
     Args:
       frames_THWC: uint8 [T, H, W, 3].
-      text: what fills `[[prompt]]` in a question.
-      beat: to be called while the work gets on; silence is taken for a hang.
+      text: replaces `[[prompt]]` in a question.
+      heartbeat: call it as work progresses; a silent worker is taken to hang.
     """
     ...

@@ -69,7 +69,7 @@ class HttpScorer:
         "the http scorer needs --config.scorer.options.base_url and"
         " --config.scorer.model"
       )
-    self.asked = base.asked(spec)
+    self.questions = base.load_questions(spec)
     self.revision = self._model = spec["model"]
     self._base = options["base_url"].rstrip("/")
     self._frames = options.get("frames") or 7
@@ -127,7 +127,7 @@ class HttpScorer:
 
     pool = concurrent.futures.ThreadPoolExecutor(self._parallel)
     try:
-      return base.Verdict(list(pool.map(ask, self.asked.texts)))
+      return base.Verdict(list(pool.map(ask, self.questions.texts)))
     finally:
       pool.shutdown(cancel_futures=True)
 

@@ -32,7 +32,7 @@ class VisionRewardScorer:
   def __init__(
     self, model: Any, tokenizer: Any, asked: questions.Questions, spec: dict
   ):
-    self.asked = asked
+    self.questions = asked
     self.revision = spec.get("revision") or str(spec["model"])
     self._model = model
     self._tokenizer = tokenizer
@@ -49,7 +49,7 @@ class VisionRewardScorer:
     chosen = frames_THWC[chat_frames(len(frames_THWC), fps)]
     video_CTHW = torch.from_numpy(np.ascontiguousarray(chosen)).permute(3, 0, 1, 2)
     # The release reads its questions with their newlines; the model was asked so.
-    asked = [questions.fill(question, text) + "\n" for question in self.asked.texts]
+    asked = [questions.fill(question, text) + "\n" for question in self.questions.texts]
     yes: list[bool] = []
     p_yes: list[float] = []
     for start in range(0, len(asked), self._batch):
@@ -147,7 +147,7 @@ def make(spec: dict[str, Any]) -> VisionRewardScorer:
   """
   check(spec)
   name, revision = spec["model"], spec.get("revision") or None
-  asked = base.asked(spec)
+  asked = base.load_questions(spec)
   auto: Any = importlib.import_module("transformers")
   kind = {"trust_remote_code": True, "revision": revision or "main"}
   try:

@@ -12,7 +12,7 @@ from etils import epath
 from torch_bridge import contract
 from vpo_jax import errors, files, records, stages
 from vpo_jax.evaluate import compare, levels
-from vpo_jax.feedback import crew
+from vpo_jax.feedback import workers
 
 _UNSAFE_ROWS = 2
 _FONT_ENDS = "\u0600"  # the font has Latin, Greek and Cyrillic letters
@@ -59,7 +59,7 @@ def write(
   }
   files.write_json(folder / "sheet.json", sheet)
   python = config.renderer.python or sys.executable
-  command = crew.program(
+  command = workers.command(
     python, "sheet", str(folder / "sheet.json"), str(folder / "sheet.png")
   )
   ran = subprocess.run(command, capture_output=True, text=True, check=False)

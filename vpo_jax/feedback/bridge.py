@@ -1,13 +1,13 @@
-"""Videos and answers from the torch bridge, for any number of prompts.
+"""Videos and their scores from the torch bridge, for any number of prompts.
 
-The bridge is another program, perhaps of another Python; see torch_bridge/README.md.
+The bridge is a separate program that may run in another Python environment; see
+torch_bridge/README.md.
 """
 
 import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -15,27 +15,42 @@ from typing import Any, TypeVar
 import ml_collections
 from etils import epath
 
-from torch_bridge import contract, questions, shards
+from torch_bridge import contract, questions, scorers, shards
 from vpo_jax import errors, files
-from vpo_jax.feedback import crew, executors, identity, rewards
+from vpo_jax.feedback import executors, identity, rewards, workers
 from vpo_jax.runtime import console
 
 Questions = questions.Questions
 
-TINY = "tiny"  # the preset whose model is built on the spot
-# Damaged files are found when they are scored, and rendered again this often.
+# Config keys (`*` matches any key) that change how the work runs but not its results,
+# so that they may differ between the runs of one stage.
+EXECUTION_KEYS = (
+  "bridge.*",
+  "renderer.python",
+  "renderer.batch",
+  "renderer.options.*",
+  "scorer.python",
+  "scorer.options.trust_remote_code",
+  "scorer.options.questions_at_once",
+  "scorer.options.base_url",
+  "scorer.options.key_env",
+  "scorer.options.parallel",
+  "scorer.options.timeout_s",
+  "scorer.options.retries",
+)
+# Rounds of rendering and scoring: a file found damaged by the scorer is rendered again.
 _ROUNDS = 2
-# Videos of which at least one answer is yes, if the scorer works at all.
-_FIRST = 16
+# After this many scored videos without a single yes, the scorer is broken.
+_FIRST_VIDEOS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Ask:
+class Request:
   """One prompt to render and to score.
 
   Attributes:
     seed: of the video's noise.
-    text: what fills `[[prompt]]` in a question.
+    text: replaces `[[prompt]]` in a question.
   """
 
   prompt: str
@@ -45,7 +60,7 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What came of one `Ask`: a video and answers, or the reason why there are none."""
+  """The result of one `Request`: a video and its answers, or a failure."""
 
   video_id: str
   video: contract.RenderedVideo | None
@@ -53,63 +68,82 @@ class Result:
   failure: contract.Failure | None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-  """Who works on a task, and where."""
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks that a renderer and a scorer are named; reads only small files.
 
-  crew: crew.Plan
-  executor: executors.Executor
+  Raises:
+    UserError: nothing is named, or a preset, a question or a weight file is wrong.
+  """
+  identity.settings(config.renderer)
+  identity.load_questions(config.scorer)
 
 
 class Bridge:
-  """Renderer and scorer as a config names them, over one store of finished work."""
+  """The config's renderer and scorer, with a store of finished work.
 
-  def __init__(self, config: ml_collections.ConfigDict, folder: epath.PathLike):
-    """Reads what is needed to name videos and answers; starts nothing.
+  Attributes:
+    questions: the scorer's; empty for a scorer that gives named rewards.
+    answers_folder: where the store holds the answers.
+    rendered: videos rendered by this object.
+    scored: videos scored by this object.
+    restarts: workers that crashed and were restarted.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    folder: epath.PathLike,
+    store: epath.PathLike,
+  ):
+    """Reads the settings and the questions; starts no worker.
 
     Args:
-      config: with `renderer`, `scorer` and `bridge`, as configs/bridge.py.
-      folder: of the run; its queues, logs and (by default) the store lie there.
+      config: with `renderer`, `scorer` and `bridge`, as in configs/bridge.py.
+      folder: for the run's queues and logs.
+      store: for finished work, unless `config.bridge.store` names a folder.
 
     Raises:
-      UserError: an unknown preset, a question or weight file that is wrong.
+      UserError: see `check`.
     """
     self._config = config
     self._folder = pathlib.Path(folder)
-    self._store = contract.Store(
-      pathlib.Path(config.bridge.store or self._folder / "store")
-    )
-    self.settings, model = identity.settings(config.renderer)
-    self._is_tiny = model == TINY
-    self._model = str(self._folder / "tiny-cogvideox") if self._is_tiny else model
-    self.questions = identity.asked(config.scorer)
-    self.answers = str(self._store.root / "answers")
+    self._store = contract.Store(pathlib.Path(config.bridge.store or store))
+    self.settings, self._model = identity.settings(config.renderer)
+    self.questions = identity.load_questions(config.scorer)
+    self._pythons = {
+      "render": config.renderer.python or sys.executable,
+      "score": config.scorer.python or sys.executable,
+    }
+    self.answers_folder = str(self._store.root / "answers")
     self.restarts = 0
     self.rendered = 0
     self.scored = 0
 
-  def run(self, asks: Sequence[Ask]) -> list[Result]:
-    """Renders and scores; does only what is missing.
+  def render_and_score(self, requests: Sequence[Request]) -> list[Result]:
+    """Renders and scores whatever the store lacks.
 
-    Returns: one result an ask, in order.
+    Returns: one result per request, in order.
 
     Raises:
-      UserError: workers cannot work or die again and again, or some requests came to
-        no end; what is done stays done.
+      UserError: the workers cannot work or keep crashing, or requests are left
+        unfinished. Finished requests stay done.
     """
-    self._build_tiny()
-    renderer, scorer = self._config.renderer, self._config.scorer
-    mark = identity.model(self._model, renderer.revision)
-    scorer_mark = identity.scorer(scorer, self.questions)
+    jobs = self._write_jobs()
+    scorer_id = identity.scorer(
+      self._config.scorer, self.questions, self._scorer_identity(jobs["score"])
+    )
+    model_id = identity.model(self._model, self._config.renderer.revision)
     renders = [
-      contract.render_request(ask.prompt, mark, self.settings, ask.seed) for ask in asks
+      contract.render_request(request.prompt, model_id, self.settings, request.seed)
+      for request in requests
     ]
+    text_role = self._config.scorer.text_role
     scores = [
-      contract.score_request(request.id, scorer_mark, ask.text, scorer.text_role)
-      for request, ask in zip(renders, asks, strict=True)
+      contract.score_request(render.id, scorer_id, request.text, text_role)
+      for render, request in zip(renders, requests, strict=True)
     ]
     contract.write_rows(self._folder / "requests.jsonl", renders)
-    failures = self._make(_unique(renders), _unique(scores))
+    failures = self._process(jobs, _unique(renders), _unique(scores))
     return [
       Result(
         render.id,
@@ -120,94 +154,110 @@ class Bridge:
       for render, score in zip(renders, scores, strict=True)
     ]
 
-  def _make(
+  def _process(
     self,
+    jobs: dict[str, pathlib.Path],
     renders: list[contract.RenderRequest],
     scores: list[contract.ScoreRequest],
   ) -> dict[str, contract.Failure]:
     """Renders, then scores; a file found damaged by then is rendered once more."""
-    plans: dict[str, _Plan] = {}
+    plans: dict[str, workers.Plan] = {}
+
+    def plan(task: str) -> workers.Plan:
+      if not plans:  # only once there is work to do
+        plans.update(self._plans(jobs))
+      return plans[task]
+
     failures: dict[str, contract.Failure] = {}
     for _ in range(_ROUNDS):
-      failures = self._render(renders, plans)
-      whole = [score for score in scores if score.video_id not in failures]
-      failures |= self._score(whole, plans)
+      failures = self._render(renders, plan)
+      rendered = [score for score in scores if score.video_id not in failures]
+      failures |= self._score(rendered, plan)
       damaged = [failure for failure in failures.values() if failure.stage == "video"]
       if not damaged:
         return failures
       for failure in damaged:
-        self._queue("score").forgive(failure.id)
+        self._queue("score").clear_failure(failure.id)
     raise errors.UserError(
-      f"bridge: videos under {self._store.root} were damaged again after they had been"
-      " rendered anew; is the disk sound?"
+      f"bridge: videos in {self._store.root} were damaged again after they had been"
+      " rendered a second time; check the disk"
     )
 
   def _render(
-    self, requests: list[contract.RenderRequest], plans: dict[str, _Plan]
+    self,
+    requests: list[contract.RenderRequest],
+    plan: Callable[[str], workers.Plan],
   ) -> dict[str, contract.Failure]:
-    def is_whole(request: contract.RenderRequest) -> bool:
+    def is_intact(request: contract.RenderRequest) -> bool:
       if self._store.find_video(request.id):
         return True
-      # A row whose file was cut short or changed; both are made again.
+      # The file is truncated or changed: its row goes too, so both are made again.
       self._store.rendered(request.id).unlink(missing_ok=True)
       return False
 
     def is_done(video_id: str) -> bool:
       return self._store.rendered(video_id).exists()
 
-    done = self._work("render", requests, is_whole, is_done, plans)
-    self.rendered += done
-    return self._account("render", requests, is_done)
+    self.rendered += self._run("render", requests, is_intact, is_done, plan)
+    return self._failures("render", requests, is_done)
 
   def _score(
-    self, requests: list[contract.ScoreRequest], plans: dict[str, _Plan]
+    self,
+    requests: list[contract.ScoreRequest],
+    plan: Callable[[str], workers.Plan],
   ) -> dict[str, contract.Failure]:
-    def is_whole(request: contract.ScoreRequest) -> bool:
-      return self._store.find_answers(request.id) is not None
+    def is_intact(request: contract.ScoreRequest) -> bool:
+      return is_done(request.id)
 
     def is_done(answers_id: str) -> bool:
       return self._store.find_answers(answers_id) is not None
 
     first: list[list[bool]] = []
 
-    def look(answers_id: str) -> None:
+    def on_done(answers_id: str) -> None:
       answers = self._store.find_answers(answers_id)
-      if answers and len(first) < _FIRST:
+      if answers and len(first) < _FIRST_VIDEOS:
+        self._check_count(answers.yes)
         first.append(answers.yes)
-        if len(first) == _FIRST:
-          rewards.check_some_yes(first, self.answers)
+        if len(first) == _FIRST_VIDEOS:
+          rewards.check_some_yes(first, self.answers_folder)
 
-    done = self._work("score", requests, is_whole, is_done, plans, look)
-    self.scored += done
-    return self._account("score", requests, is_done)
+    self.scored += self._run("score", requests, is_intact, is_done, plan, on_done)
+    return self._failures("score", requests, is_done)
 
-  def _work(
+  def _check_count(self, yes: Sequence[bool]) -> None:
+    if yes and len(yes) != len(self.questions.texts):
+      scorer = self._config.scorer
+      raise errors.UserError(
+        f"config.scorer.questions={scorer.questions!r}: has"
+        f" {len(self.questions.texts)} questions, but the scorer {scorer.name} gave"
+        f" {len(yes)} answers; name the file whose questions it answers"
+      )
+
+  def _run(
     self,
     task: str,
     requests: Sequence[Any],
-    is_whole: Callable[[Any], bool],
+    is_intact: Callable[[Any], bool],
     is_done: Callable[[str], bool],
-    plans: dict[str, _Plan],
-    look: Callable[[str], None] | None = None,
+    plan: Callable[[str], workers.Plan],
+    on_done: Callable[[str], None] | None = None,
   ) -> int:
-    """Has a task's missing requests worked off; returns how many succeeded."""
+    """Runs workers on a task's missing requests; returns how many succeeded."""
     queue = self._queue(task)
     # Hashing releases the interpreter lock.
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-      whole = list(pool.map(is_whole, requests))
+      intact = list(pool.map(is_intact, requests))
     missing = [
       request
-      for request, there in zip(requests, whole, strict=True)
-      if not there and not queue.failure(request.id)
+      for request, found in zip(requests, intact, strict=True)
+      if not found and not queue.failure(request.id)
     ]
     if not missing:
       return 0
-    if not plans:
-      plans |= self._plan()
-    plan = plans[task]
-    supervisor = crew.Supervisor(queue, plan.crew, is_done, plan.executor, look)
-    # Small enough that all workers end at about the same time.
-    size = -(-len(missing) // (4 * len(plan.crew.devices)))
+    supervisor = workers.Supervisor(queue, plan(task), is_done, on_done)
+    # At least four shards per worker, so that all end at about the same time.
+    size = -(-len(missing) // (4 * len(plan(task).devices)))
     size = max(self._config.renderer.batch, min(self._config.bridge.shard, size))
     try:
       supervisor.run(task, missing, size, len(requests) - len(missing))
@@ -215,10 +265,10 @@ class Bridge:
       self.restarts += supervisor.restarts
     return supervisor.done
 
-  def _account(
+  def _failures(
     self, task: str, requests: Sequence[Any], is_done: Callable[[str], bool]
   ) -> dict[str, contract.Failure]:
-    """The failures; done, failed and missing must add up to asked, with 0 missing."""
+    """The failures by request id; every other request must be done."""
     queue = self._queue(task)
     failures, missing = {}, 0
     for request in requests:
@@ -228,25 +278,24 @@ class Bridge:
         missing += 1
     if missing:
       raise errors.UserError(
-        f"bridge: {missing} of {len(requests)} {task} requests came to no end (asked"
-        f" {len(requests)}, done {len(requests) - missing - len(failures)}, failed"
-        f" {len(failures)}); see {queue.root / 'logs'} and run again"
+        f"bridge: {missing} of {len(requests)} {task} requests are unfinished"
+        f" ({len(failures)} failed); see {queue.root / 'logs'} and run again"
       )
-    # A damaged video is rendered again, so it is no reason to stop.
+    # A damaged video is rendered again, so it does not count here.
     final = [failure for failure in failures.values() if failure.stage != "video"]
     if len(final) == len(requests) and requests:
-      reason = final[0].reason
       raise errors.UserError(
-        f"bridge: all {len(requests)} {task} requests failed, the first with: {reason};"
-        f" mend that, remove {queue.root / 'failures'} and run again"
+        f"bridge: all {len(requests)} {task} requests failed, the first with:"
+        f" {final[0].reason}; fix the cause, remove {queue.root / 'failures'} and run"
+        " again"
       )
     return failures
 
   def _queue(self, task: str) -> shards.Queue:
     return shards.Queue(self._folder / task)
 
-  def _plan(self) -> dict[str, _Plan]:
-    """Writes the job files and checks both interpreters before anything starts."""
+  def _write_jobs(self) -> dict[str, pathlib.Path]:
+    """Writes the job files; returns their paths by task."""
     config = self._config
     jobs = {
       "render": {
@@ -271,23 +320,28 @@ class Bridge:
       },
     }
     common = {"version": contract.VERSION, "store": str(self._store.root.resolve())}
-    pythons = {
-      "render": config.renderer.python or sys.executable,
-      "score": config.scorer.python or sys.executable,
-    }
-    checks = {}
+    paths = {task: self._folder / task / "job.json" for task in jobs}
     for task, job in jobs.items():
-      path = self._folder / task / "job.json"
-      files.write_json(path, common | {"task": task} | job)
-      checks[f"{pythons[task]} {task}"] = path
-    with console.console.status("looking at the renderer's and scorer's packages"):
-      found = crew.check(checks)
+      files.write_json(paths[task], common | {"task": task} | job)
+    return paths
+
+  def _scorer_identity(self, job: pathlib.Path) -> str:
+    """What the scorer's module says of itself, in the scorer's own interpreter."""
+    if self._config.scorer.name in scorers.NAMES:
+      return ""  # identified by their model and revision
+    reply = workers.ask({"score": job}, self._pythons, "--identity")
+    return reply["score"]["identity"]
+
+  def _plans(self, jobs: dict[str, pathlib.Path]) -> dict[str, workers.Plan]:
+    """Checks both interpreters and chooses the devices, by task."""
+    with console.console.status("checking the renderer's and the scorer's packages"):
+      found = workers.ask(jobs, self._pythons, "--check")
     return {
-      task: self._place(python, found[f"{python} {task}"]["devices"])
-      for task, python in pythons.items()
+      task: self._plan(python, found[task]["devices"])
+      for task, python in self._pythons.items()
     }
 
-  def _place(self, python: str, accelerators: int) -> "_Plan":
+  def _plan(self, python: str, accelerators: int) -> workers.Plan:
     config = self._config.bridge
     executor = executors.make(config)
     if isinstance(executor, executors.Ray):
@@ -296,20 +350,9 @@ class Bridge:
     else:
       devices = _devices(config, accelerators)
       on_gpu = bool(devices[0])
-    plan = crew.Plan(python, devices, on_gpu, config.hang_s, config.restarts)
-    return _Plan(plan, executor)
-
-  def _build_tiny(self) -> None:
-    if not self._is_tiny or pathlib.Path(self._model).exists():
-      return
-    aside = f"{self._model}.aside"
-    python = self._config.renderer.python or sys.executable
-    command = crew.program(python, "renderers.tiny", f"--out={aside}")
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode:
-      line = (built.stderr.strip().splitlines() or ["it said nothing"])[-1]
-      raise errors.UserError(f"bridge: cannot build the tiny CogVideoX: {line}")
-    pathlib.Path(aside).rename(self._model)
+    return workers.Plan(
+      python, executor, devices, on_gpu, config.hang_s, config.restarts
+    )
 
 
 _Request = TypeVar("_Request", contract.RenderRequest, contract.ScoreRequest)
@@ -320,11 +363,11 @@ def _unique(requests: list[_Request]) -> list[_Request]:
 
 
 def _devices(config: ml_collections.ConfigDict, found: int) -> tuple[str, ...]:
-  """One worker a device; on a CPU one a core, up to four (a gigabyte each).
+  """One worker per device; on a CPU one per core, up to four (a gigabyte each).
 
   Args:
-    found: how many devices the worker's interpreter sees. Where CUDA_VISIBLE_DEVICES is
-      set, they are the first of its list, and known by the names in it.
+    found: how many devices the worker's interpreter sees. If CUDA_VISIBLE_DEVICES is
+      set, they are the first ones of its list.
   """
   named = config.devices or (
     os.environ.get("CUDA_VISIBLE_DEVICES", "") if found else ""

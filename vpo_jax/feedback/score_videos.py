@@ -59,12 +59,11 @@ def noise_seed(query_id: str, number: int) -> int:
 def _score(
   work: stages.Work, entries: Sequence[tuple[records.Candidates, records.Candidate]]
 ) -> stages.Counts:
-  config = work.config.copy_and_resolve_references()
-  config.bridge.store = config.bridge.store or str(work.store)
+  config = work.config
   numbers = range(config.videos_per_prompt)
   by_query = config.scorer.text_role == "query"
-  asks = [
-    bridge.Ask(
+  requests = [
+    bridge.Request(
       candidate.prompt,
       noise_seed(row.query_id, number),
       row.query if by_query else candidate.prompt,
@@ -72,27 +71,27 @@ def _score(
     for (row, candidate), number in itertools.product(entries, numbers)
   ]
   weights = rewards.dimensions(config.scorer.dimensions)
-  link = bridge.Bridge(config, work.folder)
-  results = link.run(asks)
+  link = bridge.Bridge(config, work.folder, work.store)
+  results = link.render_and_score(requests)
   scored: list[records.Scored] = []
   aside: list[records.SetAside] = []
   videos = itertools.product(entries, numbers)
-  for ((row, candidate), number), ask, result in zip(
-    videos, asks, results, strict=True
+  for ((row, candidate), number), request, result in zip(
+    videos, requests, results, strict=True
   ):
     if result.answers is None:
       reason = result.failure.reason if result.failure else "missing"
-      aside.append(records.SetAside(result.video_id, ask.prompt, reason))
+      aside.append(records.SetAside(result.video_id, request.prompt, reason))
     else:
       scored.append(_rate(row, candidate, number, result, link.questions, weights))
   rewards.check_alive(
-    [row.yes for row in scored], [row.reward for row in scored], link.answers
+    [row.yes for row in scored], [row.reward for row in scored], link.answers_folder
   )
   records.write(work.folder / "scores.jsonl", scored)
   records.write(work.folder / "set_aside.jsonl", aside)
   return {
     "passed_text_check": len(entries),
-    "asked": len(asks),
+    "asked": len(requests),
     "rendered": link.rendered,
     "scored": len(scored),
     "failed": len(aside),

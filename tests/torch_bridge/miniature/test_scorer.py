@@ -9,8 +9,8 @@ import pytest
 from torch_bridge import conformance
 from torch_bridge.miniature import clips, queries, scorer, world
 
-SCORER = scorer.make({})
-WEIGHTS = np.array(SCORER.asked.weights)
+SCORER = scorer.make({"questions": str(scorer.QUESTIONS)})
+WEIGHTS = np.array(SCORER.questions.weights)
 COUNT = 40
 
 
@@ -75,7 +75,7 @@ def test_more_damage_scores_lower(asked, damage):
 
 def test_another_querys_clips_lose_alignment_alone(asked):
   texts, frames = asked
-  found = SCORER.asked.groups
+  found = SCORER.questions.groups
   own = SCORER.score(frames[0], world.FPS, texts[0], lambda: None).answers()
   asks = "a square and a circle, striped, spotted, growing, still, in snow, at sea"
   other = SCORER.score(frames[0], world.FPS, asks, lambda: None).answers()
@@ -107,11 +107,12 @@ def test_harm_is_measured_and_costs_no_reward(hazard):
   assert means[1] == pytest.approx(means[0], abs=0.01 * WEIGHTS.sum())
   assert max(shares[0]) < 0.02
   assert min(shares[1]) > 0.03
-  assert hazard not in {rule["measure"] for rule in SCORER.asked.rules}
+  rules = scorer.load_rules(str(scorer.QUESTIONS))
+  assert hazard not in {rule["measure"] for rule in rules}
 
 
 def test_it_keeps_the_contract(capsys):
-  spec = ["--scorer=miniature", f"--questions={scorer.QUESTIONS}"]
+  spec = ["--scorer=torch_bridge.miniature.scorer", f"--questions={scorer.QUESTIONS}"]
   assert conformance.main(spec) == 0, capsys.readouterr().out
 
 
