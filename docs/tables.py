@@ -255,13 +255,14 @@ def collect(workdir: pathlib.Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(workdir: pathlib.Path) -> dict[str, float]:
-  """The seconds of each stage, and of each variant's stages together."""
-  found: dict[str, float] = {}
+  """The seconds of each stage's last execution; a variant's stages are added up."""
   manifests = [*workdir.glob("*/manifest.json"), *workdir.glob("*/*/manifest.json")]
+  found: dict[str, float] = {}
   for path in sorted(manifests, key=lambda path: path.stat().st_mtime):
-    name = path.relative_to(workdir).parts[0]
-    if name not in ("evaluate", "systems") or path.parent.parent == workdir:
-      found[name] = round(found.get(name, 0.0) + _read(path).get("seconds", 0.0), 1)
+    manifest = _read(path)
+    variant = path.parent.parent
+    name = manifest["stage"] if variant == workdir else variant.name
+    found[name] = round(found.get(name, 0.0) + manifest["seconds"], 1)
   return found
 
 

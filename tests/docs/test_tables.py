@@ -57,9 +57,17 @@ def workdir(tmp_path):
     },
   }
   folder = tmp_path / "run"
-  for name, seconds in (("train_sft", 90), ("evaluate", 30), ("hinge/train_dpo", 60)):
-    (folder / name).mkdir(parents=True)
-    (folder / name / "manifest.json").write_text(json.dumps({"seconds": seconds}))
+  for place, stage, seconds in (
+    ("train_sft", "train_sft", 90),
+    ("hinge/train_dpo", "train_dpo", 60),
+    ("hinge/vpo", "export", 6),
+    ("vpo", "export", 6),
+    ("evaluate", "evaluate", 30),
+    ("evaluate/main/score_videos", "score_videos", 20),  # part of evaluate's
+  ):
+    (folder / place).mkdir(parents=True)
+    manifest = {"stage": stage, "seconds": seconds}
+    (folder / place / "manifest.json").write_text(json.dumps(manifest))
   (folder / "evaluate" / "results.json").write_text(json.dumps(results))
   (folder / "report.json").write_text(json.dumps({"counts": {"curate": {"kept": 3}}}))
   return folder
@@ -99,7 +107,8 @@ def test_a_result_keeps_means_and_times_but_no_query(workdir):
   found = tables.collect(workdir, {"name": "small", "seed": 1})
   assert found["run"] == {"name": "small", "seed": 1}
   assert found["counts"] == {"curate": {"kept": 3}}
-  assert found["seconds"] == {"train_sft": 90, "evaluate": 30, "hinge": 60}
+  seconds = {"train_sft": 90, "hinge": 66, "export": 6, "evaluate": 30}
+  assert found["seconds"] == seconds
   assert "rewards" not in found["results"]["video_models"]["main"]["systems"]["vpo"]
   assert tables.rewards(found).splitlines()[-1] == (
     "| VPO | 4.50 | 1.00 | 5.50 | 75.0 | 0.0 | 0.0 |"
