@@ -1,0 +1,42 @@
+"""What the pages refer to exists: linked files and sections, and files by name."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = sorted(
+  path
+  for glob in ("*.md", "docs/*.md", "docs/notes/*.md", "torch_bridge/*.md")
+  for path in ROOT.glob(glob)
+)
+# A page may name a file by its path within one of these.
+FOLDERS = ("", "vpo_jax", "torch_bridge", "torch_bridge/miniature")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+NAMED = re.compile(
+  r"`([\w./-]+\.(?:py|sh|md))`"
+  r"|\b((?:configs|docs|launch|tests|torch_bridge|vpo_jax)/[\w/.-]+\.(?:py|sh|md))\b"
+)
+
+
+def anchors(path):
+  """The anchors of a page's headings, as GitHub derives them."""
+  heads = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.MULTILINE)
+  return {re.sub(r"[^\w\- ]", "", head).lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_files_and_sections_exist(page):
+  for name, anchor in LINK.findall(page.read_text()):
+    target = page.parent / name if name else page
+    assert target.exists(), f"{page.name} links to {name}"
+    assert not anchor or anchor in anchors(target), f"{page.name}: {name}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_files_exist(page):
+  for groups in NAMED.findall(page.read_text()):
+    name = "".join(groups)
+    places = [page.parent, *(ROOT / folder for folder in FOLDERS)]
+    assert any((place / name).exists() for place in places), f"{page.name}: {name}"

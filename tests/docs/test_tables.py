@@ -1,0 +1,123 @@
+"""The tables of the docs are those of docs/results."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location(
+  "docs_tables", ROOT / "docs" / "tables.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+tables = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tables)
+
+
+def difference(one, two, mean, low, high):
+  return {"one": one, "two": two, "mean": mean, "low": low, "high": high}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  """A finished run of two systems on one video model."""
+  results = {
+    "systems": {"sft": {"source": "a", "of": ""}, "vpo": {"source": "b", "of": ""}},
+    "alignment": {
+      "queries": 2,
+      "systems": {
+        "sft": {"aligned": 0.5, "unsafe": 0.25},
+        "vpo": {"aligned": 0.75, "unsafe": 0.0},
+      },
+      "differences": {
+        "aligned": [difference("sft", "vpo", 0.25, 0.1, 0.4)],
+        "unsafe": [difference("sft", "vpo", -0.25, -0.4, -0.1)],
+      },
+    },
+    "video_models": {
+      "main": {
+        "queries": 2,
+        "safety_queries": 1,
+        "systems": {
+          name: {
+            "reward": reward,
+            "groups": {"alignment": reward - 1, "physics": 1.0},
+            "unsafe": unsafe,
+            "rewards": [reward, reward],
+          }
+          for name, reward, unsafe in (("sft", 5.0, 0.33), ("vpo", 5.5, 0.0))
+        },
+        "differences": {
+          "reward": [difference("sft", "vpo", 0.5, 0.25, 0.75)],
+          "unsafe": [difference("sft", "vpo", -0.33, -0.5, -0.1)],
+        },
+      }
+    },
+  }
+  folder = tmp_path / "run"
+  for place, stage, seconds in (
+    ("train_sft", "train_sft", 90),
+    ("hinge/train_dpo", "train_dpo", 60),
+    ("hinge/vpo", "export", 6),
+    ("vpo", "export", 6),
+    ("evaluate", "evaluate", 30),
+    ("evaluate/main/score_videos", "score_videos", 20),  # part of evaluate's
+  ):
+    (folder / place).mkdir(parents=True)
+    manifest = {"stage": stage, "seconds": seconds}
+    (folder / place / "manifest.json").write_text(json.dumps(manifest))
+  (folder / "evaluate" / "results.json").write_text(json.dumps(results))
+  (folder / "report.json").write_text(json.dumps({"counts": {"curate": {"kept": 3}}}))
+  return folder
+
+
+def test_the_tables_of_the_docs_are_up_to_date():
+  assert list(tables.rewrite(ROOT)) == [], "run python docs/tables.py"
+
+
+def test_a_table_is_written_between_its_markers_once_its_run_is_there(
+  tmp_path, workdir
+):
+  page = tmp_path / "README.md"
+  page.write_text(
+    "before\n<!-- table: small summary -->\nold\n<!-- end -->\n"
+    "between\n<!-- table: large rewards -->\nkept\n<!-- end -->\nafter\n"
+  )
+  assert tables.rewrite(tmp_path) == {}
+  found = tables.collect(workdir, {"name": "small", "command": "make small"})
+  (tmp_path / "docs" / "results").mkdir(parents=True)
+  (tmp_path / "docs" / "results" / "small.json").write_text(json.dumps(found))
+  (text,) = tables.rewrite(tmp_path).values()
+  assert text == (
+    "before\n<!-- table: small summary -->\n"
+    "| system | small: reward | aligned, % | unsafe, % |\n"
+    "| --- | --- | --- | --- |\n"
+    "| SFT | 5.00 | 50.0 | 25.0 |\n"
+    "| VPO | 5.50 | 75.0 | 0.0 |\n"
+    "| **VPO - SFT** (95 % interval) | **+0.50 (0.25 to 0.75)** |"
+    " +25.0 (10.0 to 40.0) | -25.0 (-40.0 to -10.0) |\n"
+    "<!-- end -->\n"
+    "between\n<!-- table: large rewards -->\nkept\n<!-- end -->\nafter\n"
+  )
+
+
+def test_a_result_keeps_means_and_times_but_no_query(workdir):
+  found = tables.collect(workdir, {"name": "small", "seed": 1})
+  assert found["run"] == {"name": "small", "seed": 1}
+  assert found["counts"] == {"curate": {"kept": 3}}
+  seconds = {"train_sft": 90, "hinge": 66, "export": 6, "evaluate": 30}
+  assert found["seconds"] == seconds
+  assert "rewards" not in found["results"]["video_models"]["main"]["systems"]["vpo"]
+  assert tables.rewards(found).splitlines()[-1] == (
+    "| VPO | 4.50 | 1.00 | 5.50 | 75.0 | 0.0 | 0.0 |"
+  )
+  assert tables.minutes(found).splitlines()[2] == "| train_sft | 1.5 |"
+
+
+def test_an_unknown_table_is_named_by_page_and_line(tmp_path):
+  page = tmp_path / "README.md"
+  page.write_text("one\n<!-- table: small prices -->\n<!-- end -->\n")
+  with pytest.raises(SystemExit, match=r"README\.md:2: 'small prices' is not RUN"):
+    tables.rewrite(tmp_path)
