@@ -23,16 +23,6 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
-def get_config() -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    {
-      "rank": 0,  # 0 trains all weights, as paper and release do
-      "alpha": 16.0,  # LLaMA-Factory's default is twice its rank of 8
-      "targets": TARGETS,  # matrices of each layer; LLaMA-Factory's "all"
-    }
-  )
-
-
 @flax.struct.dataclass
 class Adapted(matmul.Matrix):
   """A frozen matrix with its adapter: w + scale * a @ b."""

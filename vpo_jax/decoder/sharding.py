@@ -32,11 +32,6 @@ BATCH = PartitionSpec(("data", "fsdp"))  # groups of a micro-batch
 REPLICATED = PartitionSpec()
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """A mesh of one device; -1 stands for all the devices that the others leave."""
-  return ml_collections.ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})
-
-
 def make_mesh(
   config: ml_collections.ConfigDict, devices: Sequence[Any] | None = None
 ) -> Mesh:

@@ -117,7 +117,7 @@ def _instruction(model: epath.Path, config: ml_collections.ConfigDict) -> str:
 def _generation(
   model: epath.Path, tokenizer: chat.Tokenizer, config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """The base's generation config (it may name several end tokens), with our settings."""
+  """The base's generation config (several end tokens, perhaps) with our settings."""
   path = model / "generation_config.json"
   base = files.read_json(path) if path.exists() else {}
   base.setdefault("eos_token_id", tokenizer.eos_token_id)

@@ -14,7 +14,7 @@ from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples as examples_lib
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import card, critique, few_shot, refine, staged
+from vpo_jax.teacher import card, critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 

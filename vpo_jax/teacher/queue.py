@@ -39,15 +39,6 @@ EXECUTION_KEYS: tuple[str, ...] = (
 )
 
 
-def lasting(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """Returns a copy of a stage's config without `EXECUTION_KEYS`."""
-  kept = config.copy_and_resolve_references()
-  with kept.unlocked():
-    for key in EXECUTION_KEYS:
-      del kept.teacher[key.removeprefix("teacher.")]
-  return kept
-
-
 def journal_path(
   config: ml_collections.ConfigDict, folder: epath.PathLike
 ) -> epath.Path:
