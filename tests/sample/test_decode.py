@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from vpo_jax.decoder import attention, matmul, model, sharding
-from vpo_jax.sample import decode, lm, schedule, settings
+from vpo_jax.sample import cache, decode, lm, schedule, settings
 
 QUERIES = (
   "a cat on a skateboard",
@@ -164,9 +164,8 @@ def test_the_drawn_tokens_are_likely_ones(policy):
 
 @pytest.mark.parametrize("axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str)
 def test_more_devices_give_what_one_gives(tiny, policy, axes):
-  config = sharding.get_config()
-  config.update(dict(zip(sharding.AXES, axes, strict=True)))
-  spread = lm.load(str(tiny), mesh=sharding.make_mesh(config))
+  mesh = sharding.make_mesh(dict(zip(sharding.AXES, axes, strict=True)))
+  spread = lm.load(str(tiny), mesh=mesh)
   prompts = [policy.prompt(query) for query in QUERIES]
   assert tokens_of(spread, prompts, SAMPLED, slots=8) == tokens_of(
     policy, prompts, SAMPLED, slots=8
@@ -211,30 +210,28 @@ def test_few_candidates_share_their_slots(policy):
   assert shortest([], 4) == 32
 
 
-@pytest.mark.skipif("avx512_bf16" not in CPU, reason="wants AVX512-BF16")
+@pytest.mark.skipif("avx512_bf16" not in CPU, reason="requires AVX512-BF16")
 @pytest.mark.parametrize("slots", [1, 4])
-def test_a_bfloat16_step_turns_no_matrix_to_float32(tiny, slots):
+def test_a_bfloat16_step_converts_no_matrix_to_float32(tiny, slots):
   policy = lm.load(str(tiny), precision="bfloat16")
-  scheduler = schedule.Scheduler(policy, slots=slots)
-  scheduler.add(0, policy.prompt("x"), GREEDY)
-  scheduler.step()
-  [pool] = scheduler._pools.values()
-  block = decode.block.lower(
+  lowered = decode.block.lower(
     policy.params,
     policy.stem,
-    pool._own,
-    pool._on_device(slots),
+    cache.empty(slots, 64, policy.config, policy.mesh, "bfloat16"),
+    decode.idle(slots),
     steps=8,
     stop=policy.stop,
     config=policy.config,
     mesh=policy.mesh,
     dtype="bfloat16",
   )
-  hlo = block.compile().as_text()
-  # What a computation returns is written out; inside of one, a number at a time.
+  hlo = lowered.compile().as_text()
+  # The result of a fused computation is written to memory; what is inside it is not.
   converted = set(re.findall(r"ROOT \S+ = f32\[(\d+,\d+)\]\S* convert\(", hlo))
-  rows = [
-    w for w in jax.tree.leaves(policy.params) if w.ndim == 2 and w.dtype == "bfloat16"
-  ]
-  assert rows
-  assert not {f"{w.shape[0]},{w.shape[1]}" for w in rows} & converted
+  matrices = {
+    f"{w.shape[0]},{w.shape[1]}"
+    for w in jax.tree.leaves(policy.params)
+    if w.ndim == 2 and w.dtype == "bfloat16"
+  }
+  assert matrices
+  assert not matrices & converted

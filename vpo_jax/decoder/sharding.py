@@ -33,7 +33,8 @@ REPLICATED = PartitionSpec()
 
 
 def make_mesh(
-  config: ml_collections.ConfigDict, devices: Sequence[Any] | None = None
+  config: ml_collections.ConfigDict | dict[str, int],
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
   """Makes the mesh of `config`'s axis sizes.
 
@@ -67,6 +68,11 @@ def make_mesh(
     axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
     devices=devices[:wanted],
   )
+
+
+def one_device_mesh() -> Mesh:
+  """The mesh of JAX's first device."""
+  return make_mesh(dict.fromkeys(AXES, 1))
 
 
 def groups(mesh: Mesh) -> int:

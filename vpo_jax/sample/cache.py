@@ -1,4 +1,4 @@
-"""Keys and values: those that all share, and those that a slot has of its own."""
+"""The key-value cache: one for the stem that all slots share, and one for each slot."""
 
 import functools
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import matmul
 
 # A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
 # product reads it; a model's is a tuple of them.
@@ -20,7 +19,7 @@ SLOTS = PartitionSpec(("data", "fsdp"), "tensor")  # B, K
 STEM = PartitionSpec("tensor")  # K
 
 
-def held(precision: str) -> str:
+def storage_dtype(precision: str) -> str:
   """What keys and values are kept in.
 
   XLA for CPUs writes into a bfloat16 array by making a float32 copy of all of it; the
@@ -29,7 +28,7 @@ def held(precision: str) -> str:
   return "float32" if jax.default_backend() == "cpu" else precision
 
 
-def make(
+def empty(
   slots: int,
   length: int,
   config: decoder_config.DecoderConfig,
@@ -41,7 +40,7 @@ def make(
 
   def zeros(*shape: int) -> Array:
     shape = (slots, config.kv_heads, *shape)
-    return jnp.zeros(shape, held(precision), device=where)
+    return jnp.zeros(shape, storage_dtype(precision), device=where)
 
   H, T = config.head_dim, length
   return tuple({"k": zeros(H, T), "v": zeros(T, H)} for _ in range(config.layers))
@@ -52,77 +51,18 @@ def constrain(cache: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, where), cache)
 
 
-def attention(
-  q_BTNH: Float[Array, "B T N H"],
-  own: Layer,
-  own_mask_BTS: Bool[Array, "B T S"],
-  stem: Layer | None,
-  stem_mask_B: Bool[Array, " B"],
-) -> Float[Array, "B T N H"]:
-  """Attention to the shared stem and to a slot's own keys, under one softmax.
-
-  Products have operands in the type of the keys and values, and float32 results.
-
-  Args:
-    own: keys [B, K, H, S] and values [B, K, S, H].
-    own_mask_BTS: which of them a query sees.
-    stem: keys [K, H, S] and values [K, S, H], read once for all slots.
-    stem_mask_B: whether the slot's prompt begins with the stem.
-  """
-  B, T, N, H = q_BTNH.shape
-  K = own["v"].shape[1]
-  q = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
-  q_BKRH = jnp.swapaxes(q, 1, 2).reshape(B, K, -1, H)  # R: a head's queries
-  mask = jnp.repeat(own_mask_BTS, N // K, axis=1)[:, None]
-  scores = jnp.where(mask, _products(q_BKRH, own["k"]), -1e30)
-  top = jnp.max(scores, axis=-1, keepdims=True)
-  if stem is None:
-    weights = jnp.exp(scores - top)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    mixed = _products(weights, own["v"])
-  else:
-    # In two parts under one softmax: joining them would copy every score twice.
-    shared = _shared(q_BKRH, stem["k"])
-    shared = jnp.where(stem_mask_B[:, None, None, None], shared, -1e30)
-    top = jnp.maximum(top, jnp.max(shared, axis=-1, keepdims=True))
-    weights, shared = jnp.exp(scores - top), jnp.exp(shared - top)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    total += jnp.sum(shared, axis=-1, keepdims=True)
-    mixed = _products(weights, own["v"])
-    mixed += _shared(shared, stem["v"])
-  out = (mixed / total).reshape(B, K, T, N // K, H)
-  return jnp.swapaxes(out, 1, 2).reshape(B, T, N, H)
-
-
-def _products(a_BKRX, b_BKXY):
-  """Each slot's own: [R, X] @ [X, Y]."""
-  a = a_BKRX.astype(b_BKXY.dtype)
-  return matmul.einsum("bkrx,bkxy->bkry", a, b_BKXY)
-
-
-def _shared(a_BKRX, b_KXY):
-  """The stem's: [B * R, X] @ [X, Y] a head, one product for all slots."""
-  B, K, R, _ = a_BKRX.shape
-  # Barriers keep the product in this shape; see `decode_weights.Transposed`.
-  a = jnp.swapaxes(a_BKRX.astype(b_KXY.dtype), 0, 1).reshape(K, B * R, -1)
-  a = jax.lax.optimization_barrier(a)
-  out = matmul.einsum("krx,kxy->kry", a, b_KXY)
-  out = jax.lax.optimization_barrier(out).reshape(K, B, R, -1)
-  return jnp.swapaxes(out, 0, 1)
-
-
-def layer(
+def new_layer(
   k_BTKH: Float[Array, "B T K H"], v_BTKH: Float[Array, "B T K H"], precision: str
 ) -> Layer:
   """New keys and values as a cache holds them."""
-  dtype = held(precision)
+  dtype = storage_dtype(precision)
   return {
     "k": jnp.transpose(k_BTKH, (0, 2, 3, 1)).astype(dtype),
     "v": jnp.transpose(v_BTKH, (0, 2, 1, 3)).astype(dtype),
   }
 
 
-def put(
+def write_token(
   own: Layer,
   k_BKH: Float[Array, "B K H"],
   v_BKH: Float[Array, "B K H"],
@@ -137,7 +77,7 @@ def put(
 
 
 @functools.partial(jax.jit, static_argnames=("length", "mesh"), donate_argnums=0)
-def place(
+def write_prefill(
   cache: Cache,
   made: Cache,
   start_N: Int[Array, " N"],

@@ -1,30 +1,23 @@
 """A block of decode steps on the device, one token a slot a step."""
 
-import dataclasses
 import functools
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import matmul, model, table
-from vpo_jax.sample import cache, choose, prefill
+from vpo_jax.sample import attention, cache, choose, prefill
 
 NO_TOKEN = -1
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=[
-    "token", "place", "drawn", "left", "on_stem", "stops",
-    "key", "temperature", "top_p", "top_k",
-  ],
-  meta_fields=[],
-)  # fmt: skip
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class Slots:
   """What the device needs to know of B slots: arrays of B, of the host or the device.
 
@@ -48,6 +41,26 @@ class Slots:
   temperature: Any
   top_p: Any
   top_k: Any
+
+
+def idle(slots: int) -> Slots:
+  """Slots without a job, as host arrays that the scheduler changes in place."""
+
+  def zeros(dtype: Any = np.int32, shape: tuple[int, ...] = ()) -> np.ndarray:
+    return np.zeros((slots, *shape), dtype)
+
+  return Slots(
+    token=zeros(),
+    place=zeros(),
+    drawn=zeros(),
+    left=zeros(),
+    on_stem=zeros(bool),
+    stops=zeros(bool),
+    key=zeros(np.uint32, (2,)),
+    temperature=zeros(np.float32),
+    top_p=np.ones(slots, np.float32),
+    top_k=zeros(),
+  )
 
 
 @functools.partial(
@@ -102,8 +115,7 @@ def block(
     logits_BV = matmul.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
     token_B = _choose(logits_BV, slots)
     stopped_B = slots.stops & jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
-    slots = dataclasses.replace(
-      slots,
+    slots = slots.replace(
       token=jnp.where(active_B, token_B, slots.token),
       place=slots.place + active_B.astype(jnp.int32),
       drawn=slots.drawn + active_B.astype(jnp.int32),
@@ -144,7 +156,7 @@ def _attend(slots: Slots, T: int) -> model.Attend:
 
   def attend(q, k, v, layer):
     own, stem = layer
-    own = cache.put(own, k[:, 0], v[:, 0], slots.place)
-    return cache.attention(q, own, mask_BTS, stem, slots.on_stem), own
+    own = cache.write_token(own, k[:, 0], v[:, 0], slots.place)
+    return attention.over_stem_and_slot(q, own, mask_BTS, stem, slots.on_stem), own
 
   return attend

@@ -63,7 +63,8 @@ class LanguageModel:
   Attributes:
     folder: its Hugging Face directory.
     params: in `precision`, layers as a tuple, matrices and head as
-      `decode_weights.Transposed` or `Quantized`; the embedding in `cache.held(dtype)`.
+      `decode_weights.Transposed` or `Quantized`; the embedding in
+      `cache.storage_dtype(dtype)`.
     instruction: the template that holds `{query}`.
     stem_tokens: the tokens with which every optimizer prompt begins.
     stem: their keys and values, a layer each; made once.
@@ -132,7 +133,7 @@ def load(
     raise errors.UserError(f"precision {precision!r}: wants {', '.join(PRECISIONS)}")
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  mesh = mesh or sharding.make_mesh(sharding.get_config())
+  mesh = mesh or sharding.one_device_mesh()
   tokenizer = chat.load_tokenizer(folder)
   template = _instruction(folder, instruction)
   dtype = _dtype(precision)
@@ -178,7 +179,7 @@ def _unstack(params: table.Params, precision: str) -> table.Params:
     for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
   tables = {"head": stored(model.head(params))}
-  tables["embed"] = params["embed"].astype(cache.held(_dtype(precision)))
+  tables["embed"] = params["embed"].astype(cache.storage_dtype(_dtype(precision)))
   return params | tables | {"layers": tuple(layers)}
 
 

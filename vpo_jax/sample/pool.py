@@ -97,8 +97,8 @@ class Pool:
     self._steps = steps
     self._eager = eager
     self._jobs: list[Job | None] = [None] * slots
-    self._state = _at_rest(slots)
-    self._own = cache.make(slots, length, policy.config, policy.mesh, policy.dtype)
+    self._state = decode.idle(slots)
+    self._own = cache.empty(slots, length, policy.config, policy.mesh, policy.dtype)
 
   @property
   def waiting(self) -> int:
@@ -213,7 +213,7 @@ class Pool:
     start_N, slot_N = np.asarray([*placed, *nowhere], np.int32).T
     length = bucket(max(len(unit.tail) for _, unit in moves))
     mesh = self._policy.mesh
-    self._own = cache.place(
+    self._own = cache.write_prefill(
       self._own, chunk.made, start_N, slot_N, length=length, mesh=mesh
     )
     size = next(size for size in self._sizes if size >= len(moves))
@@ -249,26 +249,6 @@ class Pool:
   def _on_device(self, size: int) -> decode.Slots:
     where = NamedSharding(self._policy.mesh, sharding.BATCH)
     return jax.tree.map(lambda x: jax.device_put(x[:size].copy(), where), self._state)
-
-
-def _at_rest(slots: int) -> decode.Slots:
-  """The host's copy of the slots' state, changed in place between blocks."""
-
-  def zeros(dtype: Any = np.int32, shape: tuple[int, ...] = ()) -> np.ndarray:
-    return np.zeros((slots, *shape), dtype)
-
-  return decode.Slots(
-    token=zeros(),
-    place=zeros(),
-    drawn=zeros(),
-    left=zeros(),
-    on_stem=zeros(bool),
-    stops=zeros(bool),
-    key=zeros(np.uint32, (2,)),
-    temperature=zeros(np.float32),
-    top_p=np.ones(slots, np.float32),
-    top_k=zeros(),
-  )
 
 
 def bucket(length: int) -> int:

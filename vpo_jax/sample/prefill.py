@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import matmul, model, table
-from vpo_jax.sample import cache
+from vpo_jax.sample import attention, cache
 
 
 def stem(
@@ -74,8 +74,9 @@ def chunk(
   start = jnp.where(on_stem, length(stem), 0)
 
   def attend(q, k, v, shared) -> tuple[Any, cache.Layer]:
-    made = cache.layer(k, v, dtype)
-    return cache.attention(q, made, mask[None], shared, on_stem[None]), made
+    made = cache.new_layer(k, v, dtype)
+    out = attention.over_stem_and_slot(q, made, mask[None], shared, on_stem[None])
+    return out, made
 
   x_1TD, made = model.hidden(
     params, tokens_T[None], (start + place_T)[None], attend, config, cache=stem,
