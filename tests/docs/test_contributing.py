@@ -23,7 +23,7 @@ FILES = {
 COMMANDS = {
   match["name"]: match["command"].replace("\\\n", " ")
   for match in re.finditer(
-    r"^(?P<command>python -m torch_bridge\.conformance --\w+=(?P<name>\w+)(?:.|\\\n)*)",
+    r"^(?P<command>python -m torch_bridge\.conformance --\w+=(?P<name>\w+)(?:\\\n|.)*)",
     TEXT,
     re.M,
   )

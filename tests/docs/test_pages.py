@@ -36,7 +36,8 @@ def test_linked_files_and_sections_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_files_exist(page):
-  for groups in NAMED.findall(page.read_text()):
-    name = "".join(groups)
+  text = page.read_text()
+  shown = re.findall(r"^```python\n# (\S+)$", text, flags=re.MULTILINE)
+  for name in {"".join(groups) for groups in NAMED.findall(text)} - set(shown):
     places = [page.parent, *(ROOT / folder for folder in FOLDERS)]
     assert any((place / name).exists() for place in places), f"{page.name}: {name}"
