@@ -108,6 +108,13 @@ def how(*runs: Run) -> str:
     rows.append([title, *(f"{run['counts'][stage][key]:,}" for run in runs)])
   safety = (f"{_main(run)['safety_queries']:,}" for run in runs)
   rows.append(["safety-related ones among them", *safety])
+  losses = [run["counts"]["train_sft"] for run in runs]
+  losses = (f"{loss['loss_before']:.2f}, {loss['loss_after']:.2f}" for loss in losses)
+  rows.append(["held-out SFT loss before and after, nats a token", *losses])
+  accuracies = (run["counts"]["train_dpo"]["reward_accuracy"] for run in runs)
+  rows.append(
+    ["held-out pairs that DPO ranks correctly, %", *map(_percent, accuracies)]
+  )
   return _table(["", *(run["run"]["name"] for run in runs)], rows)
 
 

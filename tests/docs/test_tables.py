@@ -16,6 +16,17 @@ tables = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tables)
 
 
+COUNTS = {
+  "build_sft": {"examples": 1000},
+  "train_sft": {"loss_before": 4.5, "loss_after": 0.75},
+  "text_pairs": {"candidates": 40, "pairs": 4},
+  "score_videos": {"scored": 20},
+  "video_pairs": {"pairs": 6},
+  "train_dpo": {"pairs": 9, "reward_accuracy": 0.8},
+  "evaluate": {"queries": 2},
+}
+
+
 def difference(one, two, mean, low, high):
   return {"one": one, "two": two, "mean": mean, "low": low, "high": high}
 
@@ -69,7 +80,7 @@ def workdir(tmp_path):
     manifest = {"stage": stage, "seconds": seconds}
     (folder / place / "manifest.json").write_text(json.dumps(manifest))
   (folder / "evaluate" / "results.json").write_text(json.dumps(results))
-  (folder / "report.json").write_text(json.dumps({"counts": {"curate": {"kept": 3}}}))
+  (folder / "report.json").write_text(json.dumps({"counts": COUNTS}))
   return folder
 
 
@@ -106,7 +117,7 @@ def test_a_table_is_written_between_its_markers_once_its_run_is_there(
 def test_a_result_keeps_means_and_times_but_no_query(workdir):
   found = tables.collect(workdir, {"name": "small", "seed": 1})
   assert found["run"] == {"name": "small", "seed": 1}
-  assert found["counts"] == {"curate": {"kept": 3}}
+  assert found["counts"] == COUNTS
   seconds = {"train_sft": 90, "hinge": 66, "export": 6, "evaluate": 30}
   assert found["seconds"] == seconds
   assert "rewards" not in found["results"]["video_models"]["main"]["systems"]["vpo"]
@@ -114,6 +125,16 @@ def test_a_result_keeps_means_and_times_but_no_query(workdir):
     "| VPO | 4.50 | 1.00 | 5.50 | 75.0 | 0.0 | 0.0 |"
   )
   assert tables.minutes(found).splitlines()[2] == "| train_sft | 1.5 |"
+
+
+def test_a_run_is_described_with_its_counts(workdir):
+  keys = ("name", "command", "machine", "commit", "date", "seed")
+  found = tables.collect(workdir, dict.fromkeys(keys, "x"))
+  lines = tables.how(found).splitlines()
+  assert "| command | `x` |" in lines
+  assert "| time of all stages, minutes | 3.2 |" in lines
+  assert "| SFT examples | 1,000 |" in lines
+  assert "| held-out SFT loss before and after, nats a token | 4.50, 0.75 |" in lines
 
 
 def test_an_unknown_table_is_named_by_page_and_line(tmp_path):
