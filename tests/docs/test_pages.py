@@ -1,5 +1,6 @@
-"""What the pages refer to exists: linked files and sections, and files by name."""
+"""What the pages refer to exists: links, sections, files, and config keys."""
 
+import importlib
 import pathlib
 import re
 
@@ -41,3 +42,27 @@ def test_named_files_exist(page):
   for name in {"".join(groups) for groups in NAMED.findall(text)} - set(shown):
     places = [page.parent, *(ROOT / folder for folder in FOLDERS)]
     assert any((place / name).exists() for place in places), f"{page.name}: {name}"
+
+
+def config_keys():
+  """The keys of all configs, also those of their parts ("mesh", "mesh.data")."""
+  keys = set()
+  for path in ROOT.glob("configs/*.py"):
+    module = importlib.import_module(f"configs.{path.stem}")
+    if hasattr(module, "get_config"):
+      keys |= set(flat(module.get_config().to_dict()))
+  return keys
+
+
+def flat(config, prefix=""):
+  for key, value in config.items():
+    yield f"{prefix}{key}"
+    if isinstance(value, dict):
+      yield from flat(value, f"{prefix}{key}.")
+
+
+def test_named_config_keys_exist():
+  known = config_keys()
+  for page in PAGES:
+    for key in re.findall(r"--config\.([\w.]*\w)", page.read_text()):
+      assert key in known or key == "KEY", f"{page.name}: --config.{key}"
