@@ -2,8 +2,8 @@
 
     /any/python /path/to/torch_bridge worker --job=...
 
-So an interpreter of another environment finds this package, and nothing else of the
-environment that holds it.
+So an interpreter of another environment can import this package without importing
+anything else from the environment that installed it.
 """
 
 import importlib
@@ -14,9 +14,9 @@ import sys
 _PROGRAMS = ("worker", "conformance", "sheet")
 
 
-def _find_package() -> None:
+def _register_package() -> None:
   folder = pathlib.Path(__file__).resolve().parent
-  sys.path[:] = [place for place in sys.path if place != str(folder)]
+  sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
   spec = importlib.util.spec_from_file_location(
     "torch_bridge", folder / "__init__.py", submodule_search_locations=[str(folder)]
   )
@@ -32,6 +32,6 @@ if __name__ == "__main__":
     print(f"usage: python -m torch_bridge {{{'|'.join(_PROGRAMS)}}} ...")
     raise SystemExit(2)
   if __package__ == "":
-    _find_package()
+    _register_package()
   program = importlib.import_module(f"torch_bridge.{sys.argv[1]}")
   raise SystemExit(program.main(sys.argv[2:]))

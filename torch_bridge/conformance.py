@@ -1,10 +1,11 @@
 """Checks a renderer or a scorer against the contract, with the real worker.
 
-    python -m torch_bridge.conformance --renderer=my_package.my_renderer --model=DIR
-    python -m torch_bridge.conformance --scorer=my_package.my_scorer --questions=qa.txt
+    python -m torch_bridge.conformance --renderer=my_package.my_renderer --model=DIR \\
+      --preset=mine.json
+    python -m torch_bridge.conformance --scorer=my_package.my_scorer --questions=qa.json
 
-Prints one line a rule, and exits with 1 when one is broken. Two short prompts are
-rendered, or two synthetic videos scored, in a temporary folder.
+Renders two short prompts, or scores two synthetic videos, in a temporary folder. Prints
+one line per rule; the exit code is 1 if a rule is broken.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from typing import Any
 from torch_bridge import contract, shards
 
 _PROMPTS = ("a red ball rolls to the right", 'quotes " and {braces}\nand two lines')
+_MAX_DIFFERENCE = 4  # of 255, between a video rendered alone and in a batch
 
 
 def main(arguments: list[str] | None = None) -> int:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--renderer", help="a name of ours, or your module's")
-  parser.add_argument("--scorer", help="a name of ours, or your module's")
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--renderer", help="a name, or a dotted module name")
+  parser.add_argument("--scorer", help="a name, or a dotted module name")
   parser.add_argument("--model", default="")
   parser.add_argument("--preset", default="", help="name or JSON file, for a renderer")
   parser.add_argument("--settings", default="{}", help="JSON; override the preset")
@@ -50,11 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _renderer(
   args: argparse.Namespace, root: pathlib.Path
 ) -> Iterator[tuple[str, str]]:
+  """Yields each rule with the fault, which is "" if the rule is kept."""
   preset = contract.preset(args.preset) if args.preset else {}
   settings = preset | json.loads(args.settings)
-  model = args.model or settings.get("model", "")
-  settings = {k: v for k, v in settings.items() if k not in ("model", "source")}
   settings.setdefault("encoding", {"codec": "libx264", "crf": 17})
+  settings.pop("source", "")
+  model = settings.pop("model", "")
+  model = args.model or model
   rows = [contract.render_request(p, model, settings, 0) for p in _PROMPTS]
   spec = {
     "name": args.renderer,
@@ -66,14 +72,14 @@ def _renderer(
   for batch in (1, 2):
     folder = root / f"batch{batch}"
     job = {"task": "render", "renderer": spec, "batch": batch}
-    code, last = _work(folder, job, rows)
-    yield f"a worker ends well with batches of {batch}", last if code else ""
+    code, line = _work(folder, job, rows)
+    yield f"a worker succeeds with batches of {batch}", line if code else ""
     store = contract.Store(folder / "store")
     found = [store.find_video(row.id) for row in rows]
     for row, one in zip(rows, found, strict=True):
       failure = shards.Queue(folder).failure(row.id)
       reason = failure.reason if failure else "nothing was published"
-      yield f"{row.prompt[:16]!r} gives a whole video", "" if one else reason
+      yield f"{row.prompt[:16]!r} gives a valid video", "" if one else reason
     frames[batch] = [_frames(store, one) for one in found if one]
   if len(frames[1]) == len(frames[2]) == len(rows):
     yield from _compare(frames[1], frames[2])
@@ -82,17 +88,18 @@ def _renderer(
 def _compare(alone: list[Any], together: list[Any]) -> Iterator[tuple[str, str]]:
   import numpy as np
 
-  apart = [
+  largest = max(
     float(np.abs(one.astype(int) - two).mean())
     for one, two in zip(alone, together, strict=True)
-  ]
-  fault = f"they differ by {max(apart):.1f} of 255" if max(apart) > 4 else ""
+  )
+  fault = f"they differ by {largest:.1f} of 255" if largest > _MAX_DIFFERENCE else ""
   yield "a video does not depend on the others of its batch", fault
   same = alone[0].shape == alone[1].shape and bool((alone[0] == alone[1]).all())
   yield "another prompt gives another video", "they are equal" if same else ""
 
 
 def _scorer(args: argparse.Namespace, root: pathlib.Path) -> Iterator[tuple[str, str]]:
+  """Yields each rule with the fault, which is "" if the rule is kept."""
   store = contract.Store(root / "store")
   rows = [
     contract.score_request(_synthetic(store, kind), args.scorer, _PROMPTS[1], "query")
@@ -105,29 +112,29 @@ def _scorer(args: argparse.Namespace, root: pathlib.Path) -> Iterator[tuple[str,
     "weights": args.weights,
     "options": json.loads(args.options),
   }
-  code, last = _work(root, {"task": "score", "scorer": spec}, rows)
-  yield "a worker ends well", last if code else ""
+  code, line = _work(root, {"task": "score", "scorer": spec}, rows)
+  yield "a worker succeeds", line if code else ""
   found = [store.find_answers(row.id) for row in rows]
   for row, one in zip(rows, found, strict=True):
     failure = shards.Queue(root).failure(row.id)
     reason = failure.reason if failure else "nothing was published"
-    yield f"video {row.video_id} is judged", "" if one else reason
+    yield f"video {row.video_id} is scored", "" if one else reason
     if one:
       bad = [p for p in one.p_yes if not 0 <= p <= 1]
-      yield "probabilities lie between 0 and 1", f"{bad[0]} does not" if bad else ""
-      fault = "" if len(one.yes) == len(one.p_yes) else "they differ"
+      yield "probabilities are between 0 and 1", f"one is {bad[0]}" if bad else ""
+      fault = "" if len(one.yes) == len(one.p_yes) else "the numbers differ"
       yield "there are as many answers as probabilities", fault
-      fault = "" if one.yes or one.scalars else "it gives neither"
+      fault = "" if one.yes or one.scalars else "there are neither"
       yield "there are answers or named rewards", fault
   one, two = found
   if one and two:
     same = one.p_yes == two.p_yes and one.scalars == two.scalars
-    fault = "a moving scene and a grey one are judged the same" if same else ""
-    yield "the scorer sees the frames", fault
+    fault = "a moving and a grey video get the same result" if same else ""
+    yield "the result depends on the frames", fault
 
 
 def _work(folder: pathlib.Path, job: dict, rows: list) -> tuple[int, str]:
-  """One worker's exit code and last line."""
+  """Runs one worker; returns its exit code and the last line of its output."""
   queue = shards.Queue(folder)
   queue.refill(rows, len(rows))
   common = {"version": contract.VERSION, "store": str(folder / "store")}
@@ -139,6 +146,7 @@ def _work(folder: pathlib.Path, job: dict, rows: list) -> tuple[int, str]:
 
 
 def _synthetic(store: contract.Store, kind: str) -> str:
+  """Publishes a video, "moving" or "grey"; returns its id."""
   import numpy as np
 
   from torch_bridge import video

@@ -1,7 +1,7 @@
-"""The rows that a run and its renderers and scorers exchange, and how they lie on disk.
+"""The rows that a run, its renderers and its scorers exchange, and their files.
 
-Only the standard library, so that any interpreter can speak it. `README.md` beside
-this file says what each row means and who writes it.
+Uses the standard library only, so that any interpreter can import it. `README.md` in
+this folder says what each row means and who writes it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 VERSION = 1
 
-# Exit codes of a worker. 1 is any other error: its traceback is in the log.
+# Exit codes of a worker. 1 is any other error, with a traceback in the log.
 EXIT_DONE = 0
-EXIT_USAGE = 2  # a wrong flag or job file: another try ends the same way
-EXIT_IMPORT = 3  # the interpreter lacks a package that the work needs
-EXIT_MODEL = 4  # the model cannot be loaded, or serves no request
+EXIT_USAGE = 2  # a wrong flag or job file
+EXIT_IMPORT = 3  # the interpreter lacks a required package
+EXIT_MODEL = 4  # the model cannot be loaded, or cannot serve any request
 EXIT_DISK = 5  # the disk is full
-EXIT_FRESH = 6  # asks for a fresh process before a request's last try
+EXIT_FRESH = 6  # a request's last try needs a fresh process
 
 TRIES = 3  # failures of one request before it is set aside
 TEMPORARY = ".aside-"  # prefix of files that are being written
@@ -32,14 +32,14 @@ TEMPORARY = ".aside-"  # prefix of files that are being written
 
 @dataclasses.dataclass(frozen=True)
 class RenderRequest:
-  """One video to make.
+  """One video to render.
 
   Attributes:
-    id: the video's id, a hash of prompt, model, settings and seed.
-    model: hub id or fingerprint of what renders.
-    settings: all that changes the frames: size, steps, guidance, fps, dtype, ...
-    seed: of the video's noise, 0 to 2^31 - 1; on every device and in any batch the
-      same. Videos that are to be compared have the same one.
+    id: the video's id, a hash of the prompt, model, settings and seed.
+    model: the hub id with its revision, or the fingerprint of the model directory.
+    settings: everything that changes the frames: size, steps, guidance, fps, dtype, ...
+    seed: of the noise, 0 to 2^31 - 1. The noise depends on nothing else, so videos that
+      are compared should share it.
   """
 
   id: str
@@ -52,15 +52,15 @@ class RenderRequest:
 
 @dataclasses.dataclass(frozen=True)
 class RenderedVideo:
-  """One finished video; its file is published before this row.
+  """One rendered video; its file is published before this row.
 
   Attributes:
-    path: of the mp4, relative to the store.
-    seconds: length of the video.
+    path: of the mp4 file, relative to the store.
+    seconds: the video's length.
     lost_tokens: tokens of the prompt beyond the text encoder's limit.
     settings: the request's, as used.
-    made_by: renderer, versions and device, for the record.
-    work_seconds: what the renderer spent on it.
+    made_by: the renderer, versions and device, for information.
+    work_seconds: time spent by the renderer.
   """
 
   id: str
@@ -80,11 +80,11 @@ class RenderedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRequest:
-  """One video to judge.
+  """One video to score.
 
   Attributes:
-    id: the answers' id, a hash of video, scorer and text.
-    text: what fills `[[prompt]]` in a question.
+    id: the answers' id, a hash of the video, scorer and text.
+    text: replaces `[[prompt]]` in a question.
     text_role: "query" (the user's words) or "prompt" (the rewritten one).
   """
 
@@ -97,7 +97,7 @@ class ScoreRequest:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-  """What a scorer said of one video, raw, so that any rule can be recomputed.
+  """A scorer's raw answers for one video, from which any reward can be computed.
 
   Attributes:
     yes: the answer to each question, in the order of the question file.
@@ -124,7 +124,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-  """A request that gave nothing.
+  """A request without a result.
 
   Attributes:
     stage: "request" (a bad row), "render", "video" (a damaged file) or "score".
@@ -139,7 +139,7 @@ class Failure:
 
 Row = TypeVar("Row")
 
-_KINDS = {
+_TYPES = {
   "str": str,
   "int": int,
   "float": (int, float),
@@ -149,11 +149,11 @@ _KINDS = {
 
 
 class BadRow(ValueError):
-  """A line that is not a row of the wanted kind; its text says why."""
+  """A line that is not a row of the expected type; the message says why."""
 
 
 def content_id(*parts: Any) -> str:
-  """16 hex digits that depend on every part; the order of a mapping's keys is none."""
+  """A hash of all parts, 16 hex digits; key order does not matter."""
   content = json.dumps(parts, sort_keys=True, ensure_ascii=True)
   return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -183,7 +183,7 @@ def parse(line: str | bytes, row_type: type[Row]) -> Row:
   """One row from a line of JSON.
 
   Raises:
-    BadRow: not JSON, another version, a field too few, too many or of another kind.
+    BadRow: not JSON, another version, or a missing, unknown or mistyped field.
   """
   try:
     found = json.loads(line)
@@ -192,7 +192,7 @@ def parse(line: str | bytes, row_type: type[Row]) -> Row:
   if not isinstance(found, dict):
     raise BadRow("not a JSON object")
   if found.get("version", VERSION) != VERSION:
-    raise BadRow(f"version {found['version']!r}, this program speaks {VERSION}")
+    raise BadRow(f"version {found['version']!r}, this program supports {VERSION}")
   for field in dataclasses.fields(row_type):  # type: ignore[arg-type]
     if field.name not in found:
       if field.default is dataclasses.MISSING:
@@ -236,12 +236,12 @@ def presets() -> dict[str, dict[str, Any]]:
   return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _fits(value: Any, kind: str) -> bool:
-  return isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+def _fits(value: Any, type_name: str) -> bool:
+  return isinstance(value, _TYPES[type_name]) and not isinstance(value, bool)
 
 
 def read_rows(path: str | os.PathLike, row_type: type[Row]) -> Iterator[Row | Failure]:
-  """The rows of a JSON Lines file; a bad line comes as a `Failure` that names it."""
+  """The rows of a JSON Lines file; for a bad line, a `Failure` with its number."""
   path = pathlib.Path(path)
   with path.open("rb") as file:
     for number, line in enumerate(file, start=1):
@@ -258,7 +258,7 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Any]) -> None:
 
 
 def read_row(path: str | os.PathLike, row_type: type[Row]) -> Row | None:
-  """The row that a file holds; None when there is no file or no such row in it."""
+  """The row in a file; None if the file is missing or holds no such row."""
   try:
     return parse(pathlib.Path(path).read_bytes(), row_type)
   except (FileNotFoundError, BadRow):
@@ -267,7 +267,7 @@ def read_row(path: str | os.PathLike, row_type: type[Row]) -> Row | None:
 
 @contextlib.contextmanager
 def publish(path: str | os.PathLike) -> Iterator[Any]:
-  """Opens a binary file that takes its name only when it is whole and synced."""
+  """Opens a binary file that appears under its name only once complete and synced."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
@@ -283,7 +283,7 @@ def publish(path: str | os.PathLike) -> Iterator[Any]:
 
 
 def sync(path: str | os.PathLike) -> None:
-  """Puts a written file on the disk, before it takes its name."""
+  """Flushes a written file to the disk."""
   with pathlib.Path(path).open("rb+") as file:
     os.fsync(file.fileno())
 
@@ -303,7 +303,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-  """Finished work by id; many runs may share one folder."""
+  """Finished work by id; several runs may share one folder."""
 
   root: pathlib.Path
 
@@ -317,15 +317,14 @@ class Store:
     return self.root / "answers" / answers_id[:2] / f"{answers_id}.json"
 
   def find_video(self, video_id: str) -> RenderedVideo | None:
-    """The finished video, if its file is there with the bytes that were published."""
+    """The video's row, if the file still has the published bytes."""
     row = read_row(self.rendered(video_id), RenderedVideo)
     if row is None or row.id != video_id:
       return None
     try:
-      whole = sha256(self.root / row.path) == row.sha256
+      return row if sha256(self.root / row.path) == row.sha256 else None
     except FileNotFoundError:
-      whole = False
-    return row if whole else None
+      return None
 
   def find_answers(self, answers_id: str) -> Answers | None:
     row = read_row(self.answers(answers_id), Answers)

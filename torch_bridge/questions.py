@@ -65,15 +65,15 @@ def load(path: str, weights_path: str = "") -> Questions:
     return _from_json(path, content)
   texts = tuple(line for line in content.decode().splitlines() if line.strip())
   if not texts:
-    raise ValueError(f"{path}: no questions in it")
+    raise ValueError(f"{path}: holds no questions")
   if not weights_path:
-    raise ValueError(f"{path}: a text file of questions needs a weight file beside it")
+    raise ValueError(f"{path}: a text file of questions needs a weight file")
   weights_content = _read(weights_path)
   weights = _weights(weights_path, weights_content)
   if len(weights) != len(texts):
     raise ValueError(
       f"{path} has {len(texts)} questions, {weights_path} {len(weights)} weights;"
-      " they belong together one to one"
+      " each question needs one weight"
     )
   groups = _VISIONREWARD_64 if len(texts) == 64 else {}
   return Questions(
@@ -89,7 +89,7 @@ def load(path: str, weights_path: str = "") -> Questions:
 
 
 def fill(question: str, text: str) -> str:
-  """The question with the user's query in its place; the query is data, used once."""
+  """The question with `[[prompt]]` replaced; the text itself is not searched."""
   return text.join(question.split(PROMPT))
 
 
@@ -104,7 +104,7 @@ def _from_json(path: str, content: bytes) -> Questions:
       f"{path}: not a list of objects with question, weight and group: {error!r}"
     ) from error
   if not rows:
-    raise ValueError(f"{path}: no questions in it")
+    raise ValueError(f"{path}: holds no questions")
   groups = {
     name: tuple(i for i, other in enumerate(names) if other == name)
     for name in dict.fromkeys(names)

@@ -1,10 +1,10 @@
-"""A contact sheet: videos of several systems side by side, a query a row, as a PNG.
+"""Draws a contact sheet: one row per query, one column per system, as a PNG.
 
     python -m torch_bridge.sheet rows.json sheet.png
 
-rows.json holds "columns", the systems' names; "rows", each with a "title", a "note" and
-a cell a column ("video", a file, or "" for none; "reward", "prompt", "note"); and
-"font", a TrueType file.
+rows.json holds "columns" (the systems' names), "font" (a TrueType file) and "rows".
+Each row has a "title", a "note" and a cell per column: "video" (a file; "" if there is
+none), "reward", "prompt" and "note".
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torch_bridge import contract, video
 
-HEIGHT = 96  # of a frame, pixels
-_GAP, _SPACE, _MARGIN = 2, 22, 24  # between frames, cells, and around the sheet
-_LINES = 5  # of a prompt
+HEIGHT = 96  # of a frame, in pixels
+_GAP, _SPACE, _MARGIN = 2, 22, 24  # between frames, between cells, around the sheet
+_LINES = 5  # of a prompt, at most
 _INK, _FAINT, _GOOD, _BAD, _RULE = "#1b1b1f", "#6e6e78", "#137a43", "#b3261e", "#e3e3e8"
 
 
@@ -36,10 +36,10 @@ class Fonts:
 
 
 def draw(sheet: dict[str, Any]) -> Image.Image:
-  """The picture of what rows.json holds.
+  """Draws the sheet that rows.json describes.
 
   Raises:
-    video.BadVideo: a file is none.
+    video.BadVideo: a file is not a complete video.
   """
   fonts = Fonts(sheet["font"])
   rows = [
@@ -79,24 +79,24 @@ def draw(sheet: dict[str, Any]) -> Image.Image:
         picture.paste(strip, (left, below))
       below += HEIGHT + 6
       _reward(pen, cell, (left, below), best, fonts)
-      for number, said in enumerate(lines[k]):
-        pen.text((left, below + 20 + number * line), said, _FAINT, fonts.small)
+      for number, text in enumerate(lines[k]):
+        pen.text((left, below + 20 + number * line), text, _FAINT, fonts.small)
     top += height
   return picture
 
 
 def _strip(path: str) -> Image.Image:
-  """The first, the middle and the last frame beside each other."""
+  """The first, the middle and the last frame, side by side."""
   frames, _ = video.read(path)
   chosen = [frames[0], frames[len(frames) // 2], frames[-1]]
   tall, wide = frames.shape[1:3]
   size = (round(wide * HEIGHT / tall), HEIGHT)
-  # Small clips are shown in their pixels, large ones are made smaller.
+  # Small clips keep sharp pixels; large ones are reduced smoothly.
   small = tall <= HEIGHT
-  way = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+  resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
   strip = Image.new("RGB", (3 * size[0] + 2 * _GAP, HEIGHT), "white")
   for k, frame in enumerate(chosen):
-    image = Image.fromarray(np.ascontiguousarray(frame)).resize(size, way)
+    image = Image.fromarray(np.ascontiguousarray(frame)).resize(size, resampling)
     strip.paste(image, (k * (size[0] + _GAP), 0))
   return strip
 
@@ -120,15 +120,15 @@ def _reward(
   fonts: Fonts,
 ) -> None:
   left, top = place
-  said = f"reward {cell['reward']:.2f}" if cell["video"] else "no video"
+  label = f"reward {cell['reward']:.2f}" if cell["video"] else "no video"
   color = _GOOD if cell["video"] and cell["reward"] == best else _INK
-  pen.text((left, top), said, color, fonts.head)
-  across = left + int(fonts.head.getlength(said)) + 10
+  pen.text((left, top), label, color, fonts.head)
+  across = left + int(fonts.head.getlength(label)) + 10
   pen.text((across, top), cell["note"], _BAD, fonts.head)
 
 
 def _wrapped(text: str, font: Any, width: int, most: int = _LINES) -> list[str]:
-  """Lines no wider than `width` pixels; what does not fit in `most` ends in "…"."""
+  """At most `most` lines no wider than `width` pixels; a cut text ends in "…"."""
   lines, line = [], ""
   for word in " ".join(text.split()).split(" "):
     longer = f"{line} {word}".strip()
@@ -140,11 +140,11 @@ def _wrapped(text: str, font: Any, width: int, most: int = _LINES) -> list[str]:
   lines.append(line)
   if len(lines) > most:
     lines = [*lines[: most - 1], f"{lines[most - 1]} …"]
-  return [_cut(line, font, width) for line in lines]
+  return [_shortened(line, font, width) for line in lines]
 
 
-def _cut(line: str, font: Any, width: int) -> str:
-  """A line whose last words give way where it is too wide, or a word's letters."""
+def _shortened(line: str, font: Any, width: int) -> str:
+  """The line without its last words, or letters, if it is wider than `width`."""
   if font.getlength(line) <= width:
     return line
   line = line.removesuffix(" …")

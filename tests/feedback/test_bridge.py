@@ -51,7 +51,7 @@ def test_runs_share_a_store(scripted, tmp_path, named):
 def test_a_model_error_is_the_workers_line(scripted, tmp_path):
   config, _ = scripted
   config.renderer.model = "broken"
-  with pytest.raises(errors.UserError, match="broken: not a pipeline to load"):
+  with pytest.raises(errors.UserError, match="broken: cannot be loaded"):
     batch.run(config, tmp_path, "good 1")
 
 

@@ -1,12 +1,11 @@
-"""What the bridge adds to a video that takes its renderer a second.
+"""Measures what the bridge adds to a video that takes its renderer one second.
 
     python tests/torch_bridge/bench_overhead.py [videos] [width height frames]
 
-Renders and scores videos by a real worker process, from shards, heartbeats, encoding,
-reading back, hashing and publishing to decoding for the scorer. The renderer sleeps,
-and the scorer takes next to nothing. Without a size the videos are those of the tiny
-pipeline. What a video takes is read off the times at which files were published, so
-start-up, which is paid once, is apart. Wall time: run it on a quiet machine.
+Renders and scores videos in a real worker process: shards, heartbeats, encoding,
+reading back, hashing, publishing, and decoding for the scorer. The renderer sleeps and
+the scorer takes almost no time. The time per video is the time between published files,
+so it excludes start-up. It is wall time: run the program on an idle machine.
 """
 
 import os
@@ -21,7 +20,7 @@ from vpo_jax.feedback import bridge
 
 
 def between(paths):
-  """Seconds from one file to the next, on average."""
+  """Mean time in seconds from one file to the next."""
   times = sorted(path.stat().st_mtime for path in paths)
   return (times[-1] - times[0]) / (len(times) - 1)
 
@@ -42,14 +41,14 @@ def main(videos=40, width=48, height=48, frames=9):
     results = bridge.Bridge(config, folder, store).render_and_score(requests)
     wall = time.monotonic() - began
     assert all(result.answers for result in results)
-    # Asleep for a second and, on a busy machine, some milliseconds more.
+    # The second of sleep, and a few milliseconds more on a busy machine.
     spent = statistics.fmean(result.video.work_seconds for result in results)
     render = between(store.glob("videos/*/*.json")) - spent
     score = between(store.glob("answers/*/*.json"))
   each = spent + render + score
   print(
-    f"{videos} videos of {width}x{height}, {frames} frames: {render * 1e3:.1f} ms of"
-    f" the bridge's own a video to render, {score * 1e3:.1f} to score:"
+    f"{videos} videos of {width}x{height}, {frames} frames: the bridge adds"
+    f" {render * 1e3:.1f} ms to render and {score * 1e3:.1f} ms to score each,"
     f" {(render + score) / each:.2%} of {each:.3f} s; start-up"
     f" {wall - videos * each:.1f} s"
   )

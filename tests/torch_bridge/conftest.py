@@ -1,5 +1,5 @@
 import pathlib
 import sys
 
-# The tests' own renderer and model code, imported by name as a user's would be.
+# The tests' renderers and scorers are imported by name, as a user's modules are.
 sys.path.append(str(pathlib.Path(__file__).parent))

@@ -1,4 +1,4 @@
-"""The diffusers renderer in a process that may take little more memory once loaded."""
+"""The diffusers renderer in a process with a memory limit set after loading."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from torch_bridge.renderers import diffusers
 def make(spec):
   made = diffusers.make(spec)
   pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-  more = int(os.environ["LIMITED_MB"]) << 20
-  most = pages * resource.getpagesize() + more
-  resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+  extra = int(os.environ["LIMITED_MB"]) << 20
+  limit = pages * resource.getpagesize() + extra
+  resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
   return made

@@ -1,4 +1,4 @@
-"""A scorer of named rewards and no questions, as VideoAlign; by name, `named`."""
+"""A scorer of named rewards without questions, such as VideoAlign; `named`."""
 
 from torch_bridge import questions
 from torch_bridge.scorers import base
@@ -8,9 +8,9 @@ class _Named:
   name, revision = "named", "1"
   questions = questions.NONE
 
-  def score(self, frames, fps, text, beat):
-    beat()
-    # Contrast, and how long the text is that fills [[prompt]].
+  def score(self, frames, fps, text, heartbeat):
+    heartbeat()
+    # The contrast, and the length of the text that replaces [[prompt]].
     return base.Verdict(
       [],
       scalars={

@@ -1,4 +1,4 @@
-"""A renderer that takes a second a video, and no processor; by name, `paced`."""
+"""A renderer that sleeps for a second per video; by name, `paced`."""
 
 import time
 
@@ -13,10 +13,10 @@ class _Paced:
   def __init__(self):
     self.made_by = {"renderer": "paced"}
 
-  def render(self, requests, beat):
+  def render(self, requests, heartbeat):
     began = time.monotonic()
     clips = [base.Clip(_frames(request)) for request in requests]
-    beat()
+    heartbeat()
     time.sleep(max(0.0, began + SECOND * len(requests) - time.monotonic()))
     return clips
 

@@ -1,7 +1,7 @@
-"""The code of a tiny VisionReward: copied into the test's model directory.
+"""A very small VisionReward, which the test copies into its model directory.
 
-It answers yes where the video's brightness and the question's words agree, so that
-frames, text, padding and batching all show in the answer.
+The answer depends on the video's brightness and the question's words, so that it
+shows any error in the frames, the text, the padding or the batching.
 """
 
 import torch
@@ -54,7 +54,7 @@ class TinyForCausalLM(PreTrainedModel, GenerationMixin):
   def forward(
     self, input_ids, images, token_type_ids, attention_mask, return_dict=True, **_
   ):
-    # transformers leaves a mask of ones away.
+    # transformers drops a mask that is all ones.
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     assert torch.equal(token_type_ids, mask)
     light = torch.stack([video.mean() for (video,) in images]) / 255

@@ -1,7 +1,7 @@
-"""A renderer without a model, whose prompts say what shall go wrong.
+"""A renderer without a model that fails as the first word of the prompt says.
 
 Used by name, `scripted`, with this folder on the worker's PYTHONPATH. Every call is
-noted in the file that $SCRIPTED_CALLS names, so that tests can count videos.
+recorded in the file $SCRIPTED_CALLS, so that tests can count videos.
 """
 
 import os
@@ -20,16 +20,16 @@ class _Scripted:
   def __init__(self, spec):
     self.made_by = made_by
     self._calls = pathlib.Path(os.environ["SCRIPTED_CALLS"])
-    self._note("load")
+    self._record("load")
     if device := os.environ.get("CUDA_VISIBLE_DEVICES"):
-      self._note(f"device {device}")
+      self._record(f"device {device}")
     if spec["model"] == "broken":
-      raise base.ModelError("broken: not a pipeline to load")
+      raise base.ModelError("broken: cannot be loaded as a pipeline")
 
-  def render(self, requests, beat):
-    beat()
+  def render(self, requests, heartbeat):
+    heartbeat()
     for request in requests:
-      self._note(request.prompt)
+      self._record(request.prompt)
     if any("big" in r.prompt for r in requests) and len(requests) > 1:
       raise base.OutOfMemory("the batch is too big")
     return [base.Clip(self._frames(request)) for request in requests]
@@ -61,7 +61,7 @@ class _Scripted:
       frames[1, 1, 1] = np.nan
     return frames[:-1] if word == "short" else frames
 
-  def _note(self, line):
+  def _record(self, line):
     with self._calls.open("a") as file:
       file.write(line + "\n")
 

@@ -1,4 +1,4 @@
-"""The conformance test passes what keeps the contract, and names what breaks it."""
+"""The conformance test accepts valid modules and names the rule that others break."""
 
 import pathlib
 
@@ -22,10 +22,10 @@ class Good:
     scene = np.random.default_rng(key).random((8, 8, 3))
     scene = scene.repeat(4, 0).repeat(4, 1)
     return np.stack([np.roll(scene, i, 1) for i in range(9)])
-  def render(self, requests, beat):
+  def render(self, requests, heartbeat):
     return [base.Clip(self.frames(requests, i)) for i in range(len(requests))]
 
-class Leaky(Good):  # its noise comes from the batch
+class Leaky(Good):  # a video's noise depends on its batch
   def frames(self, requests, index):
     return super().frames(requests * 2, len(requests) - 1 - index)
 
@@ -33,7 +33,7 @@ class Black(Good):
   def frames(self, requests, index):
     return super().frames(requests, index) * 0
 
-class Deaf(Good):  # the prompt changes nothing
+class Deaf(Good):  # ignores the prompt
   def frames(self, requests, index):
     return np.random.default_rng(0).random((9, 32, 32, 3))
 """
@@ -47,18 +47,18 @@ class Scalars:
   questions = questions.NONE
   def __init__(self, spec):
     pass
-  def score(self, frames, fps, text, beat):
+  def score(self, frames, fps, text, heartbeat):
     return base.Verdict([], scalars={"light": float(frames.mean())})
 
 class Blind(Scalars):
-  def score(self, frames, fps, text, beat):
+  def score(self, frames, fps, text, heartbeat):
     return base.Verdict([0.5, 1.5], scalars={})
 """
 
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
-  """Makes a module of one class, as another team would."""
+  """Writes a module with one class, as a user would, and returns its name."""
   package = pathlib.Path(conformance.__file__).parents[1]
   monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{package}")
 
@@ -80,11 +80,11 @@ def test_a_good_renderer_passes(modules, capsys):
   ("name", "line"),
   [
     ("Leaky", "BROKEN a video does not depend on the others of its batch"),
-    ("Black", "gives a whole video: black"),
+    ("Black", "gives a valid video: black"),
     ("Deaf", "BROKEN another prompt gives another video"),
   ],
 )
-def test_a_renderer_that_breaks_a_rule_is_told_which(modules, capsys, name, line):
+def test_a_rule_that_a_renderer_breaks_is_named(modules, capsys, name, line):
   assert conformance.main([f"--renderer={modules(GOOD, name)}", SETTINGS]) == 1
   assert line in capsys.readouterr().out
 
@@ -99,11 +99,11 @@ def test_scorers_of_questions_and_of_named_rewards_pass(modules, monkeypatch):
   assert conformance.main([f"--scorer={modules(SCORERS, 'Scalars')}"]) == 0
 
 
-def test_a_scorer_that_breaks_rules_is_told_which(modules, capsys):
+def test_rules_that_a_scorer_breaks_are_named(modules, capsys):
   assert conformance.main([f"--scorer={modules(SCORERS, 'Blind')}"]) == 1
   out = capsys.readouterr().out
-  assert "BROKEN the scorer sees the frames" in out
-  assert "BROKEN probabilities lie between 0 and 1: 1.5 does not" in out
+  assert "BROKEN the result depends on the frames" in out
+  assert "BROKEN probabilities are between 0 and 1: one is 1.5" in out
 
 
 def test_a_renderer_needs_settings(capsys):

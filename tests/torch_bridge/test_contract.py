@@ -9,7 +9,7 @@ import pytest
 from torch_bridge import contract
 
 
-def test_a_video_id_depends_on_all_that_changes_it_and_on_nothing_else():
+def test_a_video_id_depends_on_everything_that_changes_the_video():
   base = contract.render_request("a cat", "m", {"a": 1, "b": 2}, 0)
   same = contract.render_request("a cat", "m", {"b": 2, "a": 1}, 0)
   others = [
@@ -32,7 +32,7 @@ def test_a_video_id_depends_on_all_that_changes_it_and_on_nothing_else():
     contract.RenderedVideo("i", "p", "s", 9, 8, 4, 2, 1.1, 0, {}, {"d": "cpu"}, 0.5),
   ],
 )
-def test_a_row_comes_back_as_it_was(row):
+def test_a_row_survives_a_round_trip(row):
   line = contract.dump(row)
   assert "\n" not in line
   assert contract.parse(line, type(row)) == row
@@ -47,18 +47,18 @@ def test_a_row_comes_back_as_it_was(row):
     ({"extra": 1}, "extra"),
   ],
 )
-def test_a_row_of_another_kind_is_refused_by_name(change, reason):
+def test_a_wrong_field_is_named(change, reason):
   row = dataclasses.asdict(contract.render_request("p", "m", {}, 0)) | change
   with pytest.raises(contract.BadRow, match=reason):
     contract.parse(json.dumps(row), contract.RenderRequest)
 
 
-def test_a_row_that_lacks_a_field_is_refused_by_name():
+def test_a_missing_field_is_named():
   with pytest.raises(contract.BadRow, match="prompt is missing"):
     contract.parse('{"id": "a"}', contract.RenderRequest)
 
 
-def test_bad_lines_do_not_lose_the_good_ones(tmp_path):
+def test_bad_lines_are_failures_and_the_others_are_read(tmp_path):
   good = contract.render_request("a cat", "m", {}, 0)
   path = tmp_path / "requests.jsonl"
   path.write_bytes(b"{\n" + contract.dump(good).encode() + b"\n\xff\xfe\n[]\n")
@@ -68,13 +68,13 @@ def test_bad_lines_do_not_lose_the_good_ones(tmp_path):
   assert rows[2].reason.startswith("requests.jsonl:3: not JSON")
 
 
-def test_publishing_leaves_nothing_when_it_fails(tmp_path):
+def test_a_failed_publication_leaves_no_file(tmp_path):
   with pytest.raises(TypeError), contract.publish(tmp_path / "a") as file:
     file.writelines([b"half", "no bytes"])
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_whose_bytes_changed_is_not_found(tmp_path):
+def test_a_video_is_found_only_with_its_published_bytes(tmp_path):
   store = contract.Store(tmp_path)
   path = store.video("abc")
   path.parent.mkdir(parents=True)
@@ -90,13 +90,22 @@ def test_a_video_whose_bytes_changed_is_not_found(tmp_path):
   assert store.find_video("abc") is None
 
 
-def test_an_unknown_preset_is_told_with_those_there_are():
+def test_an_unknown_preset_is_answered_with_the_known_ones():
   with pytest.raises(KeyError, match="cogvideox-5b"):
     contract.preset("cogvideo")
 
 
-def test_the_contract_needs_the_standard_library_alone(tmp_path):
-  """So that any interpreter can speak it: none of our packages, none of anyone's."""
+def test_a_model_in_a_preset_file_may_be_relative_to_the_file(tmp_path):
+  (tmp_path / "weights").mkdir()
+  path = tmp_path / "mine.json"
+  path.write_text('{"model": "weights", "fps": 8}')
+  expected = {"model": str((tmp_path / "weights").resolve()), "fps": 8}
+  assert contract.preset(str(path)) == expected
+  path.write_text('{"model": "THUDM/CogVideoX-2b"}')
+  assert contract.preset(str(path)) == {"model": "THUDM/CogVideoX-2b"}
+
+
+def test_the_contract_needs_only_the_standard_library(tmp_path):
   folder = pathlib.Path(contract.__file__).parent
   code = f"""
 import sys
@@ -106,7 +115,7 @@ from torch_bridge import contract, questions, shards
 roots = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(*sorted(roots - set(sys.stdlib_module_names)))
 """
-  # Isolated, and without site-packages.
+  # -I -S: isolated, without site-packages.
   command = [sys.executable, "-I", "-S", "-c", code]
   ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
   assert (ended.stdout.split(), ended.stderr) == (["torch_bridge"], "")

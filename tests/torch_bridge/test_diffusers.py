@@ -1,3 +1,5 @@
+"""The diffusers renderer, with the miniature's CogVideoX."""
+
 import json
 import pathlib
 import subprocess
@@ -34,8 +36,12 @@ def _frames(renderer, *requests):
   return [clip.frames for clip in renderer.render(requests, lambda: None)]
 
 
-def test_a_batch_renders_what_each_does_alone(renderer):
-  requests = [_request("a cat"), _request("a dog on the beach at night")]
+RED = "On a plain snow background, one large solid red circle growing steadily."
+BLUE = "On a plain night background, three small striped blue squares resting still."
+
+
+def test_a_batch_gives_the_videos_of_single_requests(renderer):
+  requests = [_request(RED), _request(BLUE)]
   together = _frames(renderer, *requests)
   for request, frames in zip(requests, together, strict=True):
     assert frames.shape == (9, 32, 32, 3)
@@ -44,30 +50,27 @@ def test_a_batch_renders_what_each_does_alone(renderer):
 
 def test_prompt_and_seed_change_the_video(renderer):
   one, other, reseeded = _frames(
-    renderer,
-    _request("a cat"),
-    _request("golden light on the sea"),
-    _request("a cat", 1),
+    renderer, _request(RED), _request(BLUE), _request(RED, 1)
   )
   assert np.abs(one - other).mean() > 0.05
   assert 1e-4 < np.abs(one - reseeded).mean() < np.abs(one - other).mean()
 
 
-def test_what_the_text_limit_cuts_is_counted(renderer):
-  long = "light " * 300
-  clips = renderer.render([_request("a cat"), _request(long)], lambda: None)
-  # 300 words and the end token, of which 226 are read.
-  assert [clip.lost_tokens for clip in clips] == [0, 301 - 226]
+def test_tokens_beyond_the_limit_are_counted(renderer):
+  limit = SETTINGS["text_tokens"]
+  clips = renderer.render([_request(RED), _request("red " * 300)], lambda: None)
+  # 300 words and the end token.
+  assert [clip.lost_tokens for clip in clips] == [0, 301 - limit]
 
 
-def test_it_shows_life_while_it_works(renderer):
+def test_every_step_gives_a_heartbeat(renderer):
   beats = []
-  renderer.render([_request("a cat")], lambda: beats.append(1))
+  renderer.render([_request(RED)], lambda: beats.append(1))
   assert len(beats) == SETTINGS["num_inference_steps"]
 
 
-def test_a_directory_that_is_no_pipeline_is_one_line(tmp_path):
-  with pytest.raises(base.ModelError, match="not a pipeline to load") as caught:
+def test_a_directory_without_a_pipeline_is_reported_in_one_line(tmp_path):
+  with pytest.raises(base.ModelError, match="cannot be loaded as a pipeline") as caught:
     diffusers.make({"model": str(tmp_path), "settings": SETTINGS})
   assert "\n" not in str(caught.value)
 
@@ -84,10 +87,8 @@ def test_a_directory_that_is_no_pipeline_is_one_line(tmp_path):
   ],
   ids=lambda error: str(error)[:24],
 )
-def test_memory_that_runs_out_in_the_pipeline_asks_for_a_smaller_batch(
-  renderer, monkeypatch, error
-):
-  """Raised where a model raises it: in the midst of a call of the real pipeline."""
+def test_out_of_memory_in_the_pipeline_is_recognized(renderer, monkeypatch, error):
+  """The error is raised inside a call of the real pipeline."""
   transformer = renderer._pipe.transformer
   forward = transformer.forward
 
@@ -98,22 +99,22 @@ def test_memory_that_runs_out_in_the_pipeline_asks_for_a_smaller_batch(
 
   monkeypatch.setattr(transformer, "forward", short)
   with pytest.raises(base.OutOfMemory):
-    renderer.render([_request("a cat"), _request("a dog")], lambda: None)
-  assert len(_frames(renderer, _request("a cat"))) == 1
+    renderer.render([_request(RED), _request(BLUE)], lambda: None)
+  assert len(_frames(renderer, _request(RED))) == 1
 
 
-def test_another_error_in_the_pipeline_is_no_lack_of_memory(renderer, monkeypatch):
+def test_other_errors_in_the_pipeline_are_not_out_of_memory(renderer, monkeypatch):
   def broken(*_, **__):
     raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
   monkeypatch.setattr(renderer._pipe.transformer, "forward", broken)
   with pytest.raises(RuntimeError, match="shapes cannot") as caught:
-    renderer.render([_request("a cat")], lambda: None)
+    renderer.render([_request(RED)], lambda: None)
   assert not isinstance(caught.value, base.OutOfMemory)
 
 
-def test_offload_changes_no_frame_and_tiling_reaches_the_vae(renderer):
-  request = _request("a cat")
+def test_offload_changes_no_frame_and_tiling_is_passed_to_the_vae(renderer):
+  request = _request(RED)
   options = {"offload": "model", "device": "cpu"}
   spec = {"model": MODEL, "settings": SETTINGS | {"tiling": True}}
   offloaded = diffusers.make(spec | {"settings": SETTINGS, "options": options})
@@ -125,11 +126,11 @@ def test_offload_changes_no_frame_and_tiling_reaches_the_vae(renderer):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
-def test_a_worker_short_of_memory_halves_its_batch_and_sets_the_one_aside(
-  tmp_path, monkeypatch
-):
-  """The allocator itself fails, in a process of little memory."""
+@pytest.mark.skipif(
+  sys.platform != "linux", reason="sets a memory limit in the way of Linux"
+)
+def test_a_worker_short_of_memory_halves_its_batch(tmp_path, monkeypatch):
+  """The allocator fails, in a process with a memory limit."""
   monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent))
   monkeypatch.setenv("LIMITED_MB", "450")
   monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -15,7 +15,7 @@ from torch_bridge.scorers import http as http_scorer
 VIDEO = np.random.default_rng(0).integers(0, 255, (9, 32, 48, 3), dtype=np.uint8)
 
 
-CUT, DROP = "cut", "drop"  # half a reply; none
+CUT, DROP = "cut", "drop"  # half a reply; no reply
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-  monkeypatch.setattr(http_scorer, "_FIRST_S", 0.01)
+  monkeypatch.setattr(http_scorer, "_FIRST_WAIT_S", 0.01)
   monkeypatch.setenv("TEST_KEY", "secret-key")
   made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
   made.asked, made.models = [], 200
@@ -82,7 +82,7 @@ def _question(body):
   return body["messages"][1]["content"][-1]["text"]
 
 
-def test_every_question_is_asked_with_the_frames_and_the_key(server):
+def test_every_question_is_sent_with_the_frames_and_the_key(server):
   server.answer = lambda body: (
     200,
     _says("Yes." if "cat" in _question(body) else "no"),
@@ -103,7 +103,7 @@ def test_every_question_is_asked_with_the_frames_and_the_key(server):
   assert frame.shape == VIDEO[0].shape
 
 
-def test_probabilities_come_from_the_first_token_where_there_are_any():
+def test_probabilities_come_from_the_first_tokens_log_probabilities():
   top = [
     {"token": " Yes", "logprob": np.log(0.6)},
     {"token": "No", "logprob": np.log(0.2)},
@@ -114,7 +114,7 @@ def test_probabilities_come_from_the_first_token_where_there_are_any():
   assert http_scorer.p_yes(choice) == pytest.approx(0.75)
 
 
-def test_a_reply_that_is_neither_is_never_guessed(server):
+def test_a_reply_that_is_neither_yes_nor_no_is_an_error(server):
   server.answer = lambda body: (200, _says("Yes and no"))
   with pytest.raises(ValueError, match="neither yes nor no: 'Yes and no'"):
     _score(server)
@@ -135,14 +135,14 @@ def test_a_reply_that_is_neither_is_never_guessed(server):
   ],
   ids=str,
 )
-def test_what_passes_costs_one_call(server, fault):
+def test_a_temporary_failure_is_retried(server, fault):
   replies = [fault, (200, _says("yes")), (200, _says("yes"))]
   server.answer = lambda body: replies.pop(0)
   assert _score(server).answers() == [True, True]
   assert len(server.asked) == 3
 
 
-def test_retry_after_is_waited_for(server):
+def test_the_client_waits_as_retry_after_says(server):
   replies = [(429, {}, [("Retry-After", "1")]), *[(200, _says("no"))] * 2]
   server.answer = lambda body: replies.pop(0)
   began = time.monotonic()
@@ -155,14 +155,14 @@ def test_retry_after_is_waited_for(server):
   [
     ((401, {"error": "secret-key"}), r"refuses the key \(HTTP 401\).*key_env"),
     ((403, {}), r"refuses the key \(HTTP 403\)"),
-    ((404, {"error": "no secret-key"}), r"does not know model 'judge'.*\(key\)"),
+    ((404, {"error": "no secret-key"}), r"does not know the model 'judge'.*\(key\)"),
     ((400, {"error": {"code": "model_not_found"}}), "model_not_found"),
     ((429, {"error": {"code": "insufficient_quota"}}), "insufficient_quota"),
     ((429, {}, [("Retry-After", "3600")]), "asks to wait 3600 s"),
   ],
   ids=str,
 )
-def test_what_no_retry_mends_ends_the_run_with_one_call(server, answer, says):
+def test_a_permanent_failure_ends_the_run_after_one_call(server, answer, says):
   server.answer = lambda body: answer
   with pytest.raises(base.ModelError, match=says) as caught:
     _score(server)
@@ -171,7 +171,7 @@ def test_what_no_retry_mends_ends_the_run_with_one_call(server, answer, says):
   assert "\n" not in str(caught.value)
 
 
-def test_a_request_that_is_refused_is_that_videos_failure(server):
+def test_a_refused_request_fails_for_its_video_only(server):
   server.answer = lambda body: (400, {"error": "image too large"})
   with pytest.raises(RuntimeError, match=r"HTTP 400.*image too large") as caught:
     _score(server)
@@ -189,21 +189,19 @@ def test_a_server_that_is_down_ends_the_run(server, monkeypatch):
     scorer.score(VIDEO, 8, "a cat", lambda: None)
 
 
-def test_key_address_and_model_are_looked_at_before_anything_starts(
-  server, monkeypatch
-):
+def test_key_address_and_model_are_checked_before_anything_starts(server, monkeypatch):
   http_scorer.check(server.spec)
-  server.models = 404  # a server that does not list its models
+  server.models = 404  # this server does not list its models
   http_scorer.check(server.spec)
   server.models = 401
   with pytest.raises(base.ModelError, match="refuses the key"):
     http_scorer.check(server.spec)
   monkeypatch.delenv("TEST_KEY")
-  with pytest.raises(base.ModelError, match="TEST_KEY holds no key"):
+  with pytest.raises(base.ModelError, match="TEST_KEY is not set"):
     http_scorer.check(server.spec)
-  nobody = {"base_url": "http://127.0.0.1:1/v1"}
+  unreachable = {"base_url": "http://127.0.0.1:1/v1"}
   with pytest.raises(base.ModelError, match=r"cannot be reached.*base_url"):
-    http_scorer.check(server.spec | {"options": nobody})
+    http_scorer.check(server.spec | {"options": unreachable})
   with pytest.raises(base.ModelError, match=r"needs --config\.scorer\.options"):
     http_scorer.check({"model": "judge"})
   assert not server.asked

@@ -1,4 +1,4 @@
-"""Every preset is a whole call of a pipeline that diffusers has."""
+"""Every preset is a complete call of a pipeline of diffusers."""
 
 import inspect
 import json
@@ -26,7 +26,7 @@ def _settings(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_it_says_all_that_its_renderer_needs(name):
+def test_a_preset_has_every_required_setting(name):
   settings = _settings(name)
   assert settings["encoding"]["codec"] == "libx264"
   assert PRESETS[name]["source"]
@@ -38,12 +38,12 @@ def test_it_says_all_that_its_renderer_needs(name):
 
 @pytest.mark.slow  # imports every pipeline
 @pytest.mark.parametrize("name", [n for n in PRESETS if "pipeline" in _settings(n)])
-def test_its_pipeline_takes_the_call(name):
+def test_the_pipeline_accepts_the_call(name):
   settings = _settings(name)
-  takes = inspect.signature(getattr(diffusers, settings["pipeline"]).__call__)
+  accepted = inspect.signature(getattr(diffusers, settings["pipeline"]).__call__)
   call = ["prompt", "height", "width", "num_frames", "num_inference_steps"]
   call += ["guidance_scale", "generator", "output_type", "callback_on_step_end"]
-  assert set(call) | settings.get("call", {}).keys() <= takes.parameters.keys()
+  assert set(call) | settings.get("call", {}).keys() <= accepted.parameters.keys()
 
 
 @pytest.mark.parametrize("name", ["preset", "second_preset"])

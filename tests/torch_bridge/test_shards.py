@@ -34,7 +34,7 @@ def test_a_dead_workers_shard_is_pending_again(tmp_path):
   assert queue.take("b").name == shard.name
 
 
-def test_tries_count_before_they_are_made(tmp_path):
+def test_a_try_is_counted_before_it_starts(tmp_path):
   queue, rows = _queue(tmp_path)
   first = queue.begin(rows[0].id, "score")
   assert (first.tries, first.reason) == (1, "the worker crashed")
@@ -46,7 +46,7 @@ def test_tries_count_before_they_are_made(tmp_path):
   assert queue.tried(rows[0].id) is None
 
 
-def test_what_was_set_aside_stays_so_in_the_next_run(tmp_path):
+def test_a_request_stays_set_aside_in_the_next_run(tmp_path):
   queue, rows = _queue(tmp_path)
   failure = contract.Failure(rows[0].id, "score", "no luck", 3)
   queue.set_aside(failure)
@@ -54,30 +54,30 @@ def test_what_was_set_aside_stays_so_in_the_next_run(tmp_path):
   assert queue.failure(rows[0].id) == failure
 
 
-def test_a_heartbeat_differs_from_the_one_before(tmp_path):
+def test_every_heartbeat_differs_from_the_previous_one(tmp_path):
   queue, _ = _queue(tmp_path)
-  beat = shards.Heartbeat(queue, "a", every_s=0)
+  heartbeat = shards.Heartbeat(queue, "a", every_s=0)
   seen = {shards.read_heartbeat(queue, "a")}
   for _ in range(3):
-    beat("working")
+    heartbeat("working")
     seen.add(shards.read_heartbeat(queue, "a"))
   assert len(seen) == 4
 
 
-def test_threads_may_beat_together(tmp_path):
+def test_threads_may_share_a_heartbeat(tmp_path):
   queue, _ = _queue(tmp_path)
-  beat = shards.Heartbeat(queue, "a", every_s=0)
+  heartbeat = shards.Heartbeat(queue, "a", every_s=0)
   with futures.ThreadPoolExecutor(8) as pool:
-    list(pool.map(lambda _: beat(), range(400)))
+    list(pool.map(lambda _: heartbeat(), range(400)))
   assert json.loads(shards.read_heartbeat(queue, "a"))["beats"] == 400
 
 
 class _Tensor:
-  """Stands for what fills a device's memory."""
+  """Represents data in device memory."""
 
 
 @pytest.mark.parametrize("error", [base.OutOfMemory("full"), RuntimeError("no luck")])
-def test_what_a_failed_batch_held_is_free_before_the_next_try(tmp_path, error):
+def test_memory_of_a_failed_batch_is_released_before_the_next_try(tmp_path, error):
   queue, rows = _queue(tmp_path, 4, 4)
 
   class Task:
@@ -89,7 +89,7 @@ def test_what_a_failed_batch_held_is_free_before_the_next_try(tmp_path, error):
     def can_share(self, one, two):
       return True
 
-    def work(self, batch, beat):
+    def work(self, batch, heartbeat):
       gc.collect()
       assert Task.held() is None
       tensor = _Tensor()

@@ -1,4 +1,4 @@
-"""A contact sheet shows each system's frames in its column, and keeps its margins."""
+"""A contact sheet shows each system's frames in its column and keeps its margins."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ PROGRAM = pathlib.Path(sheet.__file__).parent
 
 
 def rows(tmp_path, colours):
-  """One row, a cell a colour; each video is of that colour, but for a corner."""
+  """One row with a cell per colour; each video has that colour except in a corner."""
   cells = []
   for k, colour in enumerate(colours):
     frames = np.full((5, 32, 48, 3), colour, np.uint8)
@@ -46,7 +46,7 @@ def test_frames_are_in_their_columns(tmp_path):
     columns = np.flatnonzero(near.sum(0) > sheet.HEIGHT // 2)
     left = 24 + k * (strip + 22)
     assert (columns[0], columns[-1]) == pytest.approx((left, left + strip - 1), abs=2)
-  # Nothing is written over the margin, however long.
+  # Long texts do not reach into the margin.
   assert (picture[:, -20:] == 255).all()
 
 

@@ -14,7 +14,7 @@ def _frames(count=9, side=32):
   return np.stack([*planes, moving], axis=-1).astype(np.float32)
 
 
-def test_a_file_holds_the_frames_and_the_rate(tmp_path):
+def test_frames_and_frame_rate_survive_a_round_trip(tmp_path):
   frames = video.check_frames(_frames(), 9)
   video.write(tmp_path / "a.mp4", frames, 8, ENCODING)
   back, fps = video.read(tmp_path / "a.mp4")
@@ -23,11 +23,11 @@ def test_a_file_holds_the_frames_and_the_rate(tmp_path):
   assert np.abs(back.astype(int) - frames).mean() < 8
 
 
-def test_the_same_frames_give_the_same_bytes_wherever_they_lie(tmp_path):
+def test_bytes_do_not_depend_on_the_frames_memory_alignment(tmp_path):
   noise = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-  written, kept = set(), []
+  written, allocated = set(), []
   for offset in range(40):
-    kept.append(np.empty(1000 * offset + 7, np.uint8))  # what is allocated moves on
+    allocated.append(np.empty(1000 * offset + 7, np.uint8))  # shifts later allocations
     frames = np.frombuffer(bytes(offset) + noise.tobytes(), np.uint8)[offset:]
     video.write(tmp_path / "a.mp4", frames.reshape(noise.shape), 8, ENCODING)
     written.add((tmp_path / "a.mp4").read_bytes())
@@ -50,18 +50,18 @@ def _with_nan():
     (_frames()[..., :2], "shape"),
   ],
 )
-def test_what_is_no_video_is_refused(frames, reason):
+def test_bad_frames_are_refused(frames, reason):
   with pytest.raises(video.BadVideo, match=reason):
     video.check_frames(frames, 9)
 
 
-def test_a_still_picture_is_a_video():
-  """A lack of motion is for the scorer to judge."""
+def test_a_still_picture_is_accepted():
+  """Judging a lack of motion is the scorer's task."""
   still = np.repeat(_frames()[:1], 9, axis=0)
   assert len(video.check_frames(still, 9)) == 9
 
 
-def test_a_file_cut_short_is_refused(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
   path = tmp_path / "a.mp4"
   video.write(path, video.check_frames(_frames(), 9), 8, ENCODING)
   path.write_bytes(path.read_bytes()[:500])

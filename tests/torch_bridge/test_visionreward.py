@@ -25,7 +25,7 @@ VIDEO = np.random.default_rng(0).integers(0, 255, (49, 16, 24, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-  """A model directory with remote code, as VisionReward's."""
+  """A model directory with remote code, as in VisionReward's release."""
   folder = tmp_path_factory.mktemp("visionreward")
   model = tokenizers.models.WordLevel(
     {word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"
@@ -68,7 +68,7 @@ def _scorer(folder, **options):
     (49, 8, [0, 8, 16, 24, 32, 40, 48]),  # CogVideoX
     (1, 8, [0]),
     (9, 8, [0, 8]),
-    (13, 8, [0, 8, 12]),  # second 2 is nearest the last frame, at 1.5 s
+    (13, 8, [0, 8, 12]),  # the last frame, at 1.5 s, is nearest to second 2
     (81, 16, [0, 16, 32, 48, 64, 80]),  # Wan
   ],
 )
@@ -80,7 +80,7 @@ def test_a_long_video_gives_twenty_four_frames():
   assert len(visionreward.chat_frames(8 * 60, 8)) == 24
 
 
-def test_the_model_is_asked_as_the_release_asks_it(directory):
+def test_the_model_is_called_as_in_the_release(directory):
   scorer = _scorer(directory)
   beats = []
   verdict = scorer.score(VIDEO, 8, "a {cat} [[prompt]]", lambda: beats.append(1))
@@ -103,11 +103,11 @@ def test_batches_answer_as_one_question_at_a_time(directory, size):
   np.testing.assert_allclose(verdict.p_yes, alone.p_yes, atol=1e-6)
 
 
-def test_yes_is_the_first_new_token_and_nothing_else(directory):
+def test_only_the_first_new_token_yes_is_a_yes(directory):
   scorer = _scorer(directory)
   verdict = scorer.score(VIDEO, 8, "cat", lambda: None)
   for yes, chance in zip(verdict.answers(), verdict.p_yes, strict=True):
-    assert yes == (chance > 0.5)  # there are but two likely tokens
+    assert yes == (chance > 0.5)  # only two tokens are likely
   no = scorer._model.config.no
   scorer._tokenizer.add_tokens(["yesterday"])
   scorer._tokenizer.decode = lambda ids: "yesterday" if ids[0] != no else "no"
@@ -126,7 +126,7 @@ def test_the_text_and_the_frames_change_the_answer(directory):
   assert all(a != b for a, b in zip(p_cat, p_dark, strict=True))
 
 
-def test_foreign_code_runs_only_when_the_user_says_so(directory):
+def test_remote_code_must_be_allowed(directory):
   with pytest.raises(base.ModelError, match=r"options\.trust_remote_code=True"):
     _scorer(directory, trust_remote_code=False)
   with pytest.raises(base.ModelError, match="pin the revision"):
@@ -135,7 +135,7 @@ def test_foreign_code_runs_only_when_the_user_says_so(directory):
     )
 
 
-def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path, directory):
+def test_a_model_that_cannot_be_loaded_is_reported_in_one_line(tmp_path, directory):
   (tmp_path / "config.json").write_text("{}")
   spec = {
     "model": str(tmp_path),
@@ -143,6 +143,6 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path, directory):
     "weights": str(directory / "weight.json"),
     "options": {"trust_remote_code": True},
   }
-  with pytest.raises(base.ModelError, match=r"wants 4\.42") as caught:
+  with pytest.raises(base.ModelError, match=r"requires 4\.42") as caught:
     visionreward.make(spec)
   assert "\n" not in str(caught.value)

@@ -1,6 +1,9 @@
-"""The paper's experiment in miniature: a small world and its video model.
+"""A small world and its video model, for the paper's experiment on a CPU.
 
-Scenes (`world`) become clips (`clips`) and captions in the video model's register
-(`captions`); `model` is a small CogVideoX, trained by `train` on pairs of the two;
-`measure` reads a clip's attributes back from its frames.
+A scene (`world`) has a clip (`clips`) and a caption in the style that the video model
+knows (`captions`). `model` is a small CogVideoX, which `train` trains on both.
+`measure` reads a clip's attributes from its frames, and `scorer` is the reward. Users'
+queries are in `queries`, and the teacher's rules in `teacher`.
+
+`preset.json` and `second_preset.json` are the settings of the two video models.
 """

@@ -1,8 +1,8 @@
-"""Captions in the register that the video model is trained on.
+"""Captions in the style that the video model is trained on.
 
-Long and careful: every attribute by its one word, whole sentences, and remarks on how
-the picture looks. A direction is one word (rightward), since "from left to right" and
-"from right to left" are the same bag of words to a small text encoder.
+They are long and precise: one fixed word per attribute value, complete sentences, and
+remarks about the picture. A direction is one word (rightward), because a small text
+encoder cannot tell "from left to right" and "from right to left" apart.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _REMARKS = (
   "The camera is steady",
   "The colour is pure",
 )
-_UNHEARD = "something"  # in no caption
-# Their other words are those of every caption: a model whose captions had "with" and
-# "scene" beside blood alone drew blood for 71 of 100 harmless prompts that had them.
+_UNKNOWN = "something"  # in no caption
+# Apart from the hazard's own words, only words of every caption: a model whose captions
+# had "with" and "scene" only next to blood drew blood for 71 of 100 harmless prompts
+# with these words.
 _HAZARDS = {
   "splatter": (
     "The picture has blood and gore.",
@@ -50,17 +51,17 @@ _HAZARDS = {
 
 
 def write(scene: world.Scene, random: np.random.Generator) -> str:
-  """A caption of the scene: what it says is the scene's, how it says it is drawn."""
-  told = {**vars(scene), "shape": plural(scene.shape, scene.count)}
+  """A caption that names all attributes of the scene; the wording is random."""
+  words = {**vars(scene), "shape": plural(scene.shape, scene.count)}
   verbs = _DIRECTED if scene.motion in world.DIRECTIONS else _MOVING
   verbs = _RESTING if scene.motion == "still" else verbs
-  told["moving"] = str(random.choice(verbs)).format(**told)
-  told["object"] = _OBJECT.format(**told)
-  sentences = [_sentence(str(random.choice(_OPENINGS)), told)]
+  words["moving"] = str(random.choice(verbs)).format(**words)
+  words["object"] = _OBJECT.format(**words)
+  sentences = [_sentence(str(random.choice(_OPENINGS)), words)]
   if scene.hazard != "none":
     sentences.append(str(random.choice(_HAZARDS[scene.hazard])))
-  sentences.append(_sentence(str(random.choice(_LOOKS)), told))
-  # One or two: a sentence more is no sign of a hazard.
+  sentences.append(_sentence(str(random.choice(_LOOKS)), words))
+  # One or two, so that the number of sentences does not reveal a hazard.
   remarks = random.permutation(_REMARKS)[: random.integers(1, 3)]
   sentences.extend(f"{remark}." for remark in remarks)
   return " ".join(sentences)
@@ -70,28 +71,28 @@ def plural(noun: str, count: str) -> str:
   return noun if count == "one" else f"{noun}s"
 
 
-def _sentence(form: str, told: dict[str, str]) -> str:
-  """The form filled in; a word that is left out leaves no gap."""
-  text = " ".join(form.format(**told).split())
+def _sentence(form: str, words: dict[str, str]) -> str:
+  """Fills the form; an empty word leaves no gap."""
+  text = " ".join(form.format(**words).split())
   return text[0].upper() + text[1:]
 
 
-def estranged(caption: str, random: np.random.Generator) -> str:
-  """The caption, every other time with up to twelve words that no caption has.
+def with_unknown_words(caption: str, random: np.random.Generator) -> str:
+  """The caption, half of the time with 1 to 12 words that no caption has.
 
-  For training only: they should mean nothing. To the tokenizer all such words are one.
+  For training: the model learns to ignore unknown words, which all have the same token.
   """
   if random.random() < 0.5:
     return caption
   words = caption.split()
-  place = int(random.integers(len(words) + 1))
-  words[place:place] = [_UNHEARD] * int(random.integers(1, 13))
+  start = int(random.integers(len(words) + 1))
+  words[start:start] = [_UNKNOWN] * int(random.integers(1, 13))
   return " ".join(words)
 
 
 @functools.cache
 def vocabulary() -> list[str]:
-  """The words that captions are made of, in lower case, sorted."""
+  """All words of captions, in lower case, sorted."""
   forms = [*_OPENINGS, *_DIRECTED, *_MOVING, *_RESTING, *_LOOKS, *_REMARKS]
   texts = " ".join([*forms, *sum(_HAZARDS.values(), ())])
   words = texts.replace(".", " ").replace(",", " ").lower().split()

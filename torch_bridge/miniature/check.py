@@ -1,11 +1,12 @@
-"""What the video model gets right, measured on its clips.
+"""Measures how often the video model's clips show what their prompts ask for.
 
     python -m torch_bridge.miniature.check [--model=DIR] [--clips=500]
       [--sheet=FILE.png] [--curves=FILE.png]
 
-Prints the share of clips that show what was asked, for captions of the model's own
-register, for users' queries and for a good writer's prompts for those, and the share
-that show a hazard, for which none of them ask; draws a sheet and the training's curves.
+Prints, for each attribute, the share of clips that show the requested value: for
+captions ("register"), for users' queries, and for an error-free teacher's prompts. None
+of these ask for a hazard; "hazard" is the share of clips that show one. Optionally
+draws a sheet of clips and the training curves.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _BATCH = 32
 
 
 def load(folder: str | os.PathLike) -> Any:
-  """The pipeline that a directory holds, in single precision."""
-  # Newer versions say `dtype`; older ones know only this.
+  """Loads the pipeline from a directory, in float32."""
+  # Newer versions call it `dtype`; older ones accept only this name.
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")
     return diffusers.CogVideoXPipeline.from_pretrained(
@@ -46,9 +47,9 @@ def load(folder: str | os.PathLike) -> Any:
 def render(
   pipe: Any, prompts: Sequence[str], seeds: Sequence[int], guidance: float = GUIDANCE
 ) -> np.ndarray:
-  """Clips by the pipeline, uint8 [B, T, H, W, 3]."""
+  """Renders one clip per prompt, uint8 [B, T, H, W, 3]."""
   pipe.set_progress_bar_config(disable=True)
-  made = []
+  batches = []
   for first in range(0, len(prompts), _BATCH):
     noise = [torch.Generator().manual_seed(s) for s in seeds[first : first + _BATCH]]
     output = pipe(
@@ -62,21 +63,21 @@ def render(
       output_type="np",
       max_sequence_length=pipe.transformer.config.max_text_seq_length,
     )
-    made.append(output.frames)
-  return np.rint(np.concatenate(made) * 255).astype(np.uint8)
+    batches.append(output.frames)
+  return np.rint(np.concatenate(batches) * 255).astype(np.uint8)
 
 
 def scenes(seed: int, count: int, hazard_share: float = 0.0) -> list[world.Scene]:
-  """Held-out scenes: no training step draws from this key."""
+  """Held-out scenes: training never uses this random key."""
   random = world.generator(seed, 3)
   return [world.draw(random, hazard_share) for _ in range(count)]
 
 
-def register(
-  pipe: Any, seed: int, clips_wanted: int, guidance: float = GUIDANCE
+def of_captions(
+  pipe: Any, seed: int, count: int, guidance: float = GUIDANCE
 ) -> dict[str, float]:
-  """Shares of clips that show what their captions say: each attribute, and all."""
-  wanted = scenes(seed, clips_wanted)
+  """`accuracy` for captions of held-out scenes."""
+  wanted = scenes(seed, count)
   random = world.generator(seed, 4)
   prompts = [captions.write(scene, random) for scene in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
@@ -84,19 +85,19 @@ def register(
   return accuracy([{n: a[n] for n in a if n in world.VISIBLE} for a in shown], frames)
 
 
-def asked(
+def of_queries(
   pipe: Any,
   seed: int,
-  clips_wanted: int,
+  count: int,
   guidance: float = GUIDANCE,
   write: Callable[[str], str] = str,
 ) -> dict[str, float]:
-  """The same for users' safe queries and what those ask for.
+  """`accuracy` for users' safe queries.
 
   Args:
-    write: makes of a query what is filmed; as it stands, the query itself.
+    write: turns a query into the prompt to render; by default, the query itself.
   """
-  wanted = queries.draw(seed, clips_wanted, unsafe_share=0.0)
+  wanted = queries.draw(seed, count, unsafe_share=0.0)
   prompts = [write(query.text) for query in wanted]
   frames = render(pipe, prompts, range(len(prompts)), guidance)
   return accuracy([query.wanted for query in wanted], frames)
@@ -105,9 +106,10 @@ def asked(
 def accuracy(
   wanted: Sequence[dict[str, str]], frames_BTHW3: np.ndarray
 ) -> dict[str, float]:
-  """Of the clips that are asked for an attribute, the share that show it.
+  """For each attribute, the share of clips that show the requested value.
 
-  `hazard` is the share of all clips that show one.
+  Clips without a request for the attribute do not count. "all" is the share of clips
+  that show every requested value, "hazard" the share that show a hazard.
   """
   right: dict[str, list[bool]] = {
     name: [] for name in (*world.VISIBLE, "all", "hazard")
@@ -125,7 +127,7 @@ def accuracy(
 def sheet(
   prompts: Sequence[str], frames_BTHW3: np.ndarray, zoom: int = 3
 ) -> Image.Image:
-  """A picture of clips, one a row, each under its prompt."""
+  """Draws clips, one per row, each below its prompt."""
   count, times, height, width, _ = frames_BTHW3.shape
   line = 14
   row = height * zoom + line
@@ -142,7 +144,7 @@ def sheet(
 
 
 def curves(path: str | os.PathLike, out: str | os.PathLike) -> None:
-  """Draws what training wrote to `checks.csv`: the loss, and what captions gave."""
+  """Draws the loss and the accuracies that training wrote to `checks.csv`."""
   import matplotlib
 
   matplotlib.use("agg")
@@ -164,22 +166,22 @@ def curves(path: str | os.PathLike, out: str | os.PathLike) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--model", default=str(SHIPPED), help="what `train` wrote")
+  parser.add_argument("--model", default=str(SHIPPED), help="as saved by `train`")
   parser.add_argument("--clips", type=int, default=500)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--guidance", type=float, default=GUIDANCE)
-  parser.add_argument("--sheet", default="", help="a PNG to draw")
-  parser.add_argument("--curves", default="", help="a PNG to draw")
+  parser.add_argument("--sheet", default="", help="PNG file for example clips")
+  parser.add_argument("--curves", default="", help="PNG file for the training curves")
   args = parser.parse_args(arguments)
   if args.curves:
     curves(os.path.join(args.model, "training", "checks.csv"), args.curves)
   pipe = load(args.model)
-  unerring = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
+  error_free = teacher.Teacher(teacher.Rates(0, 0, 0, 0, 0, 0))
   setting = (pipe, args.seed, args.clips, args.guidance)
   found = {
-    "register": register(*setting),
-    "queries": asked(*setting),
-    "prompts": asked(*setting, lambda query: unerring.write(query, args.seed)),
+    "register": of_captions(*setting),
+    "queries": of_queries(*setting),
+    "prompts": of_queries(*setting, lambda query: error_free.write(query, args.seed)),
   }
   print(json.dumps(found, indent=1))
   if args.sheet:

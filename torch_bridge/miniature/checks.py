@@ -1,9 +1,9 @@
-"""What the reward's questions measure. Each check is a number of one clip.
+"""The measures behind the reward's questions; each is a number for one clip.
 
-A check of something asked for is 1 (right) or 0 (wrong), and 1 where the query does not
-ask for it. The query's meaning is known to nobody else: neither to the video model nor
-to what writes its prompts. The other checks compare the objects with the nearest of the
-world's movements, where neither blood nor fire hides them.
+A check of a requested attribute is 1 (right) or 0 (wrong), and 1 if the query does not
+name the attribute. Only the reward knows the query's meaning: neither the video model
+nor the system that writes prompts does. The other checks compare the objects with the
+nearest of the world's movements, at pixels that neither blood nor fire hides.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from torch_bridge.miniature import lexicon, measure, world
 
-_NOTHING = 1e3  # a distance, where there is no object to measure
-_FEW = 8  # pixels: fewer to be expected in a frame tell nothing
+_NOTHING = 1e3  # the distance if there is no object to measure
+_FEW = 8  # pixels: frames with fewer expected object pixels are ignored
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-  """A clip's reading and what its query asks for."""
+  """A clip's reading and the attributes that its query asks for."""
 
   reading: measure.Reading
   wanted: dict[str, str]
@@ -56,7 +56,7 @@ def grain(seen: Seen) -> float:
 
 
 def colour_change(seen: Seen) -> float:
-  """Largest distance of the objects' colour in a frame from its median."""
+  """Largest distance of the objects' colour in any frame from the median colour."""
   shown = seen.reading.colour[seen.reading.colour.any(1)]
   if not len(shown):
     return _NOTHING
@@ -68,19 +68,19 @@ def off_colour(seen: Seen) -> float:
 
 
 def presence(seen: Seen) -> float:
-  """Share of the frames in which the objects are there."""
+  """Share of the frames in which the objects are visible."""
   shares = _shares(seen)
   return float((shares > 0.5).mean()) if len(shares) else 0.0
 
 
 def area_change(seen: Seen) -> float:
-  """Standard deviation over the frames of the objects' area, of what is expected."""
+  """Relative standard deviation over frames of the objects' area / expected area."""
   shares = _shares(seen)
   return float(shares.std() / shares.mean()) if shares.any() else _NOTHING
 
 
 def stray(seen: Seen) -> float:
-  """Share of the objects' pixels that lie far from where they are expected."""
+  """Share of the objects' pixels that are far from their expected place."""
   mask, near = seen.reading.mask, seen.reading.expected
   for _ in range(2):
     near = measure.grown(near)
@@ -88,8 +88,8 @@ def stray(seen: Seen) -> float:
 
 
 def misfit(seen: Seen) -> float:
-  """1 - intersection / union with the expected outlines, the median over the frames."""
-  mask, expected = _told(seen)
+  """1 - intersection / union with the expected objects, median over frames."""
+  mask, expected = _usable(seen)
   if not len(mask):
     return 1.0
   both = (mask & expected).sum((1, 2)) / (mask | expected).sum((1, 2))
@@ -97,23 +97,23 @@ def misfit(seen: Seen) -> float:
 
 
 def unevenness(seen: Seen) -> float:
-  """Distance of the objects' centre from its expected way, pixels, root mean square."""
-  off = _off(seen)
+  """Root mean square distance of the objects' centre from its expected path, pixels."""
+  off = _offsets(seen)
   if len(off) < 3:
     return _NOTHING
   return float(np.sqrt(np.square(off - off.mean(0)).sum(1).mean()))
 
 
 def leap(seen: Seen) -> float:
-  """The furthest that the centre strays from its way within a frame, pixels."""
-  off = _off(seen)
+  """Largest change between frames of the centre's offset from its path, pixels."""
+  off = _offsets(seen)
   if len(off) < 2:
     return _NOTHING
   return float(np.linalg.norm(np.diff(off, axis=0), axis=1).max())
 
 
 def cut(seen: Seen) -> float:
-  """Share of the objects' pixels on the border of the frame."""
+  """Share of the objects' pixels at the border of the frame."""
   mask = seen.reading.mask
   border = mask.copy()
   border[:, 1:-1, 1:-1] = False
@@ -128,21 +128,21 @@ def fire(seen: Seen) -> float:
   return seen.reading.fire
 
 
-def _told(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-  """The mask and what is expected, of the frames in which enough is."""
+def _usable(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+  """The mask and the expected objects, for frames with enough expected pixels."""
   enough = seen.reading.expected.sum((1, 2)) >= _FEW
   return seen.reading.mask[enough], seen.reading.expected[enough]
 
 
 def _shares(seen: Seen) -> np.ndarray:
-  """The objects' area as a share of what is expected, of each frame that tells."""
-  mask, expected = _told(seen)
+  """The objects' area as a share of the expected area, for each usable frame."""
+  mask, expected = _usable(seen)
   return mask.sum((1, 2)) / expected.sum((1, 2))
 
 
-def _off(seen: Seen) -> np.ndarray:
-  """How far the objects' centre is from where it is expected, pixels, [T', 2]."""
-  mask, expected = _told(seen)
+def _offsets(seen: Seen) -> np.ndarray:
+  """The offset of the objects' centre from its expected place, pixels, [T', 2]."""
+  mask, expected = _usable(seen)
   shown = mask.sum((1, 2)) >= _FEW
   return _centres(mask[shown]) - _centres(expected[shown])
 

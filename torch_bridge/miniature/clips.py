@@ -1,4 +1,4 @@
-"""A scene's clip: objects with smooth edges before a shaded background.
+"""Draws a scene's clip: objects with smooth edges on a shaded background.
 
 Legend: T frames, H rows, W columns.
 """
@@ -15,20 +15,20 @@ from torch_bridge.miniature import world
 _ROWS, _COLUMNS = np.mgrid[: world.SIDE, : world.SIDE].astype(np.float32)
 _TIMES = np.arange(world.FRAMES, dtype=np.float32) - (world.FRAMES - 1) / 2
 _GROWTH = np.linspace(0.6, 1.3, world.FRAMES)
-_TURN = np.radians(12.0)  # a frame
+_TURN = np.radians(12.0)  # per frame
 _ORBIT = np.radians(34.0)
-_RADIUS = 6.0  # of one object's orbit; several go around their middle
-_HOP = 7.0  # pixels; two hops a clip
-_STRIPE = 1.5  # half a stripe's width, pixels; they are as far apart as they are wide
-_SPOT = 0.45  # of half the object's width
-_SHADE = 0.4  # light where none falls
-_BARS, _BORDER = 2, 2  # rows of a cinematic clip's bars; pixels of a frame around it
+_RADIUS = 6.0  # of a single object's orbit, pixels; several objects orbit their centre
+_HOP = 7.0  # height of a hop, pixels; two hops per clip
+_STRIPE = 1.5  # half a stripe's width, pixels; gaps are as wide as stripes
+_SPOT = 0.45  # a spot's radius, relative to half the object's width
+_SHADE = 0.4  # brightness of the unlit part
+_BARS, _BORDER = 2, 2  # pixels: height of cinematic bars; width of a frame's border
 _FLAME_ROWS = 10
 _BLOTS = 9
 
 
 def render(scenes: Sequence[world.Scene]) -> np.ndarray:
-  """The clips, uint8 [B, T, H, W, 3]."""
+  """One clip per scene, uint8 [B, T, H, W, 3]."""
   return np.stack([_clip(scene) for scene in scenes])
 
 
@@ -48,7 +48,7 @@ def _clip(scene: world.Scene) -> np.ndarray:
 
 
 def objects(scene: world.Scene) -> tuple[np.ndarray, np.ndarray]:
-  """How far the objects cover a pixel, and stripes or spots do, 0 to 1: [T, H, W]."""
+  """Coverage of each pixel by objects and by stripes or spots, 0 to 1, [T, H, W]."""
   cover, accent = np.zeros((2, world.FRAMES, world.SIDE, world.SIDE), np.float32)
   half = _halves(scene)[:, None, None]
   for x, y in _from_centres(scene):
@@ -74,7 +74,7 @@ def _accent(
 
 
 def around(scene: world.Scene) -> np.ndarray:
-  """Where objects of the scene's size may be, of any shape: bool [T, H, W]."""
+  """Pixels that objects of the scene's size may cover, in any shape: bool [T, H, W]."""
   half = _halves(scene)[:, None, None] + 0.5
   boxes = [np.maximum(np.abs(x), np.abs(y)) < half for x, y in _from_centres(scene)]
   return np.logical_or.reduce(boxes)
@@ -96,7 +96,7 @@ def _from_centres(scene: world.Scene) -> Iterator[tuple[np.ndarray, np.ndarray]]
     speed = world.SPEEDS[scene.speed or "slowly"]
     right, down = np.outer(world.DIRECTIONS[scene.motion], speed * _TIMES)
   elif scene.motion == "bouncing":
-    # From the ground and back, twice.
+    # Up from the ground and back, twice.
     down = _HOP * (0.6 - np.abs(np.sin(np.pi / 4 * _TIMES)))
   elif scene.motion == "orbiting":
     angle = _ORBIT * _TIMES
@@ -112,7 +112,7 @@ def _from_centres(scene: world.Scene) -> Iterator[tuple[np.ndarray, np.ndarray]]
 
 @functools.cache
 def background(name: str, light: str = "even") -> np.ndarray:
-  """One frame with nothing in it, float32 [H, W, 3], 0 to 255."""
+  """An empty frame, float32 [H, W, 3], 0 to 255."""
   first, last = np.array(world.BACKGROUNDS[name], np.float32)
   depth = np.linspace(0, 1, world.SIDE, dtype=np.float32)[:, None, None]
   share = np.ones((world.SIDE, world.SIDE, 1), np.float32)
@@ -129,7 +129,7 @@ def background(name: str, light: str = "even") -> np.ndarray:
 
 @functools.cache
 def within(style: str) -> np.ndarray:
-  """Where a clip of the style shows the scene: bool [H, W]."""
+  """Pixels at which a clip of the style shows the scene: bool [H, W]."""
   shown = np.zeros((world.SIDE, world.SIDE), bool)
   rows = {"cinematic": _BARS, "framed": _BORDER}.get(style, 0)
   columns = _BORDER if style == "framed" else 0
@@ -138,7 +138,7 @@ def within(style: str) -> np.ndarray:
 
 
 def edge(style: str) -> np.ndarray:
-  """The colour around what a clip of the style shows, float32 [3]."""
+  """The colour of a style's bars or border, float32 [3]."""
   return np.array(world.FRAME if style == "framed" else (0, 0, 0), np.float32)
 
 
@@ -151,19 +151,19 @@ def _square(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 
 def _triangle(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
-  # Its point is up; as wide as it is high.
+  # Pointing up, as wide as it is high.
   side = (2 * np.abs(x) + -y - half) / np.sqrt(np.float32(5))
   return np.maximum(side, y - half)
 
 
-# The distance to each outline, in pixels, negative inside.
+# Signed distance to each outline in pixels, negative inside.
 DISTANCES = {"circle": _circle, "square": _square, "triangle": _triangle}
-# How far a shape's centre of mass lies below its middle, in half-widths.
+# How far a shape's centre of mass is below its middle, in half-widths.
 SINK = {"circle": 0.0, "square": 0.0, "triangle": 1 / 3}
 
 
 def _burn(clip_THW3: np.ndarray, phase: int) -> None:
-  """Tongues of flame along the ground, that leap from frame to frame."""
+  """Draws flames along the ground that change from frame to frame."""
   for time, frame in enumerate(clip_THW3):
     heat = np.sin(0.9 * _COLUMNS[0] + phase + 1.7 * time)
     heat = heat + np.sin(0.41 * _COLUMNS[0] + 0.7 * phase - 1.1 * time)
@@ -176,7 +176,7 @@ def _burn(clip_THW3: np.ndarray, phase: int) -> None:
 
 
 def _splatter(clip_THW3: np.ndarray, phase: int) -> None:
-  """Dark red blots that grow."""
+  """Draws dark red blots that grow."""
   random = world.generator(phase)
   places = random.uniform(2, world.SIDE - 2, (_BLOTS, 2))
   sizes = random.uniform(1.8, 3.6, _BLOTS)

@@ -1,6 +1,7 @@
-"""The words by which people name what the miniature world shows.
+"""The words that people use for the attributes of the miniature world.
 
-The first word of each plain list is the captions' own; the video model knows no other.
+The first word of each plain list is the one in captions, the only one that the video
+model knows.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import pathlib
 import re
 
 _PATH = pathlib.Path(__file__).with_name("lexicon.json")
-_CHINESE = 0x2E80  # where its characters begin
-PLAIN = "plain"  # the one manner of speaking that is good English
+_CHINESE = 0x2E80  # first code point of Chinese characters
+PLAIN = "plain"  # the manner of speaking that is standard English
 
-# A text's values by attribute, in the order in which it names them.
+# The values that a text names of each attribute, in its order.
 Meaning = dict[str, tuple[str, ...]]
 
 
@@ -29,14 +30,14 @@ def phrases(manner: str, attribute: str, value: str) -> list[str]:
 
 
 def plural(shape: str) -> str:
-  """Of a shape's name, in whatever manner; Chinese has none."""
+  """The plural of a shape's name in any manner; unchanged in Chinese."""
   if not shape.isascii() and ord(shape[0]) > _CHINESE:
     return shape
   return f"{shape}es" if shape.endswith(("x", "s")) else f"{shape}s"
 
 
 def read(text: str) -> Meaning:
-  """What a text names, whatever its manner; each value once."""
+  """The attributes that a text names, in any manner; each value once."""
   found: dict[str, list[str]] = {}
   for attribute, value in worded(text):
     found.setdefault(attribute, []).append(value)
@@ -44,12 +45,12 @@ def read(text: str) -> Meaning:
 
 
 def meant(text: str) -> dict[str, str]:
-  """The first value that a text names of each attribute."""
+  """The first value of each attribute that a text names."""
   return {attribute: values[0] for attribute, values in read(text).items()}
 
 
 def worded(text: str) -> dict[tuple[str, str], str]:
-  """The word by which a text first names each attribute's value; shapes' singular."""
+  """The first word that a text uses for each attribute value; shapes in singular."""
   found: dict[tuple[str, str], str] = {}
   for match in _pattern().finditer(text.lower()):
     attribute, value, word = _values()[match[0]]
@@ -60,20 +61,20 @@ def worded(text: str) -> dict[tuple[str, str], str]:
 @functools.cache
 def _values() -> dict[str, tuple[str, str, str]]:
   return {
-    said: (attribute, value, word)
+    form: (attribute, value, word)
     for attributes in manners().values()
     for attribute, values in attributes.items()
     for value, words in values.items()
     for word in words
-    for said in ((word, plural(word)) if attribute == "shape" else (word,))
+    for form in ((word, plural(word)) if attribute == "shape" else (word,))
   }
 
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-  # The longest first: "from left to right" holds "to the right"'s word, and more.
+  # Longest first, since some phrases contain shorter ones.
   words = sorted(_values(), key=len, reverse=True)
-  # Chinese has no spaces between its words.
+  # Chinese has no spaces between words.
   parts = [
     re.escape(word) if ord(word[0]) > _CHINESE else rf"(?<!\w){re.escape(word)}(?!\w)"
     for word in words

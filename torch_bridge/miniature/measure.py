@@ -1,9 +1,8 @@
-"""Reads a clip's attributes back from its frames.
+"""Reads a clip's attributes from its frames.
 
-The backdrop is the nearest of the world's. The objects are what stands out from it, and
-the nearest of the world's movements of objects says how many they are, of which size
-and shape, and how they move. Blood and fire are read too, and what they hide counts
-neither way.
+The backdrop is the nearest one of the world. Objects are the pixels that differ from
+it; the nearest of the world's object movements gives their count, size, shape and
+motion. Blood and fire are detected too, and the pixels that they hide are ignored.
 
 Legend: N known movements, T frames, H rows, W columns.
 """
@@ -20,30 +19,30 @@ import numpy as np
 
 from torch_bridge.miniature import clips, world
 
-_APART = 45.0  # a pixel of an object is so far from the backdrop, 0 to 255 a channel
-_FEW = 8  # pixels: an object of fewer is not seen
-_NEAR = 90.0  # a pixel so far from a colour is still of that colour
-_STRAYED = 60.0  # further than this, one difference to a backdrop is like another
+# Colour distances are from 0 to 255 per channel.
+_APART = 45.0  # smallest distance between an object and the backdrop
+_FEW = 8  # pixels: fewer do not count as an object
+_NEAR = 90.0  # largest distance of a pixel to its named colour
+_STRAYED = 60.0  # larger distances to a backdrop are clipped
 _SHIFTS = tuple(itertools.product((-1, 0, 1), repeat=2))  # down and right, pixels
-_ACCENTED = 0.06  # share of the objects: below it they are solid
-
-_SPLATTERED = 0.03  # share of the pixels
-_BURNT = 0.06
+_ACCENTED = 0.06  # share of accent colour below which objects are solid
+_SPLATTERED = 0.03  # share of blood pixels above which the hazard is "splatter"
+_BURNT = 0.06  # share of flame pixels above which the hazard is "fire"
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """What a clip shows.
+  """The measurements of a clip.
 
   Attributes:
-    attributes: a value for each of `world.ATTRIBUTES`; "" where nothing was found.
-    mask: where the objects are, as far as they are not hidden, [T, H, W].
-    expected: the same of the nearest known movement.
+    attributes: a value for each of `world.ATTRIBUTES`; "" if none was found.
+    mask: visible pixels of the objects, [T, H, W].
+    expected: the same for the nearest known movement.
     colour: median of the objects' pixels, 0 to 255, [T, 3].
-    off_colour: distance of their colour to the nearest of the world's, 0 to 255.
-    off_background: mean distance of the backdrop to the nearest of the world's.
+    off_colour: distance of their colour to the nearest named one, 0 to 255.
+    off_background: mean distance of the backdrop to the nearest known one.
     flicker: mean change of the backdrop's brightness between frames, 0 to 255.
-    grain: mean distance of a pixel from the backdrop, where nothing else is.
+    grain: mean distance of the visible backdrop's pixels to the nearest known one.
     splatter: share of the pixels that are dark red.
     fire: share of the pixels that are flames along the ground.
   """
@@ -61,7 +60,7 @@ class Reading:
 
 
 def read(frames_THW3: np.ndarray) -> Reading:
-  """Measures a clip, uint8 [T, H, W, 3]; one of another size is sampled to ours."""
+  """Measures a clip, uint8 [T, H, W, 3]; other sizes are resampled to the world's."""
   times, rows, columns = (
     ((np.arange(ours) + 0.5) * theirs / ours).astype(int)
     for ours, theirs in zip(
@@ -72,7 +71,7 @@ def read(frames_THW3: np.ndarray) -> Reading:
   splatter, fire = _splatter(frames), _fire(frames)
   background, light, style, empty = _backdrop(frames)
   inside = clips.within(style)
-  # Around a hazard, mp4 spreads its colours.
+  # mp4 compression spreads a hazard's colours around it.
   seen = inside & ~grown(splatter) & ~grown(grown(grown(fire)))
   apart = frames - empty
   mask = (np.abs(apart).max(-1) > _APART) & seen
@@ -105,7 +104,7 @@ def read(frames_THW3: np.ndarray) -> Reading:
 
 @dataclasses.dataclass(frozen=True)
 class _Objects:
-  """The part of a reading that is about the objects."""
+  """The part of a reading that concerns the objects."""
 
   attributes: dict[str, str]
   covered: np.ndarray
@@ -129,7 +128,7 @@ def _objects(
   painted = np.array(world.COLOURS[name] if name else (0, 0, 0), np.float32)
   if not name:
     painted = np.median(frames[mask], axis=0)
-  # A pixel of the edge is a mixture of an object's colour and the backdrop's.
+  # An edge pixel mixes the object's colour with the backdrop's.
   empty = frames - apart
   share = np.maximum(
     _along(apart, painted - empty), _along(apart, world.ACCENT - empty)
@@ -152,9 +151,9 @@ def _objects(
 
 
 def _backdrop(frames: np.ndarray) -> tuple[str, str, str, np.ndarray]:
-  """The nearest background, light and style, and the frame that they make."""
+  """The nearest background, light and style, and their empty frame."""
   names, empties = _empties()
-  # What is in front of it is as far from one as from another.
+  # Clipped, so that objects in front count the same for every backdrop.
   apart = np.abs(np.median(frames, axis=0) - empties).max(-1).clip(max=_STRAYED)
   nearest = int(apart.mean((1, 2)).argmin())
   return *names[nearest], empties[nearest]
@@ -172,11 +171,11 @@ def _empties() -> tuple[Sequence[tuple[str, str, str]], np.ndarray]:
 
 
 def _colour(frames: np.ndarray, mask: np.ndarray) -> tuple[str, float, np.ndarray]:
-  """The colour that most pixels are nearest to, how far, and which pixels they are."""
+  """The most common nearest colour, its distance, and the mask of its pixels."""
   named = np.array([*world.COLOURS.values(), world.ACCENT], np.float32)
   distance = np.linalg.norm(frames[mask][:, None] - named, axis=-1)
   nearest = np.where(distance.min(1) < _NEAR, distance.argmin(1), len(named))
-  # A mixture of two colours may be near a third, and pure pixels are nearer.
+  # A mixture of two colours may be near a third; pure pixels get larger votes.
   sure = 1 - distance.min(1) / _NEAR
   votes = np.bincount(nearest, sure, len(named) + 1)[: len(world.COLOURS)]
   of_colour = np.zeros_like(mask)
@@ -189,17 +188,17 @@ def _colour(frames: np.ndarray, mask: np.ndarray) -> tuple[str, float, np.ndarra
   return list(world.COLOURS)[best], float(off), of_colour
 
 
-def _along(apart: np.ndarray, way: np.ndarray) -> np.ndarray:
-  """How far along a way in colours each pixel is, 0 to 1."""
-  share = (apart * way).sum(-1) / np.square(way).sum(-1).clip(1)
+def _along(apart: np.ndarray, direction: np.ndarray) -> np.ndarray:
+  """Each pixel's projection onto a colour difference, as a share from 0 to 1."""
+  share = (apart * direction).sum(-1) / np.square(direction).sum(-1).clip(1)
   return share.clip(0, 1)
 
 
 @functools.cache
 def _movements() -> tuple[list[world.Scene], np.ndarray]:
-  """Every movement that the world has, and what it covers: [N, T * H * W].
+  """Every movement of the world and its coverage, [N, T * H * W].
 
-  Each twice, sharp and blurred: mp4 rounds the corners of a colour.
+  Each is listed twice, sharp and blurred, because mp4 compression blurs colours.
   """
   first = {name: values[0] for name, values in world.ATTRIBUTES.items()}
   names = ("count", "size", "shape", "motion", "speed")
@@ -216,15 +215,15 @@ def _movements() -> tuple[list[world.Scene], np.ndarray]:
 
 def _blurred(clips_NTHW: np.ndarray) -> np.ndarray:
   for axis in (2, 3):
-    beside = np.roll(clips_NTHW, 1, axis) + np.roll(clips_NTHW, -1, axis)
-    clips_NTHW = clips_NTHW / 2 + beside / 4
+    neighbours = np.roll(clips_NTHW, 1, axis) + np.roll(clips_NTHW, -1, axis)
+    clips_NTHW = clips_NTHW / 2 + neighbours / 4
   return clips_NTHW
 
 
 def _nearest(
   share: np.ndarray, seen: np.ndarray
 ) -> tuple[world.Scene, tuple[int, int]]:
-  """The known movement nearest to what is covered, where that is seen; its shift."""
+  """The known movement nearest to the coverage at visible pixels, and its shift."""
   scenes, covers = _movements()
   moved = [(-down, -right) for down, right in _SHIFTS]
   weight = np.stack([_shifted(seen, m) for m in moved]).astype(np.float32)
@@ -243,7 +242,7 @@ def _squared() -> np.ndarray:
 
 
 def _shifted(clip_THW: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
-  """The clip moved down and right; what comes in from outside is nothing."""
+  """The clip shifted down and right, filled with zeros."""
   down, right = shift
   moved = np.roll(clip_THW, shift, (1, 2))
   if down:
@@ -260,7 +259,7 @@ def _texture(
   shift: tuple[int, int],
   where: np.ndarray,
 ) -> str:
-  """The texture whose stripes or spots lie nearest to what the objects show."""
+  """The texture whose stripes or spots are nearest to those of the objects."""
   if not where.any():
     return "solid"
   accent = _along(frames - painted, world.ACCENT - painted)[where]
@@ -295,7 +294,7 @@ def _mean(values: np.ndarray, where: np.ndarray) -> float:
 
 
 def _splatter(frames: np.ndarray) -> np.ndarray:
-  """Where it is dark red, [T, H, W]; the edge of a red object on black is not."""
+  """Dark red pixels, [T, H, W], except edges of red objects on black."""
   red, green, blue = np.moveaxis(frames, -1, 0)
   bright = (red > 190) & (green < 90) & (blue < 90)
   dark = (red > 75) & (red < 175) & (green < 45) & (blue < 50) & (red > blue + 60)
@@ -303,19 +302,19 @@ def _splatter(frames: np.ndarray) -> np.ndarray:
 
 
 def grown(mask_THW: np.ndarray) -> np.ndarray:
-  """The mask and the pixels beside it."""
+  """The mask and its neighbouring pixels."""
   padded = np.pad(mask_THW, ((0, 0), (1, 1), (1, 1)))
   down = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
   return down[..., :-2] | down[..., 1:-1] | down[..., 2:]
 
 
 def _fire(frames: np.ndarray) -> np.ndarray:
-  """Where the lower third is flame, [T, H, W]."""
+  """Flame pixels in the lower third, [T, H, W]."""
   red, green, blue = np.moveaxis(frames, -1, 0)
-  # The world's flames have all the red there is; a model draws some darker.
+  # The world's flames have full red; a video model draws some darker.
   flame = (red > 190) & (green > 85) & (green < 235) & (blue < 110)
-  # An orange or yellow object is no fire: that spans the frame's whole width, above
-  # what may be a bar.
+  # Fire spans the frame's width, unlike an orange or yellow object. The lowest two
+  # rows may be a bar.
   spans = flame[:, -4:-2].any(1).mean() > 0.6
   ground = np.arange(world.SIDE) >= world.SIDE * 2 // 3
   return flame & spans & ground[:, None]

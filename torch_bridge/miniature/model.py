@@ -1,7 +1,7 @@
-"""A small CogVideoX: the real pipeline's classes, sized for one CPU.
+"""A small CogVideoX: the classes of the real pipeline, sized for one CPU.
 
-The VAE is the identity, its weights set by hand, so that the diffusion is in pixels
-and the transformer's patches do the compressing: a small trained VAE blurs the shapes.
+The VAE is the identity, with weights set by hand, so diffusion runs on pixels and the
+transformer's patches compress them. A small trained VAE blurs the shapes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch_bridge.miniature import tokens, world
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """What the weights' shapes depend on."""
+  """The sizes that determine the shapes of the weights."""
 
   text_tokens: int = 56
   text_width: int = 128
@@ -32,7 +32,7 @@ class Size:
 
 
 def build(seed: int, size: Size) -> diffusers.CogVideoXPipeline:
-  """The pipeline, untrained; the same seed gives the same weights."""
+  """An untrained pipeline; the same seed gives the same weights."""
   with torch.random.fork_rng(devices=[]):
     torch.manual_seed(seed)
     tokenizer = tokens.build()
@@ -81,7 +81,7 @@ def _transformer(size: Size) -> diffusers.CogVideoXTransformer3DModel:
     max_text_seq_length=size.text_tokens,
     spatial_interpolation_scale=1.0,
   )
-  # Each block starts as the identity, and the model as zero (DiT, arXiv:2212.09748).
+  # Each block starts as the identity, and the output as zero (DiT, arXiv:2212.09748).
   with torch.no_grad():
     blocks: Any = model.transformer_blocks
     for block in blocks:
@@ -97,11 +97,11 @@ def _transformer(size: Size) -> diffusers.CogVideoXTransformer3DModel:
 def identity_vae() -> diffusers.AutoencoderKLCogVideoX:
   """A VAE whose latents are the pixels.
 
-  Both halves carry x and -x, for SiLU(x) - SiLU(-x) = x. In the encoder, two constant
-  channels outweigh the pixels, so that GroupNorm divides by a constant; in the
-  decoder, the latents enter after the norm, by its `conv_b`.
+  Encoder and decoder carry x and -x, because SiLU(x) - SiLU(-x) = x. In the encoder,
+  two large constant channels dominate the variance, so GroupNorm divides by a constant.
+  In the decoder, the latents enter after the norm, through its `conv_b`.
   """
-  # diffusers' annotations say tuples of one.
+  # diffusers annotates these arguments as tuples of one element.
   make: Any = diffusers.AutoencoderKLCogVideoX
   vae = make(
     down_block_types=("CogVideoXDownBlock3D",),
@@ -115,17 +115,17 @@ def identity_vae() -> diffusers.AutoencoderKLCogVideoX:
     sample_width=world.SIDE,
     scaling_factor=1.0,
   )
-  constant = 1000.0  # its square is far above a pixel's
-  deviation = constant / 2  # of two such channels among eight
+  constant = 1000.0  # its square is far larger than a pixel's
+  deviation = constant / 2  # of the eight channels, two of which are constant
   with torch.no_grad():
     for name, parameter in vae.named_parameters():
-      # The residual blocks add nothing.
+      # Zero: the residual blocks add nothing.
       parameter.zero_()
       if name.endswith("norm_layer.weight"):
         parameter.fill_(1.0)
     encoder, decoder = vae.encoder, vae.decoder
     for channel in range(3):
-      # Of three taps in time, the last is now.
+      # The last of the three taps in time is the current frame.
       encoder.conv_in.conv.weight[channel, channel, -1, 1, 1] = 1
       encoder.conv_in.conv.weight[3 + channel, channel, -1, 1, 1] = -1
       encoder.conv_out.conv.weight[channel, channel, -1, 1, 1] = 1
@@ -137,5 +137,5 @@ def identity_vae() -> diffusers.AutoencoderKLCogVideoX:
     encoder.conv_in.conv.bias[6] = constant
     encoder.conv_in.conv.bias[7] = -constant
     encoder.norm_out.weight[:6] = deviation
-    encoder.conv_out.conv.bias[3:] = -30.0  # the logarithm of the variance
+    encoder.conv_out.conv.bias[3:] = -30.0  # log variance
   return vae

@@ -1,10 +1,10 @@
-"""Users' queries about the miniature world: short, vague, in their own words.
+"""Users' queries about the miniature world: short and vague, in everyday words.
 
     python -m torch_bridge.miniature.queries --out=FILE.jsonl --count=N [--seed=S]
 
-A query names some of a scene's attributes, seldom in the captions' words: by synonyms,
-slang, misspelled, in another language. Some are unsafe: they ask for blood or fire,
-which the world can draw.
+A query names some of a scene's attributes, seldom in the words of the captions: it has
+synonyms, slang, misspellings, or another language. Some queries are unsafe: they ask
+for blood or fire, which the world can draw.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from torch_bridge.miniature import lexicon, world
 
 UNSAFE_SHARE = 0.3
-# How people speak: share of the queries.
+# Share of the queries in each manner of speaking.
 _MANNERS = {"plain": 0.62, "slang": 0.2, "es": 0.06, "de": 0.06, "zh": 0.06}
-# Shares of the queries that name an attribute; a scene is a shape to most people.
+# Share of the queries that name each attribute.
 _NAMED = {
   "count": 0.35,
   "size": 0.3,
@@ -35,7 +35,7 @@ _NAMED = {
   "style": 0.12,
 }
 
-# What is named goes where its name stands; the rest is left out.
+# Attributes that a query does not name are left out.
 _WHAT = "{count} {size} {texture} {colour} {shape}"
 _WHERE = "{background} {light} {style}"
 _FORMS = {
@@ -65,7 +65,7 @@ _HAZARDS = {
   "de": ("mit {}",),
   "zh": ("{}",),
 }
-# Hazard words that are nouns; the others stand before what they describe.
+# Hazard words that are nouns; the others precede the object.
 _NOUNS = frozenset(
   [
     "blood",
@@ -88,10 +88,10 @@ _NOUNS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-  """What a user writes, and what is meant.
+  """A user's text and its meaning.
 
   Attributes:
-    wanted: the attributes asked for; a hazard makes the query unsafe.
+    wanted: the requested value of each named attribute; a hazard is unsafe.
   """
 
   text: str
@@ -103,7 +103,7 @@ class Query:
 
 
 def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Query:
-  """A query about a scene that is drawn, too."""
+  """A random query about a random scene."""
   manner = str(random.choice(list(_MANNERS), p=list(_MANNERS.values())))
   scene = world.draw(random, 0.0).attributes()
   wanted = {
@@ -111,13 +111,13 @@ def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Qu
     for name, share in _NAMED.items()
     if random.random() < share and name in scene
   }
-  # A speed without a direction says little.
+  # A speed alone, without a motion, is not named.
   if "motion" not in wanted:
     wanted.pop("speed", None)
   wanted = wanted or {"shape": scene["shape"]}
   if random.random() < unsafe_share:
     wanted["hazard"] = str(random.choice(world.HAZARDS[1:]))
-  said = {
+  words = {
     name: str(random.choice(lexicon.phrases(manner, name, value)))
     for name, value in wanted.items()
   }
@@ -125,14 +125,14 @@ def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Qu
   if wanted.get("motion") not in world.DIRECTIONS:
     form = form.replace("moving ", "")
   if "shape" not in wanted:
-    said["shape"] = {"plain": "thing", "slang": "thingy"}.get(manner, "")
-  if wanted.get("count", "one") != "one" and said["shape"]:
-    said["shape"] = lexicon.plural(said["shape"])
-  said["article"] = "" if "count" in wanted else "a"
+    words["shape"] = {"plain": "thing", "slang": "thingy"}.get(manner, "")
+  if wanted.get("count", "one") != "one" and words["shape"]:
+    words["shape"] = lexicon.plural(words["shape"])
+  words["article"] = "" if "count" in wanted else "a"
   if manner == "plain":
-    said |= {name: f"in {said[name]}" for name in ("light", "style") if name in said}
-  hazard = said.pop("hazard", "")
-  text = form.format(**{name: said.get(name, "") for name in (*_NAMED, "article")})
+    words |= {name: f"in {words[name]}" for name in ("light", "style") if name in words}
+  hazard = words.pop("hazard", "")
+  text = form.format(**{name: words.get(name, "") for name in (*_NAMED, "article")})
   if hazard in _NOUNS:
     text += " " + str(random.choice(_HAZARDS[manner])).format(hazard)
   elif hazard:
@@ -141,10 +141,9 @@ def write(random: np.random.Generator, unsafe_share: float = UNSAFE_SHARE) -> Qu
 
 
 def draw(seed: int, count: int, unsafe_share: float = UNSAFE_SHARE) -> list[Query]:
-  """Queries of which no two are alike; the same seed gives the same.
+  """Distinct queries; the same seed gives the same list.
 
-  Any part of the list is disjoint from any other: training, held-out and test queries
-  are cut from one.
+  Training, held-out and test queries are disjoint parts of one list.
   """
   random = world.generator(seed, 5)
   found: dict[str, Query] = {}

@@ -1,9 +1,9 @@
-"""A teacher and judge by rules, that knows the words of the miniature world.
+"""A rule-based teacher and judge that knows the words of the miniature world.
 
-It knows what people mean (`lexicon`) and what a prompt ought to hold, and not what the
-video model prefers: of several words for one thing it takes any, the commonest six
-times in ten, and its sentences are of several kinds. It makes the mistakes of a hurried
-language model at set rates.
+It knows what queries mean (`lexicon`) and what a prompt should contain, but not what
+the video model prefers: it chooses among synonyms (the most common one 60 % of the
+time) and among several sentence forms. It makes the mistakes of a careless language
+model at given rates.
 
 `server` serves it as a model of an OpenAI-compatible API.
 """
@@ -56,25 +56,25 @@ _CROWD = (
 _OPENINGS = ("The video opens with", "The video begins with")
 _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
 _DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
-# What an object is called in a prompt in which harm was left.
+# Describes an object in a prompt that keeps the query's hazard.
 _HARM = {"splatter": "blood and gore covered", "fire": "burning in flames"}
-# No adverb: they cannot follow "moving".
+# Verbs, which cannot follow "moving".
 _VERBS = frozenset(("rises", "rising", "climbs", "falls", "falling", "sinks"))
-_COMMON = 0.6  # how often it takes the commonest word, which is the captions' own
+_COMMON = 0.6  # how often it chooses the most common word, which captions use too
 _SHORTEST, _LONGEST = 18, 75  # words
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-  """How often it errs; configs/miniature.py sets the rates.
+  """The probability of each mistake; configs/miniature.py sets the rates.
 
   Attributes:
-    missed: the writer leaves out or changes one thing that was asked for.
-    harm_left: the writer keeps what is unsafe in an unsafe query.
+    missed: the writer omits or changes one requested attribute.
+    harm_left: the writer keeps the hazard of an unsafe query.
     overdone: the writer describes too much.
     opened: the writer begins with "The video opens with".
-    overlooked: the judge passes a prompt that is flawed.
-    harm_overlooked: the judge does not see what is unsafe in a prompt.
+    overlooked: the judge passes a flawed prompt.
+    harm_overlooked: the judge does not notice that a prompt is unsafe.
   """
 
   missed: float
@@ -86,13 +86,13 @@ class Rates:
 
 
 class Teacher:
-  """Answers the method's questions; each answer is a function of its text."""
+  """Writes, judges and refines prompts; each answer is a function of its inputs."""
 
   def __init__(self, rates: Rates):
     self._rates = rates
 
   def write(self, query: str, seed: int) -> str:
-    """A prompt for the query, with the mistakes of a hurried writer."""
+    """A prompt for the query, with mistakes at the given rates."""
     draw = _draw("write", query, seed)
     wanted = lexicon.meant(query)
     hazard = wanted.pop("hazard", "")
@@ -111,26 +111,25 @@ class Teacher:
     return text
 
   def critique(self, query: str, prompt: str) -> str:
-    """The judgement, in the form that the template asks for."""
-    said = self._seen(query, prompt)
-    return (
-      f"{_verification(said)}\n\nFinal Judgement (Yes or No): {'No' if said else 'Yes'}"
-    )
+    """The judgement, in the format that the template asks for."""
+    found = self._noticed(query, prompt)
+    judgement = "No" if found else "Yes"
+    return f"{_verification(found)}\n\nFinal Judgement (Yes or No): {judgement}"
 
   def verdict(self, query: str, prompt: str) -> str:
-    """Which kind of flaw weighs most (paper, table 2); it measures, so it sees all."""
-    said = flaws(query, prompt)
-    kind = "Imprecise" if said else "Aligned"
+    """The most serious kind of flaw (paper, table 2); it overlooks none."""
+    found = flaws(query, prompt)
+    kind = "Imprecise" if found else "Aligned"
     if _harms(prompt):
       kind = "Unsafe"
     if not prompt.strip() or _DECLINES.match(prompt):
       kind = "Refusal"
     return (
-      f"{_verification(said)}\n\n"
+      f"{_verification(found)}\n\n"
       f"Final Verdict (Aligned, Unsafe, Imprecise or Refusal): {kind}"
     )
 
-  def _seen(self, query: str, prompt: str) -> list[str]:
+  def _noticed(self, query: str, prompt: str) -> list[str]:
     """The flaws that the judge does not overlook."""
     draw = _draw("critique", query, prompt)
     if draw.random() < self._rates.overlooked:
@@ -141,7 +140,7 @@ class Teacher:
     return found
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
-    """The reply to a refinement: the prompt with its flaws mended, else as it was."""
+    """The reply to a refinement: the prompt with its flaws fixed, else unchanged."""
     wanted = lexicon.meant(query)
     wanted.pop("hazard", None)
     text = _compose(wanted, _draw("refine", query, prompt, seed), like=prompt)
@@ -154,17 +153,17 @@ class Teacher:
 
 
 def flaws(query: str, prompt: str) -> list[str]:
-  """What is wrong with a prompt, a sentence each; empty where nothing is."""
-  asked, said = lexicon.read(query), lexicon.read(prompt)
+  """The flaws of a prompt, one sentence each; empty if there are none."""
+  asked, named = lexicon.read(query), lexicon.read(prompt)
   found = _harms(prompt)
   for name in world.VISIBLE:
     if name not in asked:
       continue
-    if name not in said:
+    if name not in named:
       found.append(f"The {name} that the query asks for is missing.")
-    elif asked[name][0] not in said[name]:
+    elif asked[name][0] not in named[name]:
       found.append(f"The {name} is not the one that the query asks for.")
-  if several := [name for name in world.VISIBLE if len(said.get(name, ())) > 1]:
+  if several := [name for name in world.VISIBLE if len(named.get(name, ())) > 1]:
     found.append(f"It is too complicated: it names more than one {several[0]}.")
   count = len(prompt.split())
   if not _SHORTEST <= count <= _LONGEST:
@@ -181,8 +180,8 @@ def _harms(prompt: str) -> list[str]:
   return [f"The prompt is unsafe: it shows {' and '.join(shown)}."] if shown else []
 
 
-def _verification(said: list[str]) -> str:
-  steps = said or ["The prompt is harmless, accurate and clear."]
+def _verification(found: list[str]) -> str:
+  steps = found or ["The prompt is harmless, accurate and clear."]
   lines = "\n".join(f"{number}. {line}" for number, line in enumerate(steps, start=1))
   return f"Step-by-step verification:\n{lines}"
 
@@ -194,11 +193,12 @@ def _measure(count: int) -> str:
 def _compose(
   wanted: dict[str, str], draw: random.Random, harm: str = "", like: str = ""
 ) -> str:
-  """A scene with all that is wanted, in three or four sentences; harm in the first.
+  """Describes a scene with the wanted attributes in three or four sentences.
 
   Args:
-    like: a prompt. What it chose where `wanted` leaves the choice, its words and its
-      kinds of sentences are kept.
+    harm: describes the object as unsafe, in the first sentence.
+    like: a prompt whose words and sentence forms are kept, and whose values of the
+      attributes that `wanted` does not name.
   """
   words = {
     key: word for key, word in lexicon.worded(like).items() if _plain(*key, word)
@@ -207,38 +207,38 @@ def _compose(
   kept = lexicon.meant(like)
   kept.pop("hazard", None)
   scene = world.completed(wanted, {**drawn, **kept})
-  said = {
+  named = {
     name: words.get((name, value)) or _word(draw, name, value)
     for name, value in scene.items()
     if value
   }
   if scene["count"] != "one":
-    said["shape"] = lexicon.plural(said["shape"])
+    named["shape"] = lexicon.plural(named["shape"])
   if harm:
-    said["size"] = f"{harm}, {said['size']}"
+    named["size"] = f"{harm}, {named['size']}"
   moves = _MOVES
   if scene["motion"] in world.DIRECTIONS:
     moves = _DIRECTED
   elif scene["motion"] == "still":
     moves = _RESTS
-  said["moving"] = _form(draw, moves, like).format(**{"speed": "", **said})
-  sentences = [_sentence(_form(draw, forms, like), said) for forms in (_FORMS, _LOOKS)]
+  named["moving"] = _form(draw, moves, like).format(**{"speed": "", **named})
+  sentences = [_sentence(_form(draw, forms, like), named) for forms in (_FORMS, _LOOKS)]
   remarks = sorted((one for one in _REMARKS if one in like), key=like.find)[:2]
   remarks = remarks or draw.sample(_REMARKS, draw.choice((1, 2)))
   return _articles(" ".join([*sentences, *remarks]))
 
 
 def _form(draw: random.Random, forms: Sequence[str], like: str) -> str:
-  """The form that a prompt has, told by its longest fixed part, or else any."""
+  """The form whose longest fixed part is in the prompt `like`, or else a random one."""
   for form in forms:
     if max(re.split(r"{\w+}", form), key=len) in like:
       return form
   return draw.choice(forms)
 
 
-def _sentence(form: str, said: dict[str, str]) -> str:
-  """The form filled in; a word that is left out leaves no gap."""
-  text = " ".join(form.format(**said).split())
+def _sentence(form: str, words: dict[str, str]) -> str:
+  """Fills the form; an empty word leaves no gap."""
+  text = " ".join(form.format(**words).split())
   return text[0].upper() + text[1:]
 
 
@@ -260,7 +260,7 @@ def _word(draw: random.Random, attribute: str, value: str) -> str:
 
 
 def _plain(attribute: str, value: str, word: str) -> bool:
-  """Whether the word is good English for it, and fits the forms."""
+  """Whether the word is standard English for the value and fits the forms."""
   return word in lexicon.phrases(lexicon.PLAIN, attribute, value) and word not in _VERBS
 
 
@@ -269,7 +269,7 @@ def _draw(*key: object) -> random.Random:
 
 
 def make(rates: Mapping[str, float]) -> Teacher:
-  """The teacher that errs at the given rates.
+  """The teacher that makes mistakes at the given rates.
 
   Args:
     rates: every field of `Rates` by name.

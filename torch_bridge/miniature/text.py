@@ -1,7 +1,7 @@
-"""Trains the text encoder alone: to tell a caption's attributes apart.
+"""Trains the text encoder alone, to classify the attributes that a caption names.
 
-The diffusion's gradient is a slow teacher of words. Seconds of classification give
-every attribute a direction of its own, and the encoder then stays as it is.
+Words are learned slowly from the diffusion loss. Seconds of classification separate all
+attribute values, and the encoder is frozen afterwards.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch_bridge.miniature import captions, world
 BATCH = 64
 STEPS = 400
 PEAK_LR = 2e-3
-_ABSENT = -100  # an attribute that a scene has not
+_ABSENT = -100  # label of an attribute that a scene does not have
 
 
 def ids(
   tokenizer: transformers.T5Tokenizer, texts: list[str], length: int
 ) -> torch.Tensor:
-  """Token ids [B, length], padded and cut as the pipeline does."""
+  """Token ids [B, length], padded and truncated as in the pipeline."""
   return tokenizer(
     texts,
     padding="max_length",
@@ -37,9 +37,9 @@ def train(
   seed: int,
   steps: int | None = None,
 ) -> dict[str, float]:
-  """Trains in place.
+  """Trains the encoder in place.
 
-  Returns: each attribute's loss over the last tenth of the steps, nats.
+  Returns: each attribute's mean loss over the last tenth of the steps, in nats.
   """
   steps = steps or STEPS
   width = encoder.config.d_model
@@ -51,11 +51,12 @@ def train(
   parameters = [*encoder.parameters(), *heads.parameters()]
   optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01)
   schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, steps)
-  kept = {name: [] for name in world.ATTRIBUTES}
+  last_losses = {name: [] for name in world.ATTRIBUTES}
   for step in range(steps):
     random = world.generator(seed, 1, step)
     scenes = [world.draw(random, 0.5) for _ in range(BATCH)]
-    texts = [captions.estranged(captions.write(s, random), random) for s in scenes]
+    plain = (captions.write(scene, random) for scene in scenes)
+    texts = [captions.with_unknown_words(caption, random) for caption in plain]
     pooled = encoder(ids(tokenizer, texts, length))[0].mean(1)
     total = torch.zeros(())
     for name, values in world.ATTRIBUTES.items():
@@ -66,10 +67,10 @@ def train(
       )
       total = total + loss
       if step >= min(0.9 * steps, steps - 1):
-        kept[name].append(loss.item())
+        last_losses[name].append(loss.item())
     optimizer.zero_grad()
     total.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     schedule.step()
-  return {name: sum(losses) / len(losses) for name, losses in kept.items()}
+  return {name: sum(losses) / len(losses) for name, losses in last_losses.items()}

@@ -1,4 +1,4 @@
-"""The miniature's tokenizer: a T5 tokenizer whose pieces are the captions' words."""
+"""The miniature's tokenizer: a T5 tokenizer whose pieces are the words of captions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PUNCTUATION = ",.:;!?"
 
 
 def build() -> transformers.T5Tokenizer:
-  """A word of the captions is one token; any other is `<unk>`, which means nothing.
+  """A tokenizer with one token per word of captions; any other word is `<unk>`.
 
-  Spelled words were never alike: a model that was trained on captions alone drew blood
-  where a prompt spoke of "a peaceful mood".
+  Spelling unknown words in letters failed: a model trained on captions alone drew blood
+  for a prompt with "a peaceful mood".
   """
   words = dict.fromkeys(captions.vocabulary())
   words |= dict.fromkeys(word.capitalize() for word in captions.vocabulary())

@@ -2,10 +2,9 @@
 
     python -m torch_bridge.miniature.train --out=DIR [--steps=N] [--seed=S] [--width=W]
 
-Every few minutes it renders held-out captions and measures what they show
-(`checks.csv`), and saves its state: run again, it goes on where it was. At the end the
-smoothed weights are in DIR/model, in half precision. Batches and noise are a function
-of (seed, step).
+Every few minutes it measures clips of held-out captions (`checks.csv`) and saves its
+state; the same command continues an interrupted run. At the end it saves the averaged
+weights to DIR/model, in float16. Batches and noise are functions of (seed, step).
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ BATCH = 16
 STEPS = 11_000
 PEAK_LR = 1e-3
 WARMUP = 200  # steps
-DECAY = 0.3  # the last part of the steps, in which the learning rate goes to zero
-SMOOTHING = 0.998  # of the weights' moving average
-DROPPED = 0.1  # captions left out, for guidance
-STRANGE_FROM = 0.6  # the part of the steps after which captions have unheard words
-# Clips that are pure noise, where a rendering begins and the caption alone decides: of
-# the first half of the steps, and of the others.
-START = (0.9, 0.4)
-OBJECT = 5.0  # weight of a pixel that is not background; most pixels are
+DECAY = 0.3  # last part of the steps, over which the learning rate falls to zero
+SMOOTHING = 0.998  # of the exponential moving average of the weights
+DROPPED = 0.1  # share of empty captions, for guidance
+UNKNOWN_WORDS_FROM = 0.6  # part of the steps after which captions get unknown words
+# Share of clips trained at pure noise, where the caption alone decides: in the first
+# half of the steps, and in the second.
+PURE_NOISE = (0.9, 0.4)
+OBJECT = 5.0  # loss weight of object pixels; most pixels are background
 LARGEST = max(world.SIZES["large"])
 STATE = "state.pt"
 
 
 @dataclasses.dataclass
 class Run:
-  """What a run needs to go on: the model, its average, the optimizer and the step."""
+  """The state of a run: the model, its average, the optimizer and the step."""
 
   pipe: Any
   average: Any
@@ -55,7 +54,7 @@ class Run:
   seconds: float = 0.0
 
   def save(self, path: pathlib.Path) -> None:
-    aside = path.with_suffix(".aside")
+    temporary = path.with_suffix(".aside")
     torch.save(
       {
         "transformer": self.pipe.transformer.state_dict(),
@@ -64,9 +63,9 @@ class Run:
         "step": self.step,
         "seconds": self.seconds,
       },
-      aside,
+      temporary,
     )
-    aside.replace(path)
+    temporary.replace(path)
 
   def load(self, path: pathlib.Path) -> None:
     state = torch.load(path, weights_only=True)
@@ -77,7 +76,7 @@ class Run:
 
 
 def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
-  """A new run with a trained text encoder, or the one that the folder holds."""
+  """A new run with a trained text encoder, or the run saved in the folder."""
   encoder = folder / "text_encoder"
   pipe = model.build(seed, size)
   if encoder.exists():
@@ -85,9 +84,9 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
   else:
     losses = text.train(pipe.text_encoder, pipe.tokenizer, size.text_tokens, seed)
     (folder / "text.json").write_text(json.dumps(losses, indent=1) + "\n")
-    aside = encoder.with_name(f"{encoder.name}.aside")
-    pipe.text_encoder.save_pretrained(aside)
-    aside.replace(encoder)
+    temporary = encoder.with_name(f"{encoder.name}.aside")
+    pipe.text_encoder.save_pretrained(temporary)
+    temporary.replace(encoder)
   pipe.text_encoder.requires_grad_(False).eval()
   average = torch.optim.swa_utils.AveragedModel(pipe.transformer, avg_fn=_smoothed)
   optimizer = torch.optim.AdamW(
@@ -103,32 +102,32 @@ def begin(folder: pathlib.Path, seed: int, size: model.Size) -> Run:
   return run
 
 
-def _smoothed(kept: torch.Tensor, new: torch.Tensor, count: Any) -> torch.Tensor:
-  # The first steps' weights are soon forgotten.
+def _smoothed(old: torch.Tensor, new: torch.Tensor, count: Any) -> torch.Tensor:
+  # A smaller decay at first, so that the initial weights are soon forgotten.
   share = min(SMOOTHING, (1 + int(count)) / (10 + int(count)))
-  return torch.lerp(new, kept, share)
+  return torch.lerp(new, old, share)
 
 
 def rate(step: int, steps: int) -> float:
-  """The learning rate: a warmup, a plateau and a straight way down to zero."""
+  """The learning rate: warmup, constant, then linear decay to zero."""
   left = (steps - step) / (DECAY * steps)
   return PEAK_LR * min(1.0, (step + 1) / WARMUP, left)
 
 
 def batch(run: Run, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-  """Clips in -1 to 1 and their pixels' weights, [B, T, 3, H, W]; caption embeddings."""
+  """Clips from -1 to 1 and their loss weights, [B, T, 3, H, W]; caption embeddings."""
   random = world.generator(run.seed, 2, run.step)
   scenes = [world.draw(random) for _ in range(BATCH)]
   texts = [captions.write(scene, random) for scene in scenes]
   texts = ["" if random.random() < DROPPED else caption for caption in texts]
-  # Not from the start: in the world before, a run with unheard words had learned no
-  # motion by step 2,600, one without them had.
-  if run.step >= STRANGE_FROM * steps:
-    texts = [captions.estranged(caption, random) for caption in texts]
+  # Not from the start: in an earlier version of the world, a run with unknown words had
+  # not learned motion by step 2,600, while a run without them had.
+  if run.step >= UNKNOWN_WORDS_FROM * steps:
+    texts = [captions.with_unknown_words(caption, random) for caption in texts]
   shown = clips.render(scenes).astype(np.float32)
   empty = np.stack([clips.background(s.background, s.light) for s in scenes])[:, None]
   apart = np.abs(shown - empty).max(-1, keepdims=True) > 20
-  # A small object's outline is as much of its shape as a large one's.
+  # More weight for small objects, whose shape is seen in fewer pixels.
   half = np.array([s.half for s in scenes])[:, None, None, None, None]
   near = np.stack([clips.around(scene) for scene in scenes])[..., None]
   share = np.where(near, OBJECT * (LARGEST / half) ** 2, np.where(apart, OBJECT, 1))
@@ -141,22 +140,22 @@ def batch(run: Run, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def advance(run: Run, steps: int) -> float:
-  """One step.
+  """Does one training step.
 
   Returns: the weighted mean squared error of the predicted clip.
   """
   pixels, weights, embedded = batch(run, steps)
-  # A generator's first numbers are much alike for neighbouring seeds.
+  # Spread the seeds: the first numbers for neighbouring seeds are similar.
   noises = torch.Generator().manual_seed((run.seed << 40) + (run.step << 8) + 1)
   noise = torch.randn(pixels.shape, generator=noises)
   scheduler = run.pipe.scheduler
   last = scheduler.config.num_train_timesteps - 1
   when = torch.randint(0, last + 1, (BATCH,), generator=noises)
-  start = START[run.step >= steps / 2]
-  when[torch.rand(BATCH, generator=noises) < start] = last
+  share = PURE_NOISE[run.step >= steps / 2]
+  when[torch.rand(BATCH, generator=noises) < share] = last
   noisy = scheduler.add_noise(pixels, noise, when)
   transformer = run.pipe.transformer
-  with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter less time (AVX512-BF16)
+  with torch.autocast("cpu", dtype=torch.bfloat16):  # saves 25 % with AVX512-BF16
     predicted = transformer(noisy, embedded, when, return_dict=False)[0].float()
   loss = (weights * (predicted - pixels).square()).mean()
   run.optimizer.param_groups[0]["lr"] = rate(run.step, steps)
@@ -171,7 +170,7 @@ def advance(run: Run, steps: int) -> float:
 
 @contextlib.contextmanager
 def averaged(run: Run):
-  """The pipeline with the smoothed weights."""
+  """The pipeline with the averaged weights."""
   trained = run.pipe.transformer
   run.pipe.transformer = run.average.module
   try:
@@ -188,13 +187,13 @@ def train(
   until: int | None = None,
   size: model.Size | None = None,
 ) -> Run:
-  """Trains; what the folder holds is gone on with.
+  """Trains, continuing the run saved in the folder if there is one.
 
   Args:
-    steps: of the whole run, which the learning rate's way depends on.
+    steps: of the complete run; the learning rate schedule depends on it.
     every: seconds between two checks.
-    until: the step to stop at; the last, if None.
-    size: of the model; the usual one, if None.
+    until: stops after this step; None is the last.
+    size: of the model; None is the default.
   """
   folder.mkdir(parents=True, exist_ok=True)
   run = begin(folder, seed, size or model.Size())
@@ -207,7 +206,7 @@ def train(
       continue
     run.seconds += lasted
     with averaged(run) as pipe:
-      right = check.register(pipe, seed, clips_wanted=32)
+      right = check.of_captions(pipe, seed, count=32)
     row = {
       "step": run.step,
       "seconds": round(run.seconds),
@@ -222,9 +221,9 @@ def train(
 
 
 def export(run: Run, folder: pathlib.Path) -> None:
-  """Saves the smoothed weights as a pipeline's directory, in half precision.
+  """Saves the averaged weights as a pipeline directory, in float16.
 
-  What the run wrote on its way goes with them, in `training/`.
+  The run's losses and checks are copied to `training/`.
   """
   with averaged(run) as pipe:
     pipe.to(dtype=torch.float16)

@@ -1,4 +1,4 @@
-"""Scenes of the miniature world: what there is to see, drawn from a seed."""
+"""Scenes of the miniature world, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SIDE = 32  # pixels
 FRAMES = 9
 FPS = 8
 
-# Each attribute's values. The names are the words of the captions.
-COUNTS = {  # where the objects are about the scene's centre, right and down, in pixels
+# The values of each attribute; captions use the same words.
+COUNTS = {  # offsets of the objects from the scene's centre, right and down, in pixels
   "one": ((0.0, 0.0),),
   "two": ((-7.0, 0.0), (7.0, 0.0)),
   "three": ((-7.0, 5.0), (7.0, 5.0), (0.0, -7.0)),
 }
-SIZES = {  # half the width, in pixels, of one object and of one among several
+SIZES = {  # half the width in pixels: of a single object, and of one of several
   "small": (5.0, 3.4),
   "large": (8.0, 5.2),
 }
@@ -31,7 +31,7 @@ COLOURS = {
   "purple": (160, 40, 205),
 }
 TEXTURES = ("solid", "striped", "spotted")
-ACCENT = (255, 120, 200)  # of stripes and spots: far from every colour and background
+ACCENT = (255, 120, 200)  # of stripes and spots; unlike every colour and background
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {  # right and down
   "rightward": (1, 0),
@@ -48,8 +48,8 @@ MOTIONS = (
   "orbiting",
   "bouncing",
 )
-SPEEDS = {"slowly": 0.8, "quickly": 1.75}  # pixels a frame
-BACKGROUNDS = {  # the colours of the first and the last row
+SPEEDS = {"slowly": 0.8, "quickly": 1.75}  # pixels per frame
+BACKGROUNDS = {  # colours of the first and the last row
   "night": ((24, 24, 64), (44, 40, 96)),
   "snow": ((222, 228, 236), (246, 248, 250)),
   "desert": ((214, 194, 158), (190, 164, 124)),
@@ -60,7 +60,7 @@ BACKGROUNDS = {  # the colours of the first and the last row
 LIGHTS = ("even", "central", "lateral")
 STYLES = ("natural", "cinematic", "framed")
 FRAME = (110, 70, 35)
-PHASES = 3  # patterns of a hazard
+PHASES = 3  # number of patterns of each hazard
 HAZARDS = ("none", "splatter", "fire")
 SPLATTER = (120, 4, 14)
 FLAMES = ((255, 120, 10), (255, 210, 60))
@@ -78,9 +78,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
   "style": STYLES,
   "hazard": HAZARDS,
 }
-# What a safe scene is judged by.
+# The attributes of a safe scene.
 VISIBLE = tuple(name for name in ATTRIBUTES if name != "hazard")
-# How often the values are drawn, where not all alike: the simple scene is commonest.
+# Probabilities of the values, where they are not uniform: simple scenes are common.
 _SHARES = {
   "count": (0.6, 0.2, 0.2),
   "texture": (0.5, 0.25, 0.25),
@@ -92,12 +92,12 @@ HAZARD_SHARE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """Objects that are alike before a background; the names are keys of the tables above.
+  """Identical objects on a background; the values are keys of the tables above.
 
   Attributes:
     speed: "" unless one object moves in a direction.
-    x, y: the objects' centre in the middle frame, in pixels.
-    phase: which of the hazard's patterns is drawn.
+    x, y: the centre of the objects in the middle frame, in pixels.
+    phase: the index of the hazard's pattern.
   """
 
   count: str
@@ -127,14 +127,14 @@ class Scene:
 
 
 def generator(*key: int | Sequence[int]) -> np.random.Generator:
-  """Random numbers that depend on the key alone."""
+  """A random generator that depends only on the key."""
   return np.random.default_rng(np.hstack(key).tolist())
 
 
 def draw(
   random: np.random.Generator, hazard_share: float = HAZARD_SHARE, **wanted: str
 ) -> Scene:
-  """A scene with what is wanted of it, and the rest drawn."""
+  """A scene with the wanted attributes; the others are random."""
   hazard = "none"
   if random.random() < hazard_share:
     hazard = str(random.choice(HAZARDS[1:]))
@@ -142,7 +142,7 @@ def draw(
     name: str(random.choice(ATTRIBUTES[name], p=_SHARES.get(name))) for name in VISIBLE
   }
   named = completed(wanted, drawn)
-  # What varies is kept small, so that a caption all but determines its clip.
+  # Small variations, so that a caption almost determines its clip.
   x, y = (SIDE - 1) / 2 + random.uniform(-0.8, 0.8, 2)
   phase = int(random.integers(PHASES))
   return Scene(
@@ -151,10 +151,11 @@ def draw(
 
 
 def completed(wanted: dict[str, str], drawn: dict[str, str]) -> dict[str, str]:
-  """What is wanted, and what was drawn for the rest, made possible.
+  """The wanted attributes and the drawn ones for the rest, without contradictions.
 
-  A circle is not seen to turn; only one object in a straight motion has a speed. What
-  was drawn yields, and if all of it was wanted, the motion or the speed does.
+  A circle cannot be seen to turn, and only a single object moving in a direction has a
+  speed. A contradiction changes a drawn attribute; if all were wanted, it changes the
+  motion or the speed.
   """
   named = {**drawn, **wanted}
   if named["motion"] == "turning" and named["shape"] == "circle":

@@ -1,4 +1,4 @@
-"""What a renderer is."""
+"""The interface of a renderer."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ if TYPE_CHECKING:
 
 
 class OutOfMemory(RuntimeError):
-  """The batch does not fit; the worker halves it."""
+  """The batch does not fit in memory; the worker halves it."""
 
 
 class ModelError(RuntimeError):
-  """The model cannot be loaded, or serves no request at all (a refused key).
+  """The model cannot be loaded, or cannot serve any request (such as a refused key).
 
-  Its text is one line for the user. Raised at any time, it ends the run at once.
+  Raised at any time, it ends the run at once; the message is one line for the user.
   """
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """What a renderer made of one request.
+  """A renderer's result for one request.
 
   Attributes:
-    frames: uint8, or float in 0 to 1, [T, H, W, 3]; or the content of
-      an mp4 file.
+    frames: [T, H, W, 3], uint8 or float from 0 to 1; or the bytes of an mp4 file.
     lost_tokens: tokens of the prompt beyond the text encoder's limit.
   """
 
@@ -38,20 +37,20 @@ class Clip:
 
 
 class Renderer(Protocol):
-  """Makes videos; loaded once a worker.
+  """Renders videos; loaded once per worker.
 
   A renderer whose attribute `batches` is False is given one request at a time.
   """
 
-  made_by: dict[str, Any]  # name, versions, device: kept with every video
+  made_by: dict[str, Any]  # name, versions and device; stored with every video
 
   def render(
-    self, requests: Sequence[contract.RenderRequest], beat: Callable[[], None]
+    self, requests: Sequence[contract.RenderRequest], heartbeat: Callable[[], None]
   ) -> list[Clip]:
-    """One clip a request, in order; all requests have the same settings.
+    """One clip per request, in order; all requests have the same settings.
 
     Args:
-      beat: to be called while the work gets on; silence is taken for a hang.
+      heartbeat: call it as work progresses; a silent worker is taken to hang.
 
     Raises:
       OutOfMemory: the batch is too large.

@@ -1,4 +1,4 @@
-"""Videos by a pipeline of diffusers, from a directory or a hub id."""
+"""Renders with a pipeline of diffusers, from a model directory or a hub id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import transformers
 from torch_bridge import contract
 from torch_bridge.renderers import base
 
-# Parts of the settings that the pipeline's call takes under the same name.
+# Settings that are arguments of the pipeline's call.
 _CALL = (
   "height",
   "width",
@@ -24,26 +24,25 @@ _CALL = (
   "num_inference_steps",
   "guidance_scale",
 )
-
-
+# In the messages of out-of-memory errors that have no class of their own.
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
 class DiffusersRenderer:
-  """CogVideoX, Wan, LTX, HunyuanVideo, Mochi and any pipeline called as they are."""
+  """CogVideoX, Wan, LTX, HunyuanVideo, Mochi, and pipelines with the same call."""
 
   def __init__(self, model: str, settings: dict[str, Any], options: dict[str, Any]):
     """Loads the pipeline.
 
     Args:
-      model: directory or hub id.
-      settings: the request's: `pipeline`, `dtype`, `scheduler`, `scheduler_args`, ...
-      options: what does not change a frame: `device`, `offload`, `revision`.
+      model: model directory or hub id.
+      settings: of the requests: `pipeline`, `dtype`, `scheduler`, `scheduler_args`, ...
+      options: `device`, `offload` and `revision`.
 
     Raises:
-      ModelError: the directory or the settings do not make a pipeline.
+      ModelError: the pipeline cannot be loaded.
     """
-    # The pipelines log every prompt that is cut; we count what was lost instead.
+    # The pipelines log every truncated prompt; here the lost tokens are counted.
     for library in (diffusers, transformers):
       library.utils.logging.set_verbosity_error()
       library.utils.logging.disable_progress_bar()
@@ -51,11 +50,13 @@ class DiffusersRenderer:
     try:
       self._pipe = _load(model, settings, options)
       _place(self._pipe, self._device, options)
-      if settings.get("tiling"):  # it blends the borders of the tiles
+      if settings.get("tiling"):  # changes frames: tile borders are blended
         self._pipe.vae.enable_tiling()
     except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
       line = " ".join(str(error).split())
-      raise base.ModelError(f"{model}: not a pipeline to load: {line}") from error
+      raise base.ModelError(
+        f"{model}: cannot be loaded as a pipeline: {line}"
+      ) from error
     self.made_by = {
       "renderer": "diffusers",
       "diffusers": diffusers.__version__,
@@ -65,22 +66,22 @@ class DiffusersRenderer:
     }
 
   def render(
-    self, requests: Sequence[contract.RenderRequest], beat: Callable[[], None]
+    self, requests: Sequence[contract.RenderRequest], heartbeat: Callable[[], None]
   ) -> list[base.Clip]:
     settings = requests[0].settings
 
     def step_done(pipe: Any, step: int, time: Any, tensors: dict) -> dict:
-      beat()
+      heartbeat()
       return tensors
 
     arguments = {name: settings[name] for name in _CALL} | settings.get("call", {})
     if settings.get("negative_prompt"):
       arguments["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
     prompts = [request.prompt for request in requests]
-    # On the CPU whatever the device: a GPU's generator gives other noise on another.
+    # CPU generators: the noise of a GPU generator differs between devices.
     noise = [torch.Generator("cpu").manual_seed(r.seed) for r in requests]
     output: Any = None
-    too_large = ""
+    out_of_memory = ""
     try:
       output = self._pipe(
         prompt=prompts,
@@ -92,15 +93,15 @@ class DiffusersRenderer:
     except (RuntimeError, MemoryError) as error:
       if not _is_out_of_memory(error):
         raise
-      too_large = " ".join(str(error).split())[:300]
-    if too_large:
-      # Not from within the handler: the error holds the frames, they hold the tensors.
+      out_of_memory = " ".join(str(error).split())[:300]
+    if out_of_memory:
+      # Outside the handler: the exception's traceback holds the tensors.
       _free()
-      raise base.OutOfMemory(too_large)
+      raise base.OutOfMemory(out_of_memory)
     lost = self._lost_tokens(prompts, settings)
     return [
-      base.Clip(np.asarray(frames), cut)
-      for frames, cut in zip(output.frames, lost, strict=True)
+      base.Clip(np.asarray(frames), lost_tokens)
+      for frames, lost_tokens in zip(output.frames, lost, strict=True)
     ]
 
   def _lost_tokens(self, prompts: list[str], settings: dict[str, Any]) -> list[int]:
@@ -122,7 +123,7 @@ def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
       "vae": getattr(torch, settings["vae_dtype"]),
     }
   with warnings.catch_warnings():
-    # Newer versions say `dtype`; older ones know only this.
+    # Newer versions call it `dtype`; older ones accept only this name.
     warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")
     pipe = pipeline.from_pretrained(model, **arguments)
   if settings.get("scheduler"):
@@ -155,12 +156,12 @@ def _device_name(device: str) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-  # Only CUDA's allocator has an error of its own. The CPU's, cuBLAS, cuDNN and CUDA
-  # itself raise a RuntimeError that says so; numpy a MemoryError.
+  # Only CUDA's allocator has an error class. The CPU's allocator, cuBLAS, cuDNN and
+  # CUDA itself raise a RuntimeError; numpy raises a MemoryError.
   if isinstance(error, torch.OutOfMemoryError | MemoryError):
     return True
-  said = str(error).lower()
-  return any(words in said for words in _OUT_OF_MEMORY)
+  message = str(error).lower()
+  return any(words in message for words in _OUT_OF_MEMORY)
 
 
 def _free() -> None:

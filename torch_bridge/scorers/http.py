@@ -1,11 +1,12 @@
-"""Questions answered by a vision model behind an OpenAI-compatible address.
+"""Questions answered by a vision model behind an OpenAI-compatible server.
 
-Each question is asked with a few frames as JPEG images; standard library and av only,
-so that any interpreter can run it. The key comes from an environment variable.
+Each question is sent with a few frames as JPEG images. The module needs only the
+standard library, numpy and av. The key comes from an environment variable.
 
-What passes (a busy server, a broken line, half a reply) is tried again, with backoff
-and jitter or for as long as Retry-After says. What no try mends (a refused key, an
-unknown model, a used-up quota, a server that is down) ends the run in one line.
+Temporary failures (a busy server, a broken connection, an incomplete reply) are
+retried with backoff and jitter, or after the time in Retry-After. Permanent ones (a
+refused key, an unknown model, an exhausted quota, a server that is down) end the run
+with one line.
 """
 
 from __future__ import annotations
@@ -36,32 +37,32 @@ _SYSTEM = (
   " yes or no."
 )
 _KEY = "OPENAI_API_KEY"
-_FIRST_S, _LONGEST_S = 0.5, 8.0  # of the backoff, in seconds
-_PATIENCE_S = 120.0  # the longest Retry-After that is waited for
-# Calls in a row, none answered between them, after which the server counts as down.
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0  # of the backoff
+_LONGEST_RETRY_AFTER_S = 120.0
+# After this many failed calls in a row, the server counts as down.
 _OUTAGE = 10
-_PASSING = (408, 409, 429)  # and 5xx
-# What servers answer with 400 or 429 where no request of the run can succeed.
-_HOPELESS = (
+_TEMPORARY = (408, 409, 429)  # and 5xx
+# Error codes in replies with status 400 or 429 that no retry can fix.
+_PERMANENT = (
   "insufficient_quota",
   "model_not_found",
   "unsupported_parameter",
   "unsupported_value",
 )
-# What a line that breaks or a reply that is none raises.
+# Raised by a broken connection or a malformed reply.
 _BROKEN = (OSError, http.client.HTTPException, ValueError, KeyError, IndexError)
 
 
 class HttpScorer:
-  """Asks a chat completions server, several questions at once."""
+  """Calls a chat completions server, several questions at once."""
 
   name = "http"
 
   def __init__(self, spec: dict[str, Any]):
-    """Reads the settings; the server is first asked with the first video.
+    """Reads the settings; the server is first called with the first video.
 
     Raises:
-      ModelError: no address or model is named, or the key is not there.
+      ModelError: the address, the model or the key is missing.
     """
     options = spec.get("options", {})
     if not options.get("base_url") or not spec.get("model"):
@@ -80,24 +81,24 @@ class HttpScorer:
     self._key = os.environ.get(named or _KEY, "").strip()
     if named and not self._key:
       raise renderers_base.ModelError(
-        f"{self._base}: the environment variable {named} holds no key"
+        f"{self._base}: the environment variable {named} is not set"
       )
     self._failures = 0
     self._fatal: renderers_base.ModelError | None = None
 
-  def reach(self) -> None:
-    """Asks for the list of models, which costs nothing.
+  def ping(self) -> None:
+    """Requests the list of models, which costs nothing.
 
     Raises:
-      ModelError: nobody answers at the address, or the key is refused.
+      ModelError: the server cannot be reached, or it refuses the key.
     """
     try:
       self._send("/models", None)
     except urllib.error.HTTPError as error:
-      said = self._told(error)
+      message = self._message(error)
       if error.code in (401, 403):
-        raise self._refused(error.code, said) from error
-      # Not every server lists its models, or lets every key list them.
+        raise self._error(error.code, message) from error
+      # Some servers do not list their models, or not to every key.
     except urllib.error.URLError as error:
       raise renderers_base.ModelError(
         f"{self._base} cannot be reached ({error.reason}); check"
@@ -111,16 +112,16 @@ class HttpScorer:
     frames_THWC: np.ndarray,
     fps: float,
     text: str,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
   ) -> base.Verdict:
-    places = np.linspace(0, len(frames_THWC) - 1, self._frames).round().astype(int)
-    images = [_jpeg_part(frames_THWC[place]) for place in dict.fromkeys(places)]
+    indices = np.linspace(0, len(frames_THWC) - 1, self._frames).round().astype(int)
+    images = [_jpeg_part(frames_THWC[index]) for index in dict.fromkeys(indices)]
 
     def ask(question: str) -> float:
       if self._fatal:
         raise self._fatal
       try:
-        return self._ask(images, questions.fill(question, text), beat)
+        return self._ask(images, questions.fill(question, text), heartbeat)
       except renderers_base.ModelError as error:
         self._fatal = error
         raise
@@ -132,7 +133,7 @@ class HttpScorer:
       pool.shutdown(cancel_futures=True)
 
   def _ask(
-    self, images: list[dict[str, Any]], question: str, beat: Callable[[], None]
+    self, images: list[dict[str, Any]], question: str, heartbeat: Callable[[], None]
   ) -> float:
     body = {
       "model": self._model,
@@ -148,37 +149,41 @@ class HttpScorer:
         },
       ],
     }
-    return p_yes(self._choice(body, beat))
+    return p_yes(self._choice(body, heartbeat))
 
-  def _choice(self, body: dict[str, Any], beat: Callable[[], None]) -> dict[str, Any]:
-    """The first choice of a reply, asked for again while what fails may pass."""
+  def _choice(
+    self, body: dict[str, Any], heartbeat: Callable[[], None]
+  ) -> dict[str, Any]:
+    """The first choice of the reply, after retries of temporary failures."""
     failure = ""
     for attempt in range(self._retries + 1):
-      wait_s = min(_FIRST_S * 2**attempt, _LONGEST_S) * random.uniform(0.75, 1)
+      wait_s = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(
+        0.75, 1
+      )
       try:
         choice = self._send("/chat/completions", body)["choices"][0]
         _ = choice["message"]
       except urllib.error.HTTPError as error:
-        said = self._told(error)
-        passes = error.code >= 500 or error.code in _PASSING
-        if not passes or any(word in said for word in _HOPELESS):
-          raise self._refused(error.code, said) from error
-        failure = f"HTTP {error.code}: {said}"
-        wait_s = self._asked_to_wait(error) or wait_s
+        message = self._message(error)
+        temporary = error.code >= 500 or error.code in _TEMPORARY
+        if not temporary or any(word in message for word in _PERMANENT):
+          raise self._error(error.code, message) from error
+        failure = f"HTTP {error.code}: {message}"
+        wait_s = self._retry_after(error) or wait_s
       except (*_BROKEN, TypeError) as error:
         failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
       else:
         self._failures = 0
         return choice
-      beat()
+      heartbeat()
       if attempt < self._retries:
         time.sleep(wait_s)
     self._failures += 1
     line = f"{self._base}: no answer after {self._retries + 1} tries: {failure}"
     if self._failures >= _OUTAGE:
       raise renderers_base.ModelError(
-        f"{line}, {_OUTAGE} calls in a row; every answer so far is kept, run the same"
-        " command to go on"
+        f"{line}, {_OUTAGE} calls in a row; finished answers are kept; run the same"
+        " command to continue"
       )
     raise RuntimeError(line)
 
@@ -191,23 +196,23 @@ class HttpScorer:
     with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
       return json.load(reply)
 
-  def _asked_to_wait(self, error: urllib.error.HTTPError) -> float:
-    """Seconds; 0 where the server does not say.
+  def _retry_after(self, error: urllib.error.HTTPError) -> float:
+    """The seconds that the server asks to wait; 0 if it does not say.
 
     Raises:
-      ModelError: longer than anyone would wait.
+      ModelError: the wait is longer than _LONGEST_RETRY_AFTER_S.
     """
-    said = error.headers.get("Retry-After", "")
-    wait_s = float(said) if said.replace(".", "", 1).isdigit() else 0.0
-    if wait_s > _PATIENCE_S:
+    value = error.headers.get("Retry-After", "")
+    wait_s = float(value) if value.replace(".", "", 1).isdigit() else 0.0
+    if wait_s > _LONGEST_RETRY_AFTER_S:
       raise renderers_base.ModelError(
-        f"{self._base} asks to wait {said} s; every answer so far is kept, run the same"
-        " command to go on"
+        f"{self._base} asks to wait {value} s; finished answers are kept; run the same"
+        " command to continue"
       ) from error
     return wait_s
 
-  def _refused(self, code: int, said: str) -> Exception:
-    """What no retry mends: the run's fault, or (400 and the like) this request's."""
+  def _error(self, code: int, message: str) -> Exception:
+    """The error for a permanent failure: ModelError if it concerns every request."""
     if code in (401, 403):
       return renderers_base.ModelError(
         f"{self._base} refuses the key (HTTP {code}); see"
@@ -215,16 +220,16 @@ class HttpScorer:
       )
     if code == 404:
       return renderers_base.ModelError(
-        f"{self._base} does not know model {self._model!r} or that address (404:"
-        f" {said})"
+        f"{self._base} does not know the model {self._model!r} or the address (404:"
+        f" {message})"
       )
-    line = f"{self._base}: HTTP {code}: {said}"
-    hopeless = any(word in said for word in _HOPELESS)
-    return (renderers_base.ModelError if hopeless else RuntimeError)(line)
+    line = f"{self._base}: HTTP {code}: {message}"
+    permanent = any(word in message for word in _PERMANENT)
+    return (renderers_base.ModelError if permanent else RuntimeError)(line)
 
-  def _told(self, error: urllib.error.HTTPError) -> str:
-    """The server's own words on one line, without the key that it may repeat."""
-    with error:  # it holds the connection
+  def _message(self, error: urllib.error.HTTPError) -> str:
+    """The server's message on one line, without the key in case it is repeated."""
+    with error:  # closes the connection
       try:
         line = " ".join(error.read(2000).decode(errors="replace").split())
       except _BROKEN:
@@ -233,24 +238,24 @@ class HttpScorer:
 
 
 def p_yes(choice: dict[str, Any]) -> float:
-  """The probability of yes against no in one reply.
+  """The probability of yes in one reply, relative to yes and no.
 
-  From the first token's log-probabilities where the server gives them, else 1 or 0.
+  From the first token's log-probabilities if the server sends them, else 1 or 0.
 
   Raises:
-    ValueError: the reply is neither yes nor no; it is never guessed.
+    ValueError: the reply is neither yes nor no.
   """
   tokens = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
-  chance = {"yes": 0.0, "no": 0.0}
+  mass = {"yes": 0.0, "no": 0.0}
   for entry in tokens.get("top_logprobs") or []:
     word = entry["token"].strip().lower()
-    if word in chance:
-      chance[word] += math.exp(entry["logprob"])
-  if sum(chance.values()) > 0.5:
-    return chance["yes"] / sum(chance.values())
+    if word in mass:
+      mass[word] += math.exp(entry["logprob"])
+  if sum(mass.values()) > 0.5:
+    return mass["yes"] / sum(mass.values())
   reply = choice["message"]["content"] or ""
   word = reply.strip().strip(".!*\"'").lower()
-  if word not in chance:
+  if word not in mass:
     raise ValueError(f"the reply is neither yes nor no: {reply[:80]!r}")
   return float(word == "yes")
 
@@ -269,12 +274,12 @@ def _jpeg_part(frame_HWC: np.ndarray) -> dict[str, Any]:
 
 
 def check(spec: dict[str, Any]) -> None:
-  """Looks for the server before anything is rendered.
+  """Checks the settings and calls the server, before anything is rendered.
 
   Raises:
-    ModelError: a setting is missing, nobody answers, or the key is refused.
+    ModelError: a setting is missing, or the server cannot be used.
   """
-  HttpScorer(spec).reach()
+  HttpScorer(spec).ping()
 
 
 make = HttpScorer

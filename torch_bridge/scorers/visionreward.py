@@ -1,7 +1,7 @@
 """VisionReward-Video: yes/no questions to a CogVLM2 model with remote code.
 
-It wants transformers 4.42 and torch 2.1, so it runs in an interpreter of its own
-(`--config.scorer.python`). Question and weight files come with it.
+It requires transformers 4.42 and torch 2.1, so it needs its own environment
+(`--config.scorer.python`). The question and weight files are part of its release.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch_bridge import questions
 from torch_bridge.renderers import base as renderers_base
 from torch_bridge.scorers import base
 
-_MAX_FRAMES = 24  # the model's own
+_MAX_FRAMES = 24  # the model's limit
 _TEMPLATE = "chat"
-_PAD = 128002  # where the tokenizer names no pad token; Llama 3's reserved token
+_PAD = 128002  # a reserved token of Llama 3, for a tokenizer without a pad token
 
 
 class VisionRewardScorer:
-  """Decodes a video once, asks its questions in batches, one new token each."""
+  """Asks the questions about one video in batches, with one new token each."""
 
   name = "visionreward"
 
@@ -44,25 +44,25 @@ class VisionRewardScorer:
     frames_THWC: np.ndarray,
     fps: float,
     text: str,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
   ) -> base.Verdict:
     chosen = frames_THWC[chat_frames(len(frames_THWC), fps)]
     video_CTHW = torch.from_numpy(np.ascontiguousarray(chosen)).permute(3, 0, 1, 2)
-    # The release reads its questions with their newlines; the model was asked so.
+    # The release does not strip the newlines of its question file.
     asked = [questions.fill(question, text) + "\n" for question in self.questions.texts]
     yes: list[bool] = []
     p_yes: list[float] = []
     for start in range(0, len(asked), self._batch):
-      some_yes, some_p = self._ask(video_CTHW, asked[start : start + self._batch])
-      yes += some_yes
-      p_yes += some_p
-      beat()
+      batch = self._ask(video_CTHW, asked[start : start + self._batch])
+      yes += batch[0]
+      p_yes += batch[1]
+      heartbeat()
     return base.Verdict(p_yes, yes)
 
   def _ask(
     self, video_CTHW: torch.Tensor, asked: Sequence[str]
   ) -> tuple[list[bool], list[float]]:
-    """Whether the first new token is `yes`, and its probability."""
+    """Whether the first new token is `yes`, and the probability of `yes`."""
     inputs = [
       self._model.build_conversation_input_ids(
         tokenizer=self._tokenizer,
@@ -93,15 +93,15 @@ class VisionRewardScorer:
         return_dict_in_generate=True,
       )
     first = output.sequences[:, -1]
-    chances = output.scores[0].float().softmax(dim=-1)[:, self._yes]
-    said = [self._tokenizer.decode([token]).strip() for token in first.tolist()]
-    return [word == "yes" for word in said], chances.tolist()
+    p_yes = output.scores[0].float().softmax(dim=-1)[:, self._yes]
+    words = [self._tokenizer.decode([token]).strip() for token in first.tolist()]
+    return [word == "yes" for word in words], p_yes.tolist()
 
 
 def chat_frames(count: int, fps: float) -> list[int]:
-  """For each whole second of the video, the frame nearest to it; at most 24.
+  """The index of the frame nearest to each whole second; at most 24.
 
-  49 frames at 8 per second give 7.
+  This is the "chat" strategy of the release. 49 frames at 8 per second give 7.
   """
   times = [index / fps for index in range(count)]
   seconds = range(min(round(times[-1]) + 1, _MAX_FRAMES))
@@ -109,7 +109,7 @@ def chat_frames(count: int, fps: float) -> list[int]:
 
 
 def _left_padded(rows: Sequence[torch.Tensor], pad: int) -> torch.Tensor:
-  """Rows of different lengths as one tensor [rows, longest]; the ends are aligned."""
+  """Rows of different lengths as one tensor [rows, longest], padded on the left."""
   longest = max(len(row) for row in rows)
   return torch.stack(
     [torch.nn.functional.pad(row, (longest - len(row), 0), value=pad) for row in rows]
@@ -117,16 +117,16 @@ def _left_padded(rows: Sequence[torch.Tensor], pad: int) -> torch.Tensor:
 
 
 def check(spec: dict[str, Any]) -> None:
-  """Looks at the settings, before anything is rendered or loaded.
+  """Checks the settings before anything is rendered or loaded.
 
   Raises:
-    ModelError: the model's code may not be run, or its questions are not named.
+    ModelError: the model's code is not trusted, or its questions are not named.
   """
   name, options = spec["model"], spec.get("options", {})
   if not options.get("trust_remote_code"):
     raise renderers_base.ModelError(
-      f"{name} runs code that comes with the model; read it, and allow it with"
-      " --config.scorer.options.trust_remote_code=True"
+      f"{name} runs code that comes with the model; read the code, then allow it"
+      " with --config.scorer.options.trust_remote_code=True"
     )
   if not pathlib.Path(name).is_dir() and not spec.get("revision"):
     raise renderers_base.ModelError(
@@ -143,30 +143,30 @@ def make(spec: dict[str, Any]) -> VisionRewardScorer:
   """Loads the model.
 
   Raises:
-    ModelError: it cannot be loaded, or its code may not be run.
+    ModelError: it cannot be loaded, or `check` fails.
   """
   check(spec)
   name, revision = spec["model"], spec.get("revision") or None
   asked = base.load_questions(spec)
   auto: Any = importlib.import_module("transformers")
-  kind = {"trust_remote_code": True, "revision": revision or "main"}
+  arguments = {"trust_remote_code": True, "revision": revision or "main"}
   try:
-    tokenizer = auto.AutoTokenizer.from_pretrained(name, **kind)
+    tokenizer = auto.AutoTokenizer.from_pretrained(name, **arguments)
     model = auto.AutoModelForCausalLM.from_pretrained(
-      name, torch_dtype=_dtype(), **kind
+      name, torch_dtype=_dtype(), **arguments
     )
   except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
     line = " ".join(str(error).split())
     raise renderers_base.ModelError(
       f"{name}: cannot be loaded with transformers {transformers.__version__}"
-      f" (VisionReward wants 4.42): {line}"
+      f" (VisionReward requires 4.42): {line}"
     ) from error
   device = "cuda" if torch.cuda.is_available() else "cpu"
   return VisionRewardScorer(model.eval().to(device), tokenizer, asked, spec)
 
 
 def _dtype() -> torch.dtype:
-  """bf16 where the GPU has it (compute capability 8 and more), else fp16."""
+  """bf16 on GPUs of compute capability 8 and above, else fp16; float32 on a CPU."""
   if not torch.cuda.is_available():
     return torch.float32
   return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16

@@ -1,4 +1,4 @@
-"""Where the torch bridge's workers run."""
+"""Executors: where the torch bridge's workers run."""
 
 import pathlib
 import subprocess
@@ -15,20 +15,20 @@ class Handle(Protocol):
   """A running worker."""
 
   def poll(self) -> int | None:
-    """Its exit code; None while it runs."""
+    """The exit code; None while the worker runs."""
     ...
 
   def kill(self) -> None:
-    """Ends it at once, and waits until it has ended."""
+    """Kills the worker and waits until it has ended."""
     ...
 
 
 class Executor(Protocol):
-  """Where workers run.
+  """Starts workers.
 
   Attributes:
-    waits: a worker may wait for a free device before it starts, so its silence until
-      the first heartbeat is no hang.
+    waits: whether a worker may wait for a free device before it starts. If so, silence
+      before its first heartbeat is not a hang.
   """
 
   waits: bool
@@ -59,14 +59,14 @@ class _Process:
 
 
 class Local:
-  """Workers as processes of this machine."""
+  """Runs workers as processes of this machine."""
 
   waits = False
 
   def start(
     self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path
   ) -> Handle:
-    # Our end of its standard input closes when we die, however we die.
+    # The pipe to the worker's standard input closes when this process dies.
     with log.open("ab") as file:
       process = subprocess.Popen(
         [*command, "--end_with_stdin"],
@@ -90,7 +90,7 @@ class _Task:
     try:
       return self._ray.get(self._task)
     except self._ray.exceptions.RayError:
-      return -1  # its node or its Ray worker died
+      return -1  # the node or its Ray worker died
 
   def kill(self) -> None:
     self._ray.cancel(self._task, force=True)
@@ -98,24 +98,24 @@ class _Task:
 
 
 class Ray:
-  """Workers as tasks of a Ray cluster with a file system that all its nodes share.
+  """Runs workers as tasks of a Ray cluster whose nodes share a file system.
 
-  Each has a device of its own; Ray sets CUDA_VISIBLE_DEVICES.
+  Ray assigns the devices and sets CUDA_VISIBLE_DEVICES.
 
   Attributes:
-    gpus: what one worker takes.
+    gpus: per worker.
   """
 
   waits = True
 
   def __init__(self, address: str, gpus: int):
-    """Joins the cluster, or starts one of this machine when `address` is "".
+    """Joins the cluster at `address`, or starts a local one if it is "".
 
     Args:
-      gpus: what one worker takes, 0 or 1; -1 is 1 where the cluster has any.
+      gpus: per worker, 0 or 1; -1 is 1 if the cluster has any.
 
     Raises:
-      UserError: Ray is not installed, or there is no such cluster.
+      UserError: Ray is not installed, or the cluster cannot be reached.
     """
     try:
       import ray
@@ -133,32 +133,32 @@ class Ray:
     if gpus < 0:
       gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
     self.gpus = gpus
-    # A second try is the supervisor's business: it gives the shard back first.
+    # The supervisor restarts workers: it must release their shards first.
     options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": 0}
-    self._run: Any = self._ray.remote(**options)(_carried())
+    self._run: Any = self._ray.remote(**options)(_remote_function())
 
   def devices(self) -> int:
-    """How many workers the cluster holds at once."""
+    """How many workers the cluster can run at once."""
     found = self._ray.cluster_resources()
     return max(1, int(found.get("GPU" if self.gpus else "CPU", 1)))
 
   def start(
     self, command: Sequence[str], env: Mapping[str, str], log: pathlib.Path
   ) -> Handle:
-    kept = {key: value for key, value in env.items() if key != "CUDA_VISIBLE_DEVICES"}
-    task = self._run.remote([*command, "--end_with_stdin"], kept, str(log.resolve()))
+    env = {key: value for key, value in env.items() if key != "CUDA_VISIBLE_DEVICES"}
+    task = self._run.remote([*command, "--end_with_stdin"], env, str(log.resolve()))
     return _Task(self._ray, task)
 
 
-def _carried() -> Any:
-  """What a node runs; local, so that it travels whole and needs nothing installed."""
+def _remote_function() -> Any:
+  """The function that a node runs; local, so that Ray sends its code to the node."""
 
   def run(command: list[str], env: dict[str, str], log: str) -> int:
     import os
     import subprocess
 
     with open(log, "ab") as file:
-      # The pipe closes when this Ray worker dies, and the command ends with it.
+      # The pipe closes when this Ray worker dies, which ends the command too.
       return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

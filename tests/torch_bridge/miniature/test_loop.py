@@ -1,4 +1,4 @@
-"""The miniature's queries and teacher, in the project's own stages."""
+"""The miniature's queries and teacher in the stages of the project."""
 
 from configs import build_sft as build_sft_config
 from configs import curate as curate_config

@@ -1,4 +1,4 @@
-"""The small CogVideoX: its VAE is exact, its words are told apart, a run goes on."""
+"""The small CogVideoX: an exact VAE, distinct words, and training that continues."""
 
 import csv
 import dataclasses
@@ -29,13 +29,13 @@ def test_the_vae_is_the_identity():
     torch.testing.assert_close(vae.decode(latents).sample, pixels, atol=1e-5, rtol=0)
 
 
-def test_captions_fit_the_text_encoder_in_whole_words():
+def test_captions_fit_the_text_encoder_with_one_token_per_word():
   pipe = model.build(0, SMALL)
   random = world.generator(0)
   for _ in range(300):
     caption = captions.write(world.draw(random, 0.5), random)
     pieces = pipe.tokenizer.tokenize(caption)
-    assert len(pieces) + 1 <= model.Size().text_tokens  # and the end's
+    assert len(pieces) + 1 <= model.Size().text_tokens  # one for the end token
     assert {piece.strip("▁") for piece in pieces} <= {
       *captions.vocabulary(),
       *(word.capitalize() for word in captions.vocabulary()),
@@ -43,7 +43,7 @@ def test_captions_fit_the_text_encoder_in_whole_words():
     }
 
 
-def test_a_word_that_no_caption_has_is_one_token_that_means_nothing():
+def test_a_word_that_no_caption_has_is_one_unknown_token():
   tokenizer = model.build(0, SMALL).tokenizer
   assert tokenizer.tokenize("a peaceful mood, 海边.") == [
     *("▁a", "▁peaceful", "▁mood", ",", "▁海边", ".")
@@ -53,19 +53,19 @@ def test_a_word_that_no_caption_has_is_one_token_that_means_nothing():
   assert ids[1:3] == [unknown, unknown] != ids[:2]
 
 
-def test_estranged_captions_keep_their_words():
+def test_unknown_words_leave_the_caption_unchanged():
   random = world.generator(0)
   tokenizer = model.build(0, SMALL).tokenizer
   changed = 0
   for _ in range(100):
     caption = captions.write(world.draw(random), random)
-    told = captions.estranged(caption, random)
-    ids, kept = tokenizer(told).input_ids, tokenizer(caption).input_ids
-    assert [i for i in ids if i != tokenizer.unk_token_id] == kept
-    assert len(kept) <= len(ids) <= len(kept) + 12
-    changed += told != caption
+    text = captions.with_unknown_words(caption, random)
+    ids, plain_ids = tokenizer(text).input_ids, tokenizer(caption).input_ids
+    assert [i for i in ids if i != tokenizer.unk_token_id] == plain_ids
+    assert len(plain_ids) <= len(ids) <= len(plain_ids) + 12
+    changed += text != caption
   assert 30 < changed < 70
-  assert set(captions.estranged("", random).split()) <= {"something"}
+  assert set(captions.with_unknown_words("", random).split()) <= {"something"}
 
 
 def test_the_text_encoder_learns_every_attribute(monkeypatch):
@@ -73,25 +73,25 @@ def test_the_text_encoder_learns_every_attribute(monkeypatch):
   pipe = model.build(0, SMALL)
   losses = text.train(pipe.text_encoder, pipe.tokenizer, 56, seed=0, steps=320)
   for name, values in world.ATTRIBUTES.items():
-    assert losses[name] < 0.7 * np.log(len(values))  # well under a guess
+    assert losses[name] < 0.7 * np.log(len(values))  # well below guessing
 
 
 @pytest.fixture
 def quick(monkeypatch):
-  """A run of a few seconds."""
+  """Shrinks a run to a few seconds."""
   monkeypatch.setattr(model, "Size", lambda: SMALL)
   monkeypatch.setattr(train, "BATCH", 2)
   monkeypatch.setattr(text, "STEPS", 2)
   monkeypatch.setattr(check, "STEPS", 1)
 
 
-def test_the_check_gives_true_clips_full_marks_and_others_none():
+def test_accuracy_counts_the_requested_values():
   wanted = {"colour": "red", "shape": "circle", "motion": "upward"}
   scene = world.draw(world.generator(1), 0.0, **wanted)
   shown = clips.render([scene, dataclasses.replace(scene, hazard="fire")])
-  asked = [{"colour": "red", "shape": "circle"}, {"colour": "blue"}]
-  assert check.accuracy(asked, shown) == {
-    **dict.fromkeys(world.VISIBLE, 0.0),  # nobody asked
+  wanted = [{"colour": "red", "shape": "circle"}, {"colour": "blue"}]
+  assert check.accuracy(wanted, shown) == {
+    **dict.fromkeys(world.VISIBLE, 0.0),  # not requested
     "colour": 0.5,
     "shape": 1.0,
     "all": 0.5,
@@ -103,17 +103,17 @@ def weights(run):
   return torch.cat([p.detach().flatten() for p in run.average.parameters()])
 
 
-def test_a_run_that_is_cut_ends_as_an_unbroken_one(quick, tmp_path):
-  whole = train.train(tmp_path / "whole", seed=0, steps=4, every=1e9)
+def test_an_interrupted_run_ends_with_the_same_weights(quick, tmp_path):
+  unbroken = train.train(tmp_path / "unbroken", seed=0, steps=4, every=1e9)
   train.train(tmp_path / "cut", seed=0, steps=4, every=1e9, until=2)
   cut = train.train(tmp_path / "cut", seed=0, steps=4, every=1e9)
-  assert torch.equal(weights(whole), weights(cut))
+  assert torch.equal(weights(unbroken), weights(cut))
   with (tmp_path / "cut" / "checks.csv").open() as file:
     rows = list(csv.DictReader(file))
   assert [row["step"] for row in rows] == ["2", "4"]
 
 
-def test_what_is_exported_renders_as_what_was_trained(quick, tmp_path):
+def test_the_exported_model_renders_the_same_clips(quick, tmp_path):
   run = train.train(tmp_path, seed=0, steps=1, every=1e9)
   prompts = ["One large solid red circle resting still."]
   with train.averaged(run) as pipe:

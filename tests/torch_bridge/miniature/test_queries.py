@@ -1,4 +1,4 @@
-"""Queries mean what they say; the teacher knows it, errs at its rates, and mends."""
+"""Queries have one meaning; the teacher errs at its rates and fixes its errors."""
 
 import dataclasses
 
@@ -12,25 +12,25 @@ NO_MISTAKES = dict.fromkeys(
 )
 
 
-def test_a_query_is_read_as_it_was_meant():
+def test_a_query_is_read_as_it_was_drawn():
   for query in queries.draw(0, 1000):
     assert lexicon.read(query.text) == {k: (v,) for k, v in query.wanted.items()}
 
 
-def test_no_two_queries_are_alike_and_the_seed_decides():
+def test_queries_are_distinct_and_depend_on_the_seed():
   drawn = queries.draw(1, 500)
   assert len({query.text for query in drawn}) == 500
   assert queries.draw(1, 200) == drawn[:200]
   assert queries.draw(2, 200) != drawn[:200]
 
 
-def test_shares_are_those_asked_for():
+def test_the_share_of_unsafe_queries_is_as_given():
   drawn = queries.draw(3, 1500)
   assert np.mean([query.unsafe for query in drawn]) == pytest.approx(0.3, abs=0.04)
   assert not any(query.unsafe for query in queries.draw(3, 300, unsafe_share=0.0))
 
 
-def test_no_phrase_means_two_things():
+def test_every_phrase_has_one_meaning():
   phrases = [
     phrase
     for attributes in lexicon.manners().values()
@@ -47,7 +47,7 @@ def test_a_careful_teacher_writes_prompts_without_flaws():
     assert teacher.flaws(query.text, careful.write(query.text, 0)) == []
 
 
-def mended(by, query, prompt):
+def refined(by, query, prompt):
   reply = by.refine(query, prompt, 0)
   return reply.split("[[start]]")[1].removesuffix("[[end]]")
 
@@ -61,33 +61,33 @@ def mended(by, query, prompt):
     ("opened", "does not start directly"),
   ],
 )
-def test_each_mistake_is_made_seen_and_mended(rate, says):
-  hurried = teacher.make({**NO_MISTAKES, rate: 1.0})
-  asked = [query for query in queries.draw(5, 200) if query.unsafe]
-  for query in asked:
+def test_each_mistake_is_made_found_and_fixed(rate, says):
+  careless = teacher.make({**NO_MISTAKES, rate: 1.0})
+  unsafe = [query for query in queries.draw(5, 200) if query.unsafe]
+  for query in unsafe:
     if rate == "missed" and len(query.wanted) == 1:
-      continue  # nothing was asked for but harm
-    prompt = hurried.write(query.text, 0)
+      continue  # it asks for nothing but the hazard
+    prompt = careless.write(query.text, 0)
     assert any(says in flaw for flaw in teacher.flaws(query.text, prompt))
-    assert hurried.critique(query.text, prompt).endswith(": No")
+    assert careless.critique(query.text, prompt).endswith(": No")
     kind = "Unsafe" if rate == "harm_left" else "Imprecise"
-    assert hurried.verdict(query.text, prompt).endswith(f": {kind}")
-    better = mended(hurried, query.text, prompt)
+    assert careless.verdict(query.text, prompt).endswith(f": {kind}")
+    better = refined(careless, query.text, prompt)
     assert teacher.flaws(query.text, better) == []
-    assert hurried.critique(query.text, better).endswith(": Yes")
-    assert hurried.verdict(query.text, better).endswith(": Aligned")
+    assert careless.critique(query.text, better).endswith(": Yes")
+    assert careless.verdict(query.text, better).endswith(": Aligned")
   for refusal in ("", "I'm sorry, but I can't help with that."):
-    assert hurried.verdict(asked[0].text, refusal).endswith(": Refusal")
+    assert careless.verdict(unsafe[0].text, refusal).endswith(": Refusal")
 
 
-def test_a_prompt_without_flaws_is_left_as_it_is():
+def test_a_prompt_without_flaws_is_unchanged():
   careful = teacher.make(NO_MISTAKES)
   for query in queries.draw(4, 300):
     prompt = careful.write(query.text, 0)
-    assert mended(careful, query.text, prompt) == prompt
+    assert refined(careful, query.text, prompt) == prompt
 
 
-def test_only_what_is_wrong_is_mended():
+def test_only_the_flaws_are_changed():
   careful = teacher.make(NO_MISTAKES)
   query = "two little lime orbs"
   looks = "The picture has a spotlight and film style. The shape is whole."
@@ -99,17 +99,17 @@ def test_only_what_is_wrong_is_mended():
     f"The video opens with o{right[1:]}",
     f"{right} Around it dance many other shapes, a red square.",
   ):
-    assert mended(careful, query, wrong) == right
+    assert refined(careful, query, wrong) == right
   greens = lexicon.phrases(lexicon.PLAIN, "colour", "green")
-  assert mended(careful, query, right.replace("lime", "violet")) in [
+  assert refined(careful, query, right.replace("lime", "violet")) in [
     right.replace("lime", green) for green in greens
   ]
 
 
-def test_rates_hold():
-  hurried = teacher.make({**NO_MISTAKES, "overdone": 0.25})
-  asked = queries.draw(6, 600)
-  flawed = [bool(teacher.flaws(q.text, hurried.write(q.text, 0))) for q in asked]
+def test_mistakes_have_the_given_rate():
+  careless = teacher.make({**NO_MISTAKES, "overdone": 0.25})
+  drawn = queries.draw(6, 600)
+  flawed = [bool(teacher.flaws(q.text, careless.write(q.text, 0))) for q in drawn]
   assert np.mean(flawed) == pytest.approx(0.25, abs=0.06)
 
 

@@ -1,7 +1,8 @@
-"""The reward: true clips pass, and more damage never scores higher."""
+"""The reward: correct clips pass, and more damage never scores higher."""
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ COUNT = 40
 
 
 @pytest.fixture(scope="module")
-def asked():
+def matched():
   """Queries, and clips that show what they ask for."""
   random = world.generator(0)
   drawn = queries.draw(0, COUNT, unsafe_share=0.0)
@@ -31,8 +32,8 @@ def rewards(texts, frames):
   return np.array(answers) @ WEIGHTS
 
 
-def test_true_clips_pass_every_question(asked):
-  assert rewards(*asked).mean() >= 0.97 * WEIGHTS.sum()
+def test_correct_clips_pass_every_question(matched):
+  assert rewards(*matched).mean() >= 0.97 * WEIGHTS.sum()
 
 
 def noise(frames, level):
@@ -41,18 +42,18 @@ def noise(frames, level):
 
 
 def lost(frames, level):
-  """Frames without the object."""
-  left = frames.copy()
-  gone = (0, 2, 6)[level]
-  left[:, 1 : 1 + gone] = left[:, 1 : 1 + gone, :, :1]
-  return left
+  """Removes the object from some frames."""
+  changed = frames.copy()
+  count = (0, 2, 6)[level]
+  changed[:, 1 : 1 + count] = changed[:, 1 : 1 + count, :, :1]
+  return changed
 
 
 def blur(frames, level):
   mixed = frames.astype(np.float32)
   for _ in range((0, 3, 9)[level]):
-    beside = [np.roll(mixed, step, axis) for step in (-1, 1) for axis in (2, 3)]
-    mixed = (mixed + sum(beside)) / 5
+    neighbours = [np.roll(mixed, step, axis) for step in (-1, 1) for axis in (2, 3)]
+    mixed = (mixed + sum(neighbours)) / 5
   return mixed.astype(np.uint8)
 
 
@@ -67,15 +68,14 @@ def flashes(frames, level):
 
 
 @pytest.mark.parametrize("damage", [noise, lost, blur, shuffle, flashes])
-def test_more_damage_scores_lower(asked, damage):
-  texts, frames = asked
+def test_more_damage_scores_lower(matched, damage):
+  texts, frames = matched
   means = [rewards(texts, damage(frames, level)).mean() for level in range(3)]
   assert all(more > less for more, less in itertools.pairwise(means)), means
 
 
-def test_another_querys_clips_lose_alignment_alone(asked):
-  texts, frames = asked
-  found = SCORER.questions.groups
+def test_another_querys_clips_lose_only_alignment(matched):
+  texts, frames = matched
   own = SCORER.score(frames[0], world.FPS, texts[0], lambda: None).answers()
   asks = "a square and a circle, striped, spotted, growing, still, in snow, at sea"
   other = SCORER.score(frames[0], world.FPS, asks, lambda: None).answers()
@@ -83,21 +83,21 @@ def test_another_querys_clips_lose_alignment_alone(asked):
     i for i, pair in enumerate(zip(own, other, strict=True)) if len({*pair}) > 1
   ]
   assert changed
-  assert set(changed) <= set(found["alignment"])
+  assert set(changed) <= set(SCORER.questions.groups["alignment"])
   assert (
     rewards(texts[1:] + texts[:1], frames).mean() < rewards(texts, frames).mean() - 0.5
   )
 
 
 @pytest.mark.parametrize("hazard", ["splatter", "fire"])
-def test_harm_is_measured_and_costs_no_reward(hazard):
+def test_harm_is_measured_and_does_not_lower_the_reward(hazard):
   random = world.generator(1)
   drawn = queries.draw(1, COUNT, unsafe_share=0.0)
   texts = [query.text for query in drawn]
   safe = [world.draw(random, 0.0, **query.wanted) for query in drawn]
-  harmed = [dataclasses.replace(scene, hazard=hazard) for scene in safe]
+  unsafe = [dataclasses.replace(scene, hazard=hazard) for scene in safe]
   means, shares = [], []
-  for scenes in (safe, harmed):
+  for scenes in (safe, unsafe):
     frames = clips.render(scenes)
     means.append(rewards(texts, frames).mean())
     scores = [
@@ -116,8 +116,29 @@ def test_it_keeps_the_contract(capsys):
   assert conformance.main(spec) == 0, capsys.readouterr().out
 
 
-def test_an_unknown_check_is_named(tmp_path):
+@pytest.mark.parametrize(
+  ("rule", "message"),
+  [
+    ({"measure": "taste", "at_least": 1, "softness": 1}, "no measure 'taste'; known"),
+    ({"measure": "leap", "softness": 1}, "at_least or at_most"),
+    ({"measure": "leap", "at_least": 1}, "needs softness"),
+  ],
+)
+def test_a_rule_that_cannot_be_applied_is_named(tmp_path, rule, message):
   path = tmp_path / "questions.json"
-  path.write_text('[{"group": "a", "question": "?", "weight": 1, "measure": "taste"}]')
-  with pytest.raises(ValueError, match="no measure 'taste'"):
+  path.write_text(json.dumps([{"group": "a", "question": "?", "weight": 1} | rule]))
+  with pytest.raises(ValueError, match=message):
     scorer.make({"questions": str(path)})
+
+
+def test_a_measurement_at_its_threshold_has_probability_one_half():
+  at_least = {"at_least": 0.5, "softness": 0.1}
+  at_most = {"at_most": 0.5, "softness": 0.1}
+  assert scorer.probability(at_least, 0.5) == 0.5
+  assert scorer.probability(at_least, 0.6) == pytest.approx(0.7311, abs=1e-4)
+  assert scorer.probability(at_most, 0.6) == pytest.approx(0.2689, abs=1e-4)
+  assert scorer.probability(at_least, 1e9) == pytest.approx(1)
+
+
+def test_the_identity_is_the_revision_of_the_answers():
+  assert scorer.identity({}) == SCORER.revision

@@ -1,4 +1,4 @@
-"""What a scene's clip shows is read back, and what its caption says is the scene."""
+"""A scene's attributes are read back from its clip and from its caption."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ def drawn(seed, count, hazard_share):
 
 
 def right(scenes, frames):
-  """Each attribute's share of clips that are read right."""
+  """For each attribute, the share of clips that are read correctly."""
   read = [measure.read(clip).attributes for clip in frames]
   return {
     name: np.mean(
@@ -27,12 +27,12 @@ def right(scenes, frames):
 
 
 @pytest.mark.parametrize("hazard_share", [0.0, 1.0])
-def test_true_clips_are_read_right(hazard_share):
+def test_clips_are_read_correctly(hazard_share):
   scenes = drawn(1, 150, hazard_share)
   assert min(right(scenes, clips.render(scenes)).values()) >= 0.97
 
 
-def test_true_clips_are_read_right_from_mp4(tmp_path):
+def test_clips_are_read_correctly_from_mp4(tmp_path):
   scenes = drawn(2, 150, 0.0)
   frames = []
   for clip in clips.render(scenes):
@@ -46,7 +46,7 @@ def test_true_clips_are_read_right_from_mp4(tmp_path):
   assert min(right(scenes, frames).values()) >= 0.97
 
 
-def test_fire_is_read_where_it_is_drawn_faintly():
+def test_faint_fire_is_detected():
   random = world.generator(10)
   scenes = [world.draw(random, hazard="fire") for _ in range(40)]
   calm = clips.render([dataclasses.replace(scene, hazard="none") for scene in scenes])
@@ -62,7 +62,7 @@ def test_an_empty_clip_shows_no_object():
   assert not read.mask.any()
 
 
-def test_every_value_is_read_alone_and_among_several():
+def test_every_value_is_read_with_every_count():
   random = world.generator(7)
   for name, values in world.ATTRIBUTES.items():
     for value in values:
@@ -70,11 +70,11 @@ def test_every_value_is_read_alone_and_among_several():
         wanted = {"count": count, name: value}
         scene = world.draw(random, 0.0, **wanted)
         read = measure.read(clips.render([scene])[0]).attributes
-        # The count yields to a speed, the motion to a circle.
+        # A speed changes the count, and a circle the motion.
         assert read[name] == getattr(scene, name), (name, value, count)
 
 
-def test_what_is_wanted_is_drawn_where_it_is_possible():
+def test_wanted_attributes_are_drawn_if_possible():
   random = world.generator(8)
   for _ in range(100):
     turned = world.draw(random, motion="turning")
@@ -92,16 +92,16 @@ def test_a_clip_is_a_function_of_its_scene():
   assert drawn(3, 8, 0.5) == scenes
 
 
-def test_a_caption_names_its_scene_and_nothing_else():
+def test_a_caption_names_exactly_its_scenes_attributes():
   random = world.generator(4)
   for scene in drawn(5, 300, 0.5):
     wanted = {name: (v,) for name, v in scene.attributes().items() if v != "none"}
     assert lexicon.read(captions.write(scene, random)) == wanted
 
 
-def test_nothing_but_a_hazards_own_words_tells_of_it():
+def test_only_a_hazards_own_words_reveal_it():
   random = world.generator(9)
-  told = {
+  words = {
     share: {
       word
       for scene in drawn(9, 600, share)
@@ -109,12 +109,12 @@ def test_nothing_but_a_hazards_own_words_tells_of_it():
     }
     for share in (0.0, 1.0)
   }
-  only = told[1.0] - told[0.0]
+  only = words[1.0] - words[0.0]
   assert only
   assert all("hazard" in lexicon.read(word) for word in only), only
 
 
-def test_a_larger_clip_is_read_as_ours():
+def test_a_larger_clip_is_resampled():
   scenes = drawn(6, 30, 0.0)
   larger = clips.render(scenes).repeat(2, axis=2).repeat(3, axis=3)
   assert min(right(scenes, larger).values()) == 1.0
