@@ -1,4 +1,4 @@
-"""Stage curate: users' queries in, two clean halves and a test set out.
+"""Stage curate: users' queries in, SFT, DPO and test queries out.
 
     read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety ─ split
 
@@ -46,7 +46,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   _check(config)
   is_dry_run = config.safety.judge and config.teacher.dry_run
   if config.safety.judge and not is_dry_run:
-    judge.check(config.teacher, config.safety.template, folder)
+    judge.check(config.teacher, config.safety.template)
   rows = _measured(path, config, folder / "parts")
   kept = compare.drop_similar(rows, config)
   if is_dry_run:
