@@ -1,9 +1,9 @@
-"""What a row costs `curate`, at any size: CPU time and memory.
+"""Measures the CPU time per row and the peak memory of `curate`.
 
     python tests/curate/bench_size.py 100000 500000 1670000
 
-Makes VidProM-shaped files and curates each, with the config's defaults, in a process
-of its own. CPU time, unlike wall time, does not count what else the machine does.
+Writes files of VidProM's form with the given numbers of rows and curates each with the
+default config in a new process. CPU time, unlike wall time, excludes other processes.
 """
 
 import pathlib
@@ -19,8 +19,8 @@ from configs import curate as curate_config
 from vpo_jax.curate import curate
 
 
-def one(path, workdir):
-  """Curates one file, and prints what it took."""
+def curate_one(path, workdir):
+  """Curates one file and prints the measurements."""
   config = curate_config.get_config()
   config.input = path
   wall, cpu = time.monotonic(), time.process_time()
@@ -28,8 +28,8 @@ def one(path, workdir):
   wall, cpu = time.monotonic() - wall, time.process_time() - cpu
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(
-    f"{rows:,} rows: {cpu / rows * 1e6:.0f} us of CPU a row, {cpu:.0f} s of CPU,"
-    f" {wall:.0f} s, {memory:.2f} GiB at most",
+    f"{rows:,} rows: {cpu / rows * 1e6:.0f} us of CPU per row, {cpu:.0f} s of CPU,"
+    f" {wall:.0f} s, peak memory {memory:.2f} GiB",
     flush=True,
   )
 
@@ -44,6 +44,6 @@ def main(sizes):
 
 if __name__ == "__main__":
   if sys.argv[1] == "--one":
-    one(*sys.argv[2:])
+    curate_one(*sys.argv[2:])
   else:
     main(map(int, sys.argv[1:]))

@@ -17,7 +17,7 @@ def _built(kind, source, folder):
   return tfds.builder_from_directory(arrays.build(kind, source, folder))
 
 
-def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
+def test_vidproms_array_records_hold_the_rows_of_its_csv(tmp_path):
   path = vidprom.write(tmp_path / "v.csv", 300)
   with path.open("a") as file:
     file.write('7,"cut in the mid')
@@ -34,7 +34,7 @@ def test_vidprom_as_array_records_gives_the_rows_of_its_csv(tmp_path):
   assert "tensorflow" not in sys.modules
 
 
-def test_a_querys_row_comes_back_whole(tmp_path):
+def test_a_query_is_restored_with_all_fields(tmp_path):
   row = records.Query("an id", "a cat 猫", "safety", "-neg blurry")
   path = tmp_path / "queries.jsonl"
   records.write(path, [row])
@@ -43,7 +43,7 @@ def test_a_querys_row_comes_back_whole(tmp_path):
   assert queries.load(builder.data_dir) == ([row], [])
 
 
-def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
+def test_curate_gives_the_same_counts_for_array_records(tmp_path):
   builder = _built(arrays.VidProM, queries.SHIPPED, tmp_path)
   counts = []
   for number, path in enumerate(("", str(builder.data_dir))):
@@ -53,7 +53,7 @@ def test_curate_takes_array_records_as_it_takes_their_source(tmp_path):
   assert counts[0] == counts[1]
 
 
-def test_sft_examples_as_array_records(tmp_path):
+def test_sft_examples_are_stored_as_array_records(tmp_path):
   row = records.SftExample("id", "q 猫", "safety", "p", "c", None, "p")
   records.write(tmp_path / "examples.jsonl", [row])
   path = tmp_path / "examples.jsonl"
@@ -64,12 +64,12 @@ def test_sft_examples_as_array_records(tmp_path):
   }
 
 
-def test_a_folder_of_something_else_is_named(tmp_path):
+def test_another_folder_is_rejected(tmp_path):
   with pytest.raises(errors.UserError, match="not one that TFDS made"):
     list(queries.read(tmp_path))
 
 
-def test_a_source_that_cannot_be_read_is_named(tmp_path):
+def test_an_unreadable_source_is_reported(tmp_path):
   (tmp_path / "q.csv").write_text("a,b\n1,2\n")
   with pytest.raises(errors.UserError, match=r"q\.csv: none of the columns"):
     arrays.build(arrays.VidProM, tmp_path / "q.csv", tmp_path)

@@ -1,7 +1,7 @@
 import PIL.Image
 
 from configs import curate as curate_config
-from vpo_jax.curate import curate, halves
+from vpo_jax.curate import curate, split
 
 
 def test_the_card_counts_every_row_and_shows_each_reason(tmp_path):
@@ -12,16 +12,16 @@ def test_the_card_counts_every_row_and_shows_each_reason(tmp_path):
       reason = key.removeprefix("dropped_").replace("_", " ")
       assert f"| {reason} | {number} |" in card
       assert f"\n{reason.capitalize()}:\n" in card
-  for name in halves.SPLITS:
+  for name in split.SPLITS:
     safety = counts[f"{name}_safety"]
     assert f"| {name} | {counts[name] - safety} | {safety} |" in card
-  assert f"| not judged | 0 | {counts['kept']} |" in card  # the last step leaves them
+  assert f"| not judged | 0 | {counts['kept']} |" in card
   for name in ("lengths.png", "self_bleu.png"):
     with PIL.Image.open(tmp_path / "curate" / name) as picture:
       assert picture.width > 300
 
 
-def test_marks_in_a_query_stay_in_its_line(tmp_path):
+def test_markdown_in_a_query_is_escaped(tmp_path):
   config = curate_config.get_config()
   config.input = str(tmp_path / "q.txt")
   hostile = "# title `code` | [link](x) <b>\n"

@@ -56,13 +56,15 @@ def test_the_shipped_set_is_large_varied_and_has_unsafe_queries():
   assert len({row.text for row in rows}) == len(rows)
 
 
-def test_a_finished_stage_is_not_done_again(tmp_path, config, monkeypatch):
+def test_a_finished_stage_is_not_run_again(tmp_path, config, monkeypatch):
   counts = curate.run(config, tmp_path)
-  monkeypatch.setattr(queries, "read", lambda _: pytest.fail("it read again"))
+  monkeypatch.setattr(
+    queries, "read", lambda _: pytest.fail("the input was read again")
+  )
   assert curate.run(config, tmp_path) == counts
 
 
-def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_does(
+def test_a_continued_run_gives_the_files_of_an_unbroken_one(
   tmp_path, config, monkeypatch
 ):
   monkeypatch.setattr(curate, "_BATCH", 50)
@@ -70,17 +72,17 @@ def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_does(
   real = table.Measure.__call__
   calls = []
 
-  def dies(self, batch):
+  def fails_at_the_fourth(self, batch):
     calls.append(len(batch))
     if len(calls) == 4:
       raise KeyboardInterrupt
     return real(self, batch)
 
-  monkeypatch.setattr(table.Measure, "__call__", dies)
+  monkeypatch.setattr(table.Measure, "__call__", fails_at_the_fourth)
   with pytest.raises(KeyboardInterrupt):
     curate.run(config, tmp_path / "killed")
   curate.run(config, tmp_path / "killed")
-  assert len(calls) == 4 + 8 - 3  # the three batches that were whole were not repeated
+  assert len(calls) == 4 + 8 - 3  # the three measured batches are not repeated
   for name in [*(f"{split}.jsonl" for split in _SPLITS), "rows.parquet"]:
     killed = (tmp_path / "killed" / "curate" / name).read_bytes()
     assert killed == (tmp_path / "unbroken" / "curate" / name).read_bytes()
@@ -97,7 +99,7 @@ def test_the_order_of_the_input_does_not_matter(tmp_path, config):
   assert ids[0] == ids[1]
 
 
-def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path, config):
+def test_invalid_rows_are_set_aside(tmp_path, config):
   good = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   path = tmp_path / "q.json"
   path.write_text(json.dumps([*good, {"caption": "no"}, "", "x" * 20_000]))
@@ -108,19 +110,19 @@ def test_bad_rows_are_set_aside_and_the_rest_goes_on(tmp_path, config):
   assert all(row.reason for row in aside)
 
 
-def test_a_sample_of_references_states_its_error(tmp_path, config):
+def test_the_error_of_sampled_references_is_reported(tmp_path, config):
   config.diversity.references = 100
   sampled = curate.run(config, tmp_path / "sampled")
   config.diversity.references = 1000
   exact = curate.run(config, tmp_path / "exact")
   assert exact["self_bleu_before_error"] == 0
-  whole = sampled["self_bleu_before"] + sampled["self_bleu_before_error"]
+  corrected = sampled["self_bleu_before"] + sampled["self_bleu_before_error"]
   assert sampled["self_bleu_before_error"] > 0
-  # All rows were probed, so that the error is no estimate here.
-  assert whole == pytest.approx(exact["self_bleu_before"], abs=2e-4)
+  # The error is measured on all rows here, so it is exact.
+  assert corrected == pytest.approx(exact["self_bleu_before"], abs=2e-4)
 
 
-def test_a_broken_vidprom_loses_its_bad_rows_alone(tmp_path, config):
+def test_a_damaged_vidprom_loses_only_its_invalid_rows(tmp_path, config):
   path = vidprom.write(tmp_path / "v.csv", 2000)
   zeros = ",".join("0" * 6)
   rows = path.read_text().splitlines(keepends=True)
@@ -140,7 +142,7 @@ def test_a_broken_vidprom_loses_its_bad_rows_alone(tmp_path, config):
     "1000000 characters long",
     "empty",
     "line 5 has 2 fields, the first line has 9",
-    f"line {path.read_text().count(chr(10)) + 1}",  # the cut one
+    f"line {path.read_text().count(chr(10)) + 1}",  # the truncated one
   }
   kept = pl.read_parquet(tmp_path / "curate" / "rows.parquet")["text"]
   assert "nulls in a calm sea at noon" in kept
@@ -162,7 +164,7 @@ def test_many_identical_rows_become_one(tmp_path, config, rows):
 
 
 @pytest.mark.parametrize(
-  ("change", "said"),
+  ("change", "message"),
   [
     ({"flags": "remove"}, "flags='remove'"),
     ({"near.threshold": 1.5}, "near.threshold=1.5"),
@@ -171,9 +173,9 @@ def test_many_identical_rows_become_one(tmp_path, config, rows):
     ({"engine": "spark"}, "engine='spark'"),
   ],
 )
-def test_a_config_value_without_sense_is_named(tmp_path, config, change, said):
+def test_an_invalid_config_value_is_reported(tmp_path, config, change, message):
   config.update_from_flattened_dict(change)
-  with pytest.raises(errors.UserError, match=said):
+  with pytest.raises(errors.UserError, match=message):
     curate.run(config, tmp_path)
   assert not (tmp_path / "curate").exists()
 
@@ -183,13 +185,13 @@ def test_a_config_value_without_sense_is_named(tmp_path, config, change, said):
   [{"rules.min_words": 1000}, {"rules.max_special": 0.0, "rules.max_words": 0}],
   ids=str,
 )
-def test_rules_that_drop_everything_say_so(tmp_path, config, change):
+def test_rules_that_drop_every_row_are_reported(tmp_path, config, change):
   config.update_from_flattened_dict(change)
   with pytest.raises(errors.UserError, match="sft split is empty: 0 rows"):
     curate.run(config, tmp_path)
 
 
-def test_an_empty_file_says_so(tmp_path, config):
+def test_an_empty_file_is_reported(tmp_path, config):
   config.input = str(tmp_path / "q.txt")
   (tmp_path / "q.txt").write_text("\n\n")
   with pytest.raises(errors.UserError, match="no query"):
@@ -198,7 +200,7 @@ def test_an_empty_file_says_so(tmp_path, config):
 
 @pytest.mark.slow
 def test_the_size_of_vidprom_fits_a_small_machine(tmp_path, config):
-  """1.67 million rows: at most 10 minutes on 2 cores, 4 GB, as much a row as 100k."""
+  """1.67 million rows take at most 10 minutes of CPU and 4 GB, and scale linearly."""
   seconds = {}
   for rows in (100_000, 1_670_000):
     config.input = str(vidprom.write(tmp_path / f"{rows}.csv", rows))

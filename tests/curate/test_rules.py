@@ -36,7 +36,7 @@ def _reasons(texts, **changes):
     (rules.repeated_characters, {}, "nooooooooooooo way", "noooo way"),
   ],
 )
-def test_a_rule_drops_what_it_names_and_nothing_beside_it(rule, changes, dropped, kept):
+def test_a_rule_drops_only_what_it_describes(rule, changes, dropped, kept):
   assert _reasons([dropped, kept], **changes) == [rule.__name__, None]
 
 
@@ -45,7 +45,7 @@ def test_rules_can_be_switched_off():
   assert _reasons(["una niña corriendo por el campo"], languages=()) == [None]
 
 
-def test_a_language_that_is_not_sure_passes():
+def test_a_query_of_unsure_language_passes():
   assert _reasons(["xq zv"], languages=("en",)) == [None]
 
 
@@ -60,7 +60,7 @@ def test_flags_are_kept_dropped_or_moved(choice, text, moved):
   assert (row["text"], row["flags"], row["key"]) == (text, moved, "a cat")
 
 
-def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
+def test_invalid_rows_are_set_aside_with_a_reason():
   config = curate_config.get_config()
   raws = [
     queries.Raw("x" * 1_000_000),
@@ -77,7 +77,7 @@ def test_a_row_too_long_or_with_a_problem_is_set_aside_with_its_reason():
   assert frame["text"].str.len_chars().max() <= 200
 
 
-def test_tokens_are_counted_by_the_tokenizer_that_the_config_names(tmp_path):
+def test_tokens_are_counted_by_the_configured_tokenizer(tmp_path):
   model = models.WordLevel({"a": 0, "cat": 1, "?": 2}, unk_token="?")
   tokenizer = tokenizers.Tokenizer(model)
   tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -88,8 +88,8 @@ def test_tokens_are_counted_by_the_tokenizer_that_the_config_names(tmp_path):
     assert _reasons(texts, **change) == [None, "too_many_tokens"]
 
 
-def test_a_tokenizer_that_is_none_is_named(tmp_path):
-  with pytest.raises(errors.UserError, match=r"no tokenizer\.json"):
+def test_an_invalid_tokenizer_is_reported(tmp_path):
+  with pytest.raises(errors.UserError, match=r"tokenizer\.json does not exist"):
     _reasons(["a cat"], tokenizer=str(tmp_path))
   (tmp_path / "tokenizer.json").write_text("{}")
   with pytest.raises(errors.UserError, match="not a tokenizer"):

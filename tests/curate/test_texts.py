@@ -6,7 +6,7 @@ from vpo_jax.curate import flags, language, repair, rules
 
 
 @pytest.mark.parametrize(
-  ("damaged", "whole"),
+  ("damaged", "repaired"),
   [
     ("&quot;a cat&#39;s &amp; a dog&quot;", '"a cat\'s & a dog"'),
     ("&amp;#39;twice&amp;#39;", "'twice'"),
@@ -17,21 +17,21 @@ from vpo_jax.curate import flags, language, repair, rules
     ("“curly” ﬁsh ｗide", "“curly” ﬁsh ｗide"),
   ],
 )
-def test_damage_is_repaired_and_nothing_else_changes(damaged, whole):
-  assert repair.repair(damaged) == whole
+def test_only_damage_is_repaired(damaged, repaired):
+  assert repair.repair(damaged) == repaired
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(strategies.text(max_size=60))
-def test_repair_is_done_when_it_is_done_once(text):
+def test_repair_is_idempotent(text):
   once = repair.repair(text)
   assert repair.repair(once) == once
 
 
-def test_lost_characters_and_empty_texts_are_beyond_repair():
-  assert "U+FFFD" in repair.beyond("caf\ufffd")
-  assert repair.beyond("") == "empty"
-  assert repair.beyond("café") == ""
+def test_lost_characters_and_empty_texts_cannot_be_repaired():
+  assert "U+FFFD" in repair.problem("caf\ufffd")
+  assert repair.problem("") == "empty"
+  assert repair.problem("café") == ""
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_lost_characters_and_empty_texts_are_beyond_repair():
     ("a well-known place -slowly", "a well-known place -slowly", ""),
   ],
 )
-def test_flags_are_parted_from_the_text(text, bare, found):
-  assert flags.part(text) == (bare, found)
+def test_flags_are_split_from_the_text(text, bare, found):
+  assert flags.split(text) == (bare, found)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_flags_are_parted_from_the_text(text, bare, found):
     ("a\x00b \ufdd0", rules.UNSURE),
   ],
 )
-def test_languages_are_named_where_they_are_sure(text, code):
+def test_languages_are_detected(text, code):
   assert language.detect(text) == code

@@ -29,7 +29,7 @@ def _nltk(texts):
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS)
-def test_self_bleu_is_nltks(texts):
+def test_self_bleu_equals_nltks(texts):
   np.testing.assert_allclose(
     bleu.self_bleu(_series(texts), _ALL), _nltk(texts), atol=1e-12
   )
@@ -37,31 +37,31 @@ def test_self_bleu_is_nltks(texts):
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS, strategies.sampled_from([0.2, 0.5, 0.8]))
-def test_no_text_that_stays_is_above_the_bound(texts, bound):
+def test_no_kept_text_is_above_the_bound(texts, bound):
   texts = _series(texts)
   drop = bleu.similar(texts, _ALL, bound)
   assert bleu.self_bleu(texts.filter(~pl.Series(drop)), _ALL).max() <= bound
 
 
-def test_of_texts_that_are_alike_the_first_stays():
+def test_the_first_of_equal_texts_is_kept():
   texts = ["a b c d e f", "u v w x y z", "a b c d e f", "k l m n o p"]
   drop = bleu.similar(_series([text.split() for text in texts]), _ALL, 0.8)
   assert drop.tolist() == [False, False, True, False]
 
 
-def test_texts_beyond_the_sample_are_held_against_it():
+def test_texts_beyond_the_sample_are_compared_with_it():
   texts = ["a b c d e f", "u v w x y z", "a b c d e f", "k l m n o p", "k l m n o p"]
   drop = bleu.similar(_series([text.split() for text in texts]), 2, 0.8)
   assert drop.tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("texts", [[], [[]], [["a", "b"]]])
-def test_a_set_without_others_has_no_self_bleu(texts):
+def test_a_single_text_has_self_bleu_zero(texts):
   assert bleu.self_bleu(_series(texts), _ALL).tolist() == [0.0] * len(texts)
   assert not bleu.similar(_series(texts), _ALL, 0.5).any()
 
 
-def test_chunks_do_not_change_the_figure(monkeypatch):
+def test_chunking_does_not_change_the_scores(monkeypatch):
   generator = np.random.default_rng(0)
   words = generator.integers(0, 30, size=(200, 9)).astype(str)
   texts = _series(words.tolist())
@@ -72,13 +72,13 @@ def test_chunks_do_not_change_the_figure(monkeypatch):
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS)
-def test_a_few_rows_against_all_others_are_exact_too(texts):
+def test_exact_self_bleu_equals_self_bleu_with_all_references(texts):
   rows = np.arange(0, len(texts), 2)
   whole = bleu.self_bleu(_series(texts), _ALL)
-  np.testing.assert_allclose(bleu.exactly(_series(texts), rows), whole[rows])
+  np.testing.assert_allclose(bleu.exact_self_bleu(_series(texts), rows), whole[rows])
 
 
-def test_a_sample_of_references_errs_low_and_less_the_more_there_are():
+def test_fewer_references_give_lower_scores():
   generator = np.random.default_rng(0)
   words = generator.zipf(1.5, size=(2000, 12)).clip(max=300).astype(str)
   texts = _series(words.tolist())

@@ -72,7 +72,7 @@ def test_a_continued_run_does_not_ask_again(served, curated, tmp_path, monkeypat
   server = served(_judge)
   curated.teacher.base_url = server.base_url
   with monkeypatch.context() as patch:
-    patch.setattr(curate.halves, "split", lambda *_: 1 / 0)
+    patch.setattr(curate.split, "assign", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       curate.run(curated, tmp_path)
   asked = len(server.requests)

@@ -1,1 +1,1 @@
-"""Query curation (paper, section 3.2): from users' queries to two clean halves."""
+"""Query curation (paper, section 3.2): filters users' queries and splits them."""

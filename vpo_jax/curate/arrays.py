@@ -1,10 +1,10 @@
-"""ArrayRecord forms of the project's rows, as TFDS builders (TensorFlow not needed).
+"""TFDS builders that store rows as ArrayRecord files (without TensorFlow).
 
     folder = arrays.build(arrays.VidProM, "VidProM_semantic_unique.csv", "data")
     builder = tfds.builder_from_directory(folder)
     source = builder.as_data_source(split="train")  # random access
 
-`curate` takes such a folder of queries as its input.
+The input of `curate` may be such a folder of queries.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from vpo_jax import errors, files, queries, records
 def build(
   kind: type["Rows"], source: epath.PathLike, data_dir: epath.PathLike
 ) -> epath.Path:
-  """Builds the ArrayRecord form of a file, where it is not there; returns its folder.
+  """Converts a file to ArrayRecord, unless that was done before; returns the folder.
 
-  A folder is named for the content of its source, so that another file's is another.
+  The folder is named by a hash of the source, so each file content has its own.
 
   Raises:
     UserError: the source cannot be read.
@@ -36,23 +36,23 @@ def build(
   try:
     builder.download_and_prepare()
   except Exception as error:
-    # TFDS wraps what the rows raise.
+    # TFDS wraps exceptions raised while rows are read.
     cause = error.__cause__ or error.__context__
     raise cause if isinstance(cause, errors.UserError) else error from None
   return epath.Path(builder.data_dir)
 
 
 class Rows(tfds.core.GeneratorBasedBuilder):
-  """Rows of one file, in their order, as ArrayRecord shards.
+  """The rows of one file, in order, as ArrayRecord shards.
 
   Attributes:
-    source: the file that the rows are read from.
+    source: the file to read.
   """
 
   VERSION = tfds.core.Version("1.0.0")
 
   def __init__(self, source: epath.PathLike, **kwargs: Any) -> None:
-    """Makes a builder; `kwargs` are TFDS's own, `data_dir` above all."""
+    """Makes a builder; `kwargs` are passed to TFDS, for example `data_dir`."""
     self.source = epath.Path(source)
     super().__init__(file_format="array_record", **kwargs)
 
@@ -64,8 +64,8 @@ class Rows(tfds.core.GeneratorBasedBuilder):
 class VidProM(Rows):
   """VidProM's queries with Detoxify's scores, or any source that `queries` reads.
 
-  A row that is no query keeps the reason in `problem`, so that `curate` sets it aside.
-  A score that a row lacks is NaN.
+  A row that is not a valid query has the reason in `problem`; `curate` sets it aside.
+  Missing scores are NaN.
   """
 
   name = "vidprom"
@@ -79,15 +79,15 @@ class VidProM(Rows):
     )
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    none = np.full(len(queries.TOXICITY), np.nan, np.float32)
+    missing = np.full(len(queries.TOXICITY), np.nan, np.float32)
     for number, raw in enumerate(queries.read(self.source)):
-      scores = np.array(raw.scores, np.float32) if raw.scores else none
+      scores = np.array(raw.scores, np.float32) if raw.scores else missing
       texts = {"category": raw.category or "", "scores": scores}
       yield number, dataclasses.asdict(raw) | texts
 
 
 class SftExamples(Rows):
-  """The examples of `build_sft/sft.jsonl`; a row without `refined` has ""."""
+  """The examples of `build_sft/sft.jsonl`; a missing `refined` is ""."""
 
   def _info(self) -> tfds.core.DatasetInfo:
     names = [field.name for field in dataclasses.fields(records.SftExample)]

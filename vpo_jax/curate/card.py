@@ -1,4 +1,4 @@
-"""The data card: what the queries are, what was dropped, and why, in a page."""
+"""The data card of the queries: what was dropped and why, and what was kept."""
 
 from collections.abc import Mapping
 
@@ -21,16 +21,16 @@ def write(
   """Writes `README.md`, `lengths.png` and `self_bleu.png`.
 
   Args:
-    source: name of the file that the queries came from.
-    counts: what the stage reports.
-    rows: every row, with its reason where it was dropped.
-    kept: the rows that stayed, and their diversity.
+    source: name of the queries' file.
+    counts: the counts in the stage's manifest.
+    rows: every row; `reason` says why it was dropped.
+    kept: the rows that were kept, and their diversity.
   """
   lengths = rows.filter(~pl.col("aside")).select("words", "reason").collect()
   page.histogram(
     folder / "lengths.png",
     "words in a query",
-    page.WORDS,
+    page.QUERY_WORDS,
     {
       "read": lengths["words"].to_numpy(),
       "kept": lengths.filter(pl.col("reason").is_null())["words"].to_numpy(),
@@ -54,18 +54,19 @@ def write(
 
 
 def _steps(counts: Mapping[str, int | float]) -> str:
-  left = counts["read"]
-  lines = [f"| read | | {left:,} |"]
-  steps = {"set aside: no query": counts["set_aside"]}
+  remaining = counts["read"]
+  lines = [f"| read | | {remaining:,} |"]
+  steps = {"set aside: not a query": counts["set_aside"]}
   for key, number in counts.items():
     if key.startswith("dropped_"):
       steps[key.removeprefix("dropped_").replace("_", " ")] = number
   for step, number in steps.items():
-    left -= number
-    lines.append(f"| {step} | {number:,} | {left:,} |")
+    remaining -= number
+    lines.append(f"| {step} | {number:,} | {remaining:,} |")
   note = f"{counts['repaired']:,} texts were damaged (entities, encoding) and repaired."
   return (
-    page.table("## What was dropped", "| step | rows | left |", lines) + f"\n\n{note}"
+    page.table("## What was dropped", "| step | rows | remaining |", lines)
+    + f"\n\n{note}"
   )
 
 
@@ -75,21 +76,21 @@ def _splits(counts: Mapping[str, int | float]) -> str:
     f" | {counts[f'{name}_safety']:,} |"
     for name in ("kept", "sft", "dpo", "test")
   ]
-  return page.table("## What was taken", "| rows | general | safety-related |", lines)
+  return page.table("## Splits", "| rows | general | safety-related |", lines)
 
 
 def _diversity(kept: compare.Kept) -> str:
   lines = []
-  for name, it in (("before", kept.before), ("after", kept.after)):
-    whole = f"{it.mean + it.error:.4f} ± {it.error_spread:.4f}"
-    lines.append(f"| {name} | {it.mean:.4f} | {it.error:.4f} | {whole} |")
+  for name, each in (("before", kept.before), ("after", kept.after)):
+    exact = f"{each.mean + each.error:.4f} ± {each.error_spread:.4f}"
+    lines.append(f"| {name} | {each.mean:.4f} | {each.error:.4f} | {exact} |")
   note = (
     "BLEU-3 of each query against others, smoothing method 1; mean over all queries."
-    " Where the references are a sample, the figure is lower than against all others;"
-    " by how much is measured on 2,000 queries.\n\n"
+    " A sample of references gives a lower figure than all other queries; the"
+    " difference is measured on 2,000 queries.\n\n"
     "![self-BLEU](self_bleu.png)\n\n![lengths](lengths.png)"
   )
-  head = "| filter | against the references | missed | against all others |"
+  head = "| filter | against a sample | difference | against all others |"
   return page.table("## Diversity (self-BLEU)", head, lines) + "\n\n" + note
 
 
@@ -97,20 +98,20 @@ def _languages(rows: pl.LazyFrame) -> str:
   kept = rows.filter(pl.col("reason").is_null())
   found = kept.group_by("language").len().collect().sort("len", "language")
   lines = [
-    f"| {'not sure' if code == 'un' else code} | {number:,} |"
+    f"| {'unsure' if code == 'un' else code} | {number:,} |"
     for code, number in found.reverse().head(12).iter_rows()
   ]
   return page.table("## Languages", "| language | rows kept |", lines)
 
 
 def _examples(rows: pl.LazyFrame) -> list[str]:
-  """A few rows of each reason and of those kept: the first in the order of places."""
+  """The first rows by `place`, of each reason and of the rows kept."""
   reason = pl.when("aside").then(pl.lit("set aside")).otherwise("reason")
   shown = (
-    rows.select("place", "text", late=reason.fill_null("kept"))
-    .group_by("late")
+    rows.select("place", "text", outcome=reason.fill_null("kept"))
+    .group_by("outcome")
     .agg(pl.col("text").sort_by("place", nulls_last=True).head(_EXAMPLES))
-    .sort("late")
+    .sort("outcome")
     .collect(engine="streaming")
   )
   return [page.examples(name, texts) for name, texts in shown.iter_rows()]

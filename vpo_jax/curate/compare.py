@@ -1,7 +1,7 @@
-"""What compares rows with each other: duplicates, near-duplicates, diversity.
+"""Compares rows with each other: duplicates, near-duplicates, diversity.
 
-Rows are taken in the order of their places, so that of two rows alike the same one
-stays whatever the order of the input.
+Rows are processed in the order of `place`, a seeded hash, so the choice of which of two
+similar rows is kept does not depend on the order of the input.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
-from vpo_jax.curate import near
+from vpo_jax.curate import near_duplicates
 from vpo_jax.describe import bleu
 from vpo_jax.describe import words as words_lib
 
-# Why a row that passed the rules can still be dropped.
+# Reasons for which a row that passed the rules is dropped here.
 REASONS = ("duplicate", "near_duplicate", "similar")
-# On so many rows the error of the sampled self-BLEU is measured.
+# The error of the sampled self-BLEU is measured on this many rows.
 _PROBE = 2_000
 
 
@@ -26,9 +26,9 @@ class Diversity:
   """Self-BLEU of a set of rows.
 
   Attributes:
-    scores: of each row, against the references of the config.
-    error: what they miss of the figure against all other rows, on average; 0 when all
-      rows are references.
+    scores: each row's self-BLEU against a sample of `diversity.references` rows.
+    error: mean difference from the scores against all other rows; 0 if all rows are
+      references.
     error_spread: standard error of `error`, which is measured on some rows only.
   """
 
@@ -43,53 +43,54 @@ class Diversity:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """What is left of the rows.
+  """The rows that are kept.
 
   Attributes:
-    live: the rows that stay: `row`, `place`, `key`, `category`; ordered by place.
-    gone: those that do not, though they passed the rules: `row`, `late` (the reason).
-    before, after: diversity before and after its filter.
+    live: the rows kept: `row`, `place`, `key`, `category`; ordered by place.
+    dropped: rows that passed the rules but are dropped: `row`, `drop_reason`.
+    before, after: diversity before and after the diversity filter.
   """
 
   live: pl.DataFrame
-  gone: pl.DataFrame
+  dropped: pl.DataFrame
   before: Diversity
   after: Diversity
 
 
-def thin(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
-  """Drops rows that are too like others that stay.
+def drop_similar(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
+  """Drops rows that are equal or too similar to rows that are kept.
 
   Args:
-    rows: measured rows (`table.SCHEMA`), numbered in the column `row`.
-    config: the stage's config; `near` and `diversity`.
+    rows: measured rows (`table.SCHEMA`) with their number in the column `row`.
+    config: the stage's config, of which `near` and `diversity` are used.
   """
   live = (
     rows.filter(pl.col("reason").is_null())
     .select("row", "place", "key", "category")
     .collect(engine="streaming")
-    # One text may come with two categories: the more careful one stays.
+    # If a text occurs with both categories, the safety-related row is kept.
     .sort("place", "category", "row", descending=[False, True, False])
   )
-  gone = []
+  dropped = []
 
   def drop(mask: Bool[np.ndarray, " N"], reason: str) -> None:
     nonlocal live
-    gone.append(live.filter(pl.Series(mask)).select("row", late=pl.lit(reason)))
+    rows = live.filter(pl.Series(mask))
+    dropped.append(rows.select("row", drop_reason=pl.lit(reason)))
     live = live.filter(pl.Series(~mask))
 
-  sample, most = config.diversity.references, config.diversity.max_bleu
+  sample, max_bleu = config.diversity.references, config.diversity.max_bleu
   drop((~live["key"].is_first_distinct()).to_numpy(), "duplicate")
-  drop(near.duplicates(live["key"], config.near), "near_duplicate")
+  drop(near_duplicates.find(live["key"], config.near), "near_duplicate")
   words = _words(live)
   before = _diversity(words, sample)
-  drop(bleu.similar(words, sample, most), "similar")
+  drop(bleu.similar(words, sample, max_bleu), "similar")
   after = _diversity(_words(live), sample)
-  return Kept(live, pl.concat(gone), before, after)
+  return Kept(live, pl.concat(dropped), before, after)
 
 
 def _words(live: pl.DataFrame) -> pl.Series:
-  return live.select(words_lib.words(pl.col("key"))).to_series()
+  return live.select(words_lib.split(pl.col("key"))).to_series()
 
 
 def _diversity(words: pl.Series, sample: int) -> Diversity:
@@ -97,6 +98,6 @@ def _diversity(words: pl.Series, sample: int) -> Diversity:
   if len(words) <= sample:
     return Diversity(scores)
   probe = np.arange(min(_PROBE, len(words)))
-  missed = bleu.exactly(words, probe) - scores[probe]
-  spread = missed.std(ddof=1) / np.sqrt(len(missed))
-  return Diversity(scores, float(missed.mean()), float(spread))
+  errors = bleu.exact_self_bleu(words, probe) - scores[probe]
+  spread = errors.std(ddof=1) / np.sqrt(len(errors))
+  return Diversity(scores, float(errors.mean()), float(spread))

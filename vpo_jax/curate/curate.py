@@ -1,4 +1,4 @@
-"""Stage curate: users' queries in, two clean halves and a test set out.
+"""Stage curate: users' queries in, SFT, DPO and test queries out.
 
     read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety ─ split
 
@@ -17,7 +17,7 @@ from etils import epath
 
 from vpo_jax import errors, files, records, stages
 from vpo_jax import queries as queries_lib
-from vpo_jax.curate import card, compare, halves, rules, safety, table
+from vpo_jax.curate import card, compare, rules, safety, split, table
 from vpo_jax.runtime import console
 from vpo_jax.teacher import queue
 from vpo_jax.teacher import safety as judge
@@ -46,14 +46,14 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   _check(config)
   is_dry_run = config.safety.judge and config.teacher.dry_run
   if config.safety.judge and not is_dry_run:
-    judge.check(config.teacher, config.safety.template, folder)
+    judge.check(config.teacher, config.safety.template)
   rows = _measured(path, config, folder / "parts")
-  kept = compare.thin(rows, config)
+  kept = compare.drop_similar(rows, config)
   if is_dry_run:
     return stages.Unfinished(_planned(kept, rows, config, folder))
   if config.safety.judge:
     kept = _judged(kept, rows, config, folder)
-  splits = halves.split(kept.live, config.sizes)
+  splits = split.assign(kept.live, config.sizes)
   rows = _publish(rows, kept, folder)
   for name, part in splits.items():
     queries = table.queries(_with(rows, part).sort("place"))
@@ -80,9 +80,9 @@ def _measured(
   files.sweep(folder)
   batches = _batches(path, folder)
   if config.engine == "ray":
-    from vpo_jax.curate import spread  # Ray is an extra.
+    from vpo_jax.curate import ray_engine  # Ray is an extra.
 
-    parts = spread.measure(batches, config)
+    parts = ray_engine.measure(batches, config)
   else:
     measure = table.Measure(config)
     parts = []
@@ -161,12 +161,13 @@ def _publish(
   """Writes every row with its outcome to `rows.parquet`; returns a scan of it."""
   category = kept.live.lazy().select("row", judged="category")
   done = (
-    rows.join(kept.gone.lazy(), on="row", how="left", maintain_order="left")
+    rows.join(kept.dropped.lazy(), on="row", how="left", maintain_order="left")
     .join(category, on="row", how="left", maintain_order="left")
     .with_columns(
-      reason=pl.coalesce("reason", "late"), category=pl.coalesce("judged", "category")
+      reason=pl.coalesce("reason", "drop_reason"),
+      category=pl.coalesce("judged", "category"),
     )
-    .drop("late", "judged")
+    .drop("drop_reason", "judged")
   )
   path = folder / "rows.parquet"
   with files.publish(path, "wb") as file:
@@ -205,7 +206,7 @@ def _counts(
 def _report_shortfall(
   name: str, part: pl.DataFrame, sizes: ml_collections.ConfigDict
 ) -> None:
-  for category in halves.CATEGORIES:
+  for category in split.CATEGORIES:
     wanted = sizes[f"{name}_{category}"]
     there = part.filter(category=category).height
     if there < wanted:

@@ -1,7 +1,7 @@
-"""Pika's and Midjourney's flags in a query: `-camera zoom in`, `-neg …`, `--ar 16:9`.
+"""Flags of Pika and Midjourney in a query: `-camera zoom in`, `-neg …`, `--ar 16:9`.
 
-They are part of what the user asked for (the critique's rule on flags), so they are
-kept by default; two queries that differ only in them are one query.
+They are part of the user's request (the critique has a rule on flags), so they are kept
+by default. Queries that differ only in flags count as duplicates.
 """
 
 import re
@@ -11,27 +11,27 @@ _CAMERA = (
   r"(?:\s+(?:zoom|pan|rotate|in|out|up|down|left|right|cw|ccw|clockwise"
   r"|counterclockwise|anticlockwise|tilt)\b)*"
 )
-# A description of what to avoid ends at the next flag, or with the text.
-_AVOIDED = r"(?:(?!\s[-–—]{1,2}\s?[a-z])[\s\S])*"
+# A negative prompt ends at the next flag or at the end of the text.
+_NEGATIVE = r"(?:(?!\s[-–—]{1,2}\s?[a-z])[\s\S])*"
 _FLAG = re.compile(
   r"(?<!\S)[-–—]{1,2}\s?(?:"
-  rf"neg(?:ative)?\b{_AVOIDED}|(?<=--)no\b{_AVOIDED}"
+  rf"neg(?:ative)?\b{_NEGATIVE}|(?<=--)no\b{_NEGATIVE}"
   rf"|camera\b{_CAMERA}"
   rf"|(?:ar|aspect|motion|gs|fps|seed|size|niji|stylize|chaos|quality)\b(?:{_NUMBER})?"
-  # A lone letter is a flag only with its number: "plan - b" is a text.
+  # A single letter is a flag only with a number; "plan - b" is text.
   rf"|(?:m|w|v|s|q|c|iw){_NUMBER}"
   r"|(?:hide|tile)\b"
   r")\s*,?",
   re.IGNORECASE,
 )
-# A caption that Pika's app writes on the video, and appends to the query.
+# A caption for the video, which Pika's app appends to the query.
 _MESSAGE = re.compile(r"\s*Message:\s*[^\n]*\(Font:\s*\w+\)\s*$")
-# Every flag has one of these; a text without them need not be searched.
+# Every flag contains one of these, so a text without them has no flags.
 _MAYBE = re.compile(r"[-–—]|Message:")
 
 
-def part(text: str) -> tuple[str, str]:
-  """Parts a query from its flags; `flags` is "" when it has none."""
+def split(text: str) -> tuple[str, str]:
+  """Returns the query without its flags, and the flags ("" if there are none)."""
   if not _MAYBE.search(text):
     return text, ""
   found: list[str] = []

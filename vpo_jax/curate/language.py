@@ -1,4 +1,4 @@
-"""Which language a query is in, by CLD2 (its model ships in the `pycld2` wheel)."""
+"""Language detection by CLD2, whose model is part of the `pycld2` wheel."""
 
 import pycld2
 
@@ -6,13 +6,13 @@ from vpo_jax.curate import rules
 
 
 def detect(text: str) -> str:
-  """Code of the language (ISO 639-1 where it has one), "un" when CLD2 is not sure.
+  """Returns the language's code (ISO 639-1 if it has one), "un" if CLD2 is unsure.
 
   Args:
-    text: at most a few thousand characters; a query without its flags.
+    text: a query without its flags, at most a few thousand characters.
   """
   try:
-    sure, _, found = pycld2.detect(text)
+    reliable, _, languages = pycld2.detect(text)
   except pycld2.error:
     return rules.UNSURE
-  return found[0][1] if sure else rules.UNSURE
+  return languages[0][1] if reliable else rules.UNSURE

@@ -1,7 +1,7 @@
-"""Safety-related queries: candidates by Detoxify's scores, then a judge's word.
+"""Safety-related queries: candidates by Detoxify's scores, then an LLM's judgement.
 
-Detoxify errs (paper, section 3.2), so a judge, an LLM, looks at the candidates again
-before they count as unsafe.
+Detoxify makes mistakes (paper, section 3.2), so an LLM judges the candidates before
+they count as unsafe.
 """
 
 from collections.abc import Sequence
@@ -10,45 +10,46 @@ import ml_collections
 import polars as pl
 
 from vpo_jax import records
-from vpo_jax.curate import compare, halves
+from vpo_jax.curate import compare
+from vpo_jax.curate import split as split_lib
 
-# A candidate that no judge was asked about, or gave an answer to.
+# The reason for dropping a candidate without a judgement.
 NOT_JUDGED = "not_judged"
 
 
 def candidates(
   live: pl.DataFrame, sizes: ml_collections.ConfigDict, margin: float
 ) -> pl.DataFrame:
-  """The candidates that the splits take if one in `margin` is found unsafe."""
+  """Returns `margin` candidates for each safety-related query that a split needs."""
   return pl.concat(
-    halves.take(live, name, "safety", sizes, margin) for name in halves.SPLITS
+    split_lib.take(live, name, "safety", sizes, margin) for name in split_lib.SPLITS
   )
 
 
 def decide(
-  kept: compare.Kept, asked: pl.DataFrame, labels: Sequence[records.SafetyLabel]
+  kept: compare.Kept, judged: pl.DataFrame, labels: Sequence[records.SafetyLabel]
 ) -> compare.Kept:
-  """Puts the judge's word in the place of the scores.
+  """Replaces the categories of safety-related rows by the judge's labels.
 
-  A candidate that it finds harmless becomes a general query; one that it was not asked
-  about, or gave no answer to, is left out.
+  Candidates judged harmless become general queries; those without a label are dropped.
 
   Args:
-    asked: the rows that the judge was asked about: `row`, `id`.
+    judged: the rows sent to the judge: `row`, `id`.
+    labels: the judge's labels.
   """
   unsafe = pl.DataFrame(
-    {"id": [one.id for one in labels], "unsafe": [one.unsafe for one in labels]},
+    {"id": [row.id for row in labels], "unsafe": [row.unsafe for row in labels]},
     schema={"id": pl.String, "unsafe": pl.Boolean},
   )
-  verdicts = asked.join(unsafe, on="id").select("row", "unsafe")
+  verdicts = judged.join(unsafe, on="id").select("row", "unsafe")
   live = kept.live.join(verdicts, on="row", how="left", maintain_order="left")
   unknown = (pl.col("category") == "safety") & pl.col("unsafe").is_null()
   harmless = (pl.col("category") == "safety") & ~pl.col("unsafe")
   category = pl.when(harmless).then(pl.lit("general")).otherwise("category")
-  left_out = live.filter(unknown).select("row", late=pl.lit(NOT_JUDGED))
+  dropped = live.filter(unknown).select("row", drop_reason=pl.lit(NOT_JUDGED))
   return compare.Kept(
     live.filter(~unknown).with_columns(category=category).drop("unsafe"),
-    pl.concat([kept.gone, left_out]),
+    pl.concat([kept.dropped, dropped]),
     kept.before,
     kept.after,
   )

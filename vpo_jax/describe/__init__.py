@@ -1,1 +1,1 @@
-"""What a set of texts is: its words, its self-BLEU, and the page that shows it."""
+"""Describes a set of texts: words, self-BLEU, and the parts of a data card."""

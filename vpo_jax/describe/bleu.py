@@ -1,12 +1,13 @@
-"""Self-BLEU: how like the others each text is (Texygen, arXiv:1802.01886).
+"""Self-BLEU: the similarity of each text to the others (Texygen, arXiv:1802.01886).
 
 A text's self-BLEU is its BLEU with all other texts as references: n-gram orders 1 to 3
 weighted equally, smoothing method 1 (Chen and Cherry, 2014: a count of 0 becomes 0.1).
-A reference limits how often an n-gram may count, and the largest limit holds. So one
-table with the two largest counts of each n-gram, and who holds the largest, stands for
-all references at once: the cost grows with the words, not with the pairs of texts.
+BLEU clips the count of an n-gram to its largest count in a reference. So the two
+largest counts of each n-gram, and the text with the largest, are enough to score every
+text against all others: the cost grows with the number of words, not of pairs of texts.
 
 Texts are lists of words in a polars column; n-grams are compared by 64-bit hashes.
+Shapes: N rows, W words of all rows, O n-gram orders.
 """
 
 import collections
@@ -21,24 +22,25 @@ from jaxtyping import Bool, Float, Int
 ORDER = 3
 _EPSILON = 0.1
 _CHUNK = 50_000
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no hash is lost
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplication is invertible
 
 Rows = Int[np.ndarray, " N"]
-# While suspects are thinned: a row's n-grams, with its count and the limit that the
-# clear texts set; and an n-gram's count in each suspect that is left.
-OfRow = dict[int, list[tuple[int, int, int]]]
-OfGram = dict[int, dict[int, int]]
+# For `_drop_similar`. A candidate's n-grams: hash, count, and the largest count in the
+# texts that are not candidates.
+GramsOfRow = dict[int, list[tuple[int, int, int]]]
+# An n-gram's count in each of the remaining candidates, by row.
+CountsOfGram = dict[int, dict[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class References:
-  """What some texts, the references, allow each n-gram and each length.
+  """N-gram counts and lengths of the reference texts.
 
   Attributes:
-    rows: which rows of the whole set the references are, ascending.
-    limits: a frame for each order: `gram`, `most` (its largest count in one text),
-      `holder` (that text's row), `next` (its largest count in any other).
-    lengths: how many references have each length, in words.
+    rows: row numbers of the references in the set of texts, ascending.
+    limits: for each order a frame with `gram`, `most` (the largest count in one text),
+      `holder` (that text's row) and `next` (the largest count in any other text).
+    lengths: number of references of each length, in words.
   """
 
   rows: Rows
@@ -49,25 +51,26 @@ class References:
 def references(
   texts: pl.Series, rows: Rows, only: Iterable[pl.DataFrame] | None = None
 ) -> References:
-  """Makes references of some rows of `texts` (the whole set).
+  """Returns some rows of `texts` as references.
 
   Args:
-    only: for each order, the n-grams (column `gram`) whose limits are wanted; all when
-      it is None.
+    texts: the whole set of texts.
+    rows: the rows to use.
+    only: for each order, the n-grams to count (column `gram`); None counts all.
   """
   rows = np.sort(rows)
-  wanted = list(only) if only is not None else [None] * ORDER
+  filters = list(only) if only is not None else [None] * ORDER
   lengths: collections.Counter[int] = collections.Counter()
   tops: list[list[pl.DataFrame]] = [[] for _ in range(ORDER)]
   for part in _chunks(rows):
     chosen = texts.gather(part)
     lengths.update(chosen.list.len().to_list())
-    for top, few, grams in zip(tops, wanted, _grams(chosen, part), strict=True):
-      if few is not None:
-        grams = grams.join(few, on="gram", how="semi")
-      top.append(_two(grams))
+    for top, only_these, grams in zip(tops, filters, _grams(chosen, part), strict=True):
+      if only_these is not None:
+        grams = grams.join(only_these, on="gram", how="semi")
+      top.append(_top_two(grams))
   limits = [
-    _two(pl.concat(top))
+    _top_two(pl.concat(top))
     .group_by("gram", maintain_order=True)
     .agg(
       most=pl.col("count").first(),
@@ -80,49 +83,49 @@ def references(
 
 
 def bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, " N"]:
-  """BLEU of some rows of `texts`, in [0, 1]; a row is never its own reference.
+  """Returns BLEU, in [0, 1], of some rows of `texts`.
 
-  A row without a word, or without any reference, has 0.
+  A row is not its own reference. An empty row, or one without references, has BLEU 0.
   """
   parts = [_bleu(texts.gather(part), part, refs) for part in _chunks(rows)]
   return np.concatenate(parts)
 
 
 def self_bleu(texts: pl.Series, sample: int) -> Float[np.ndarray, " N"]:
-  """Self-BLEU of each of `texts`, against the first `sample` of them.
+  """Returns the self-BLEU of each text against the first `sample` texts.
 
-  With `sample` at least the number of texts it is Texygen's figure exactly. With fewer
-  it is a lower figure (fewer references can match), comparable between sets of any
-  size; the order of the texts should then say nothing about them.
+  This is Texygen's self-BLEU if `sample` is at least the number of texts. With fewer
+  references the figure is lower, but comparable between sets of different sizes; the
+  order of the texts should then be random.
   """
   rows = np.arange(len(texts))
   return bleu(texts, rows, references(texts, rows[:sample]))
 
 
-def exactly(texts: pl.Series, rows: Rows) -> Float[np.ndarray, " N"]:
-  """Self-BLEU of some rows, against all other texts however many they are.
+def exact_self_bleu(texts: pl.Series, rows: Rows) -> Float[np.ndarray, " N"]:
+  """Returns the self-BLEU of some rows against all other texts.
 
-  What the sampled form of `self_bleu` misses is measured with this on a few rows: only
-  their n-grams are counted in the others.
+  Only the n-grams of these rows are counted, so it is fast for a few rows. It measures
+  the error of a sampled `self_bleu`.
   """
-  few = [grams.select("gram").unique() for grams in _grams(texts.gather(rows), rows)]
-  return bleu(texts, rows, references(texts, np.arange(len(texts)), few))
+  only = [grams.select("gram").unique() for grams in _grams(texts.gather(rows), rows)]
+  return bleu(texts, rows, references(texts, np.arange(len(texts)), only))
 
 
 def similar(texts: pl.Series, sample: int, max_bleu: float) -> Bool[np.ndarray, " N"]:
-  """Which of `texts` to drop, so that none is too similar to those that stay.
+  """Returns a mask of the texts to drop as too similar to the texts that are kept.
 
-  The first `sample` texts are thinned among themselves, the last first, until none has
-  a BLEU above `max_bleu` against the rest of them; then any other text is dropped that
-  has one against those that stayed. Exact when `sample` covers all texts.
+  First, of the first `sample` texts, the last text with a BLEU above `max_bleu` against
+  the others is dropped until there is none. Then every other text is dropped that has a
+  BLEU above `max_bleu` against those kept. Exact if `sample` covers all texts.
   """
   rows = np.arange(len(texts))
   drop = np.zeros(len(texts), dtype=bool)
   pool = rows[:sample]
-  # When a text goes, another's closest length can change, and its penalty with it.
-  while gone := _thin(texts, pool, max_bleu):
-    drop[gone] = True
-    pool = np.setdiff1d(pool, gone)
+  # Dropping a text can change another's closest reference length, and so its penalty.
+  while dropped := _drop_similar(texts, pool, max_bleu):
+    drop[dropped] = True
+    pool = np.setdiff1d(pool, dropped)
   rest = rows[sample:]
   if rest.size:
     drop[rest] = bleu(texts, rest, references(texts, pool)) > max_bleu
@@ -145,7 +148,7 @@ def _bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, "
   member = np.isin(rows, refs.rows)
   brevity: dict[tuple[int, bool], float] = {}
   for key in set(zip(lengths.tolist(), member.tolist(), strict=True)):
-    brevity[key] = _brevity(key[0], refs.lengths, leave_out=key[1])
+    brevity[key] = _brevity(key[0], refs.lengths, is_reference=key[1])
   penalty = [brevity[k] for k in zip(lengths.tolist(), member.tolist(), strict=True)]
   return _score(hits_ON, lengths, np.array(penalty))
 
@@ -155,20 +158,25 @@ def _score(
   lengths_N: Int[np.ndarray, " N"],
   brevity_N: Float[np.ndarray, " N"],
 ) -> Float[np.ndarray, " N"]:
+  """BLEU from clipped n-gram counts, lengths in words, and brevity penalties."""
   orders_O1 = np.arange(ORDER)[:, None]
-  all_ON = np.maximum(lengths_N - orders_O1, 1)
-  logs_ON = np.log(np.where(hits_ON == 0, _EPSILON, hits_ON) / all_ON)
+  totals_ON = np.maximum(lengths_N - orders_O1, 1)
+  logs_ON = np.log(np.where(hits_ON == 0, _EPSILON, hits_ON) / totals_ON)
   return np.where(hits_ON[0] == 0, 0.0, brevity_N * np.exp(logs_ON.mean(axis=0)))
 
 
 def _brevity(
-  length: int, lengths: collections.Counter[int], *, leave_out: bool
+  length: int, lengths: collections.Counter[int], *, is_reference: bool
 ) -> float:
-  """BLEU's penalty for a text shorter than the reference closest in length."""
-  there = [n for n, many in lengths.items() if many > (leave_out and n == length)]
-  if not there or not length:
+  """BLEU's penalty for a text shorter than the reference closest in length.
+
+  Args:
+    is_reference: whether `lengths` includes the text itself.
+  """
+  others = [n for n, count in lengths.items() if count > (is_reference and n == length)]
+  if not others or not length:
     return 0.0
-  closest = min(there, key=lambda n: (abs(n - length), n))
+  closest = min(others, key=lambda n: (abs(n - length), n))
   return 1.0 if length > closest else math.exp(1 - closest / length)
 
 
@@ -176,15 +184,15 @@ def _chunks(rows: Rows) -> list[Rows]:
   return np.split(rows, range(_CHUNK, len(rows), _CHUNK))
 
 
-def _two(grams: pl.DataFrame) -> pl.DataFrame:
-  """For each n-gram the two rows that have it most."""
+def _top_two(grams: pl.DataFrame) -> pl.DataFrame:
+  """Returns the two rows with the largest counts of each n-gram."""
   return (
     grams.sort("count", descending=True).group_by("gram", maintain_order=True).head(2)
   )
 
 
 def _grams(texts: pl.Series, rows: Rows) -> Iterable[pl.DataFrame]:
-  """For each order, how often each row has each n-gram: `row`, `gram`, `count`."""
+  """Yields for each order the n-gram counts of each row: `row`, `gram`, `count`."""
   lengths = texts.list.len().to_numpy()
   row_W = np.repeat(rows, lengths)
   word_W = texts.filter(texts.list.len() > 0).explode().hash().to_numpy()
@@ -201,49 +209,46 @@ def _grams(texts: pl.Series, rows: Rows) -> Iterable[pl.DataFrame]:
     )
 
 
-def _thin(texts: pl.Series, pool: Rows, max_bleu: float) -> list[int]:
-  """Rows of `pool` to drop, the last first, while above `max_bleu` against the rest."""
+def _drop_similar(texts: pl.Series, pool: Rows, max_bleu: float) -> list[int]:
+  """Returns rows of `pool` to drop, from last to first, above `max_bleu`."""
   scores = bleu(texts, pool, references(texts, pool))
-  suspects = pool[scores > max_bleu]
-  if not suspects.size:
+  candidates = pool[scores > max_bleu]
+  if not candidates.size:
     return []
-  # Limits only fall as texts go, so that only suspects need to be looked at one by one.
-  clear = references(texts, np.setdiff1d(pool, suspects))
+  # Dropping texts only lowers the clipped counts, so other texts stay below `max_bleu`.
+  others = references(texts, np.setdiff1d(pool, candidates))
   lengths = collections.Counter(texts.gather(pool).list.len().to_list())
-  counts: list[OfRow] = []
-  holders: list[OfGram] = []
+  tables: list[tuple[GramsOfRow, CountsOfGram]] = []  # one for each order
   for limits, grams in zip(
-    clear.limits, _grams(texts.gather(suspects), suspects), strict=True
+    others.limits, _grams(texts.gather(candidates), candidates), strict=True
   ):
-    known = grams.join(limits.select("gram", "most"), on="gram", how="left")
-    of_row: OfRow = collections.defaultdict(list)
-    of_gram: OfGram = collections.defaultdict(dict)
-    for row, gram, count, most in known.fill_null(0).iter_rows():
-      of_row[row].append((gram, count, most))
-      of_gram[gram][row] = count
-    counts.append(of_row)
-    holders.append(of_gram)
+    limited = grams.join(limits.select("gram", "most"), on="gram", how="left")
+    grams_of_row: GramsOfRow = collections.defaultdict(list)
+    counts_of_gram: CountsOfGram = collections.defaultdict(dict)
+    for row, gram, count, most in limited.fill_null(0).iter_rows():
+      grams_of_row[row].append((gram, count, most))
+      counts_of_gram[gram][row] = count
+    tables.append((grams_of_row, counts_of_gram))
   dropped = []
-  for row in suspects[::-1].tolist():
-    hits_O1 = np.array(
-      [[_hits(row, *one)] for one in zip(counts, holders, strict=True)]
-    )
+  for row in candidates[::-1].tolist():
+    hits_O1 = np.array([[_hits(row, *table)] for table in tables])
     length = len(texts[row])
-    brevity = _brevity(length, lengths, leave_out=True)
+    brevity = _brevity(length, lengths, is_reference=True)
     if _score(hits_O1, np.array([length]), np.array([brevity]))[0] > max_bleu:
       dropped.append(row)
       lengths[length] -= 1
-      for of_row, of_gram in zip(counts, holders, strict=True):
-        for gram, _, _ in of_row[row]:
-          del of_gram[gram][row]
+      for grams_of_row, counts_of_gram in tables:
+        for gram, _, _ in grams_of_row[row]:
+          del counts_of_gram[gram][row]
   return dropped
 
 
-def _hits(row: int, of_row: OfRow, of_gram: OfGram) -> float:
+def _hits(row: int, grams_of_row: GramsOfRow, counts_of_gram: CountsOfGram) -> float:
+  """Sum of the row's n-gram counts, clipped to the largest count in another text."""
   total = 0
-  for gram, count, limit in of_row[row]:
+  for gram, count, limit in grams_of_row[row]:
     if limit < count:
-      others = (n for holder, n in of_gram[gram].items() if holder != row)
+      others = (n for other, n in counts_of_gram[gram].items() if other != row)
       limit = max(limit, max(others, default=0))
     total += min(count, limit)
   return total

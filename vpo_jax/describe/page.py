@@ -8,10 +8,12 @@ from jaxtyping import Shaped
 
 from vpo_jax import files
 
-WORDS = np.arange(0, 102, 2)  # edges of a histogram of texts' words
-WIDE = np.arange(0, 204, 4)  # the same for prompts, which are longer than queries
-SHARES = np.linspace(0, 1, 51)  # and of shares, such as self-BLEU
-_SHOWN = 160
+# Bin edges of histograms: words in a query, words in a prompt, and shares such as
+# self-BLEU.
+QUERY_WORDS = np.arange(0, 102, 2)
+PROMPT_WORDS = np.arange(0, 204, 4)
+SHARES = np.linspace(0, 1, 51)
+_MAX_CHARACTERS = 160
 
 
 def publish(folder: epath.Path, sections: Iterable[str]) -> None:
@@ -21,25 +23,28 @@ def publish(folder: epath.Path, sections: Iterable[str]) -> None:
 
 
 def table(title: str, head: str, lines: Iterable[str]) -> str:
-  """A section with a table.
+  """Returns a section with a table.
 
   Args:
-    head: "| step | rows |"; `lines` alike.
+    head: the header row, such as "| step | rows |".
+    lines: the other rows in the same form.
   """
   rule = "|" + " --- |" * (head.count("|") - 1)
   return "\n".join([title, "", head, rule, *lines])
 
 
 def examples(name: str, texts: Iterable[str]) -> str:
-  """A few texts under a name, each on a line, long ones cut."""
+  """Returns a list of texts under a title; long texts are cut."""
   title = name.replace("_", " ").capitalize()
   return f"{title}:\n\n" + "\n".join(f"- {quoted(text)}" for text in texts)
 
 
-def quoted(text: str, most: int = _SHOWN) -> str:
-  """A text as one line of code: none of its marks may become the page's."""
+def quoted(text: str, max_characters: int = _MAX_CHARACTERS) -> str:
+  """Returns a text as inline code, so that its characters are not read as Markdown."""
   line = " ".join(text.split()).replace("`", "'")
-  return f"`{line}`" if len(line) <= most else f"`{line[:most]}` …"
+  if len(line) <= max_characters:
+    return f"`{line}`"
+  return f"`{line[:max_characters]}` …"
 
 
 def histogram(
@@ -50,7 +55,7 @@ def histogram(
 ) -> None:
   """Draws two series, by name: the first as an area, the second as a line.
 
-  Values beyond the edges are counted in the outermost bars.
+  Values outside the edges are counted in the first and last bar.
   """
   from matplotlib import figure
 

@@ -47,7 +47,7 @@ def write(
   }
   lengths = {name: _lengths(each) for name, each in texts.items()}
   scores = {name: bleu.self_bleu(each, _REFERENCES) for name, each in texts.items()}
-  page.histogram(folder / "lengths.png", "words", page.WIDE, lengths)
+  page.histogram(folder / "lengths.png", "words", page.PROMPT_WORDS, lengths)
   page.histogram(folder / "self_bleu.png", "self-BLEU", page.SHARES, scores)
   page.publish(
     folder,
@@ -156,7 +156,7 @@ def _example(title: str, query: str, **parts: str) -> str:
 
 def _words(texts: Sequence[str]) -> pl.Series:
   frame = pl.DataFrame({"text": texts}, schema={"text": pl.String})
-  return frame.select(words.words(words.key(pl.col("text")))).to_series()
+  return frame.select(words.split(words.normalize(pl.col("text")))).to_series()
 
 
 def _lengths(texts: pl.Series) -> Int[np.ndarray, " N"]:

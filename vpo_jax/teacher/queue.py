@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files, stages
+from vpo_jax import errors
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import batch, server
@@ -46,19 +46,15 @@ def journal_path(
   return epath.Path(config.journal or epath.Path(folder) / "journal.sqlite")
 
 
-def check(config: ml_collections.ConfigDict, folder: epath.PathLike) -> None:
-  """Checks the key and the server, before a stage writes its first file.
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks the settings, the key and the server, before a stage writes its first file.
 
-  A finished stage needs no teacher and is not checked. `config.server` is not started.
+  The server of `config.server` is not started.
 
   Raises:
     UserError: a setting is invalid, there is no key, the server does not answer, or it
       rejects the key.
   """
-  manifest = epath.Path(folder) / stages.MANIFEST
-  finished = manifest.exists() and "counts" in files.read_json(manifest)
-  if finished:
-    return
   server.serve(config, texts_lib.Texts())  # not entered: checks the options only
 
   async def reach() -> None:

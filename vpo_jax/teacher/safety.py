@@ -36,9 +36,7 @@ _CATEGORIES = re.compile(_LINE.format("Categories"), re.IGNORECASE | re.MULTILIN
 _REASON = re.compile(_LINE.format("Reason"), re.IGNORECASE | re.MULTILINE)
 
 
-def check(
-  config: ml_collections.ConfigDict, template: str, folder: epath.PathLike
-) -> None:
+def check(config: ml_collections.ConfigDict, template: str) -> None:
   """Checks the template, key and server, before a stage writes its first file.
 
   Args: as in `judge`.
@@ -47,7 +45,7 @@ def check(
     UserError: the template is invalid, or the teacher cannot be used.
   """
   templates.load("safety", template)
-  queue.check(config, folder)
+  queue.check(config)
 
 
 def judge(

@@ -40,7 +40,7 @@ def run(
     return stages.Unfinished(
       plan.plan(work.name, items, chain, config=teacher, folder=work.folder)
     )
-  queue.check(teacher, work.folder)
+  queue.check(teacher)
   outcomes, totals = queue.answer(
     work.name, items, chain, config=teacher, folder=work.folder, texts=texts
   )

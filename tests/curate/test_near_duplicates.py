@@ -1,12 +1,12 @@
 from configs import curate as curate_config
-from vpo_jax.curate import near
+from vpo_jax.curate import near_duplicates
 
 
 def _duplicates(keys):
-  return near.duplicates(keys, curate_config.get_config().near).tolist()
+  return near_duplicates.find(keys, curate_config.get_config().near).tolist()
 
 
-def test_a_respelling_is_a_near_duplicate_and_the_first_stays():
+def test_the_first_of_two_spellings_is_kept():
   keys = [
     "a cat sleeping on a warm windowsill while it rains outside",
     "two dogs running on the beach",
@@ -15,11 +15,11 @@ def test_a_respelling_is_a_near_duplicate_and_the_first_stays():
   assert _duplicates(keys) == [False, False, True]
 
 
-def test_who_does_what_to_whom_is_no_duplicate():
+def test_reordered_words_are_not_a_duplicate():
   keys = ["a small dog chases a big cat", "a big cat chases a small dog"]
   assert _duplicates(keys) == [False, False]
 
 
-def test_short_texts_are_compared_whole():
+def test_short_texts_must_be_equal():
   assert _duplicates(["sea", "see", "sea", ""]) == [False, False, True, False]
   assert _duplicates([]) == []

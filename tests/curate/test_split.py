@@ -3,7 +3,7 @@ import pytest
 
 from configs import curate as curate_config
 from vpo_jax import errors, records
-from vpo_jax.curate import halves
+from vpo_jax.curate import split
 
 
 def _frame(numbers):
@@ -17,10 +17,10 @@ def _frame(numbers):
   )
 
 
-def _sizes(**wanted):
+def _sizes(**targets):
   sizes = curate_config.get_config().sizes
   sizes.update(dict.fromkeys(sizes, 0))
-  sizes.update(wanted)
+  sizes.update(targets)
   return sizes
 
 
@@ -34,19 +34,19 @@ _SIZES = {
 }
 
 
-def test_splits_are_disjoint_and_have_what_was_asked_of_each_category():
-  splits = halves.split(_frame(range(1000)), _sizes(**_SIZES))
+def test_splits_are_disjoint_and_have_the_target_sizes():
+  splits = split.assign(_frame(range(1000)), _sizes(**_SIZES))
   for name, part in splits.items():
-    for category in halves.CATEGORIES:
-      there = part.filter(category=category).height
-      assert there == _SIZES[f"{name}_{category}"], (name, category)
+    for category in split.CATEGORIES:
+      size = part.filter(category=category).height
+      assert size == _SIZES[f"{name}_{category}"], (name, category)
   numbers = pl.concat(part["number"] for part in splits.values())
   assert numbers.n_unique() == len(numbers)
 
 
 def test_a_row_never_moves_to_another_split_when_rows_are_added():
-  before = halves.split(_frame(range(500)), _sizes(**_SIZES))
-  after = halves.split(_frame(range(900)), _sizes(**_SIZES))
+  before = split.assign(_frame(range(500)), _sizes(**_SIZES))
+  after = split.assign(_frame(range(900)), _sizes(**_SIZES))
   where = {n: name for name, part in before.items() for n in part["number"]}
   moved = [
     n
@@ -57,12 +57,12 @@ def test_a_row_never_moves_to_another_split_when_rows_are_added():
   assert moved == []
 
 
-def test_too_few_rows_are_shared_out_in_proportion():
-  splits = halves.split(_frame(range(200)), _sizes(sft_general=9000, dpo_general=3000))
+def test_too_few_rows_are_divided_in_proportion():
+  splits = split.assign(_frame(range(200)), _sizes(sft_general=9000, dpo_general=3000))
   assert len(splits["sft"]) + len(splits["dpo"]) == 180  # all general ones
   assert 115 < len(splits["sft"]) < 155
 
 
-def test_an_empty_split_is_the_users_to_mend():
+def test_an_empty_split_is_a_user_error():
   with pytest.raises(errors.UserError, match="dpo split is empty"):
-    halves.split(_frame(range(1, 5)), _sizes(sft_general=9000, dpo_general=1))
+    split.assign(_frame(range(1, 5)), _sizes(sft_general=9000, dpo_general=1))

@@ -1,10 +1,9 @@
-"""Measures rows on many machines: a Ray Data pipeline over files (extra `ray`).
+"""Measures rows on several machines with Ray Data (extra `ray`).
 
-The driver cuts the source into parts on a disk or bucket that all machines see; each
-part is measured by whichever worker is free and published under its own name, so that
-the parts are those of a run on one machine, and a run that was killed measures only
-the missing ones. What compares rows with each other needs keys and places alone and
-stays with the driver.
+The driver splits the source into parts on a disk or bucket that all machines share.
+Workers measure parts and publish each as its own file, so the parts equal those of a
+run on one machine, and a continued run measures only the missing ones. Comparing rows
+with each other needs only their keys and places and stays on the driver.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,12 +21,12 @@ def measure(
   batches: Iterable[tuple[epath.Path, Sequence[queries.Raw]]],
   config: ml_collections.ConfigDict,
 ) -> list[str]:
-  """Measures batches of rows; returns the paths of the parts, in order.
+  """Measures batches of rows; returns the paths of their parts, in order.
 
-  Uses the cluster that RAY_ADDRESS names, or starts Ray on this machine.
+  Uses the cluster at RAY_ADDRESS, or starts Ray on this machine.
 
   Args:
-    batches: rows, and where their part is published.
+    batches: the path of each part, and its rows.
 
   Raises:
     UserError: Ray is not installed.
@@ -48,7 +47,7 @@ def measure(
   if todo:
     if not ray.is_initialized():
       ray.init(log_to_driver=False)
-    # Ray's types do not know that a row's function may be a class.
+    # Ray's type annotations do not allow a class as the row function.
     rows: Any = ray.data.from_items(todo, override_num_blocks=len(todo))
     rows.map(
       _Worker, fn_constructor_args=(config,), concurrency=(1, len(todo))
@@ -69,7 +68,7 @@ _RAW = pl.Schema(
 
 
 class _Worker:
-  """Measures one part after another."""
+  """A Ray actor that measures parts."""
 
   def __init__(self, config: ml_collections.ConfigDict) -> None:
     self._measure = table.Measure(config)
@@ -77,7 +76,7 @@ class _Worker:
   def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
     raw = epath.Path(row["raw"])
     rows: Any = pl.read_parquet(raw.read_bytes()).iter_rows(named=True)
-    raws = [queries.Raw(**one | {"scores": tuple(one["scores"])}) for one in rows]
+    raws = [queries.Raw(**row | {"scores": tuple(row["scores"])}) for row in rows]
     with files.publish(row["part"], "wb") as file:
       self._measure(raws).write_parquet(file)
     raw.unlink()

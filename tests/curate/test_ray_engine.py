@@ -8,7 +8,7 @@ ray = pytest.importorskip("ray")
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_gives_what_one_machine_gives(tmp_path, monkeypatch):
+def test_ray_gives_the_files_of_the_local_engine(tmp_path, monkeypatch):
   monkeypatch.setattr(curate, "_BATCH", 100)
   monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
   counts = {}

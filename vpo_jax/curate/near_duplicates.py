@@ -1,4 +1,4 @@
-"""Near-duplicates by MinHash LSH (the `rensa` library), found before diversity."""
+"""Near-duplicates by MinHash LSH (the `rensa` library)."""
 
 from collections.abc import Iterable
 
@@ -7,19 +7,21 @@ import numpy as np
 import rensa
 from jaxtyping import Bool
 
-# Shingles of five characters: a misspelling changes few, a word in another order some.
+# Characters per shingle: a misspelling changes few shingles, a reordering some.
 _SHINGLE = 5
 
 
-def duplicates(
+def find(
   keys: Iterable[str], config: ml_collections.ConfigDict
 ) -> Bool[np.ndarray, " N"]:
-  """Which texts are nearly equal to an earlier one that stays.
+  """Returns a mask of the texts that are near-duplicates of an earlier text.
+
+  The first text of a group of near-duplicates is kept and not in the mask.
 
   Args:
-    keys: normalised texts; of two near-duplicates the first stays.
-    config: `threshold`, the Jaccard similarity of the sets of shingles, as MinHash
-      estimates it, from which a text is dropped; `permutations`, MinHash's size.
+    keys: normalized texts.
+    config: `threshold`, the smallest Jaccard similarity of two sets of shingles, as
+      estimated by MinHash, of near-duplicates; `permutations`, the size of a MinHash.
   """
   index = rensa.RMinHashDeduplicator(  # pyright: ignore[reportAttributeAccessIssue]
     threshold=config.threshold, num_perm=config.permutations, use_lsh=True
@@ -29,5 +31,5 @@ def duplicates(
 
 
 def shingles(key: str) -> list[str]:
-  """All runs of five characters; the whole of a shorter text."""
+  """Returns all substrings of five characters; a shorter text is one shingle."""
   return [key[n : n + _SHINGLE] for n in range(max(len(key) - _SHINGLE + 1, 1))]
