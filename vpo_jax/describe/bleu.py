@@ -16,14 +16,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 ORDER = 3
 _EPSILON = 0.1
 _CHUNK = 50_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no hash is lost
 
-Rows = Int[np.ndarray, " N"]
+Rows = Int[np.ndarray, " _"]
 # While suspects are thinned: a row's n-grams, with its count and the limit that the
 # clear texts set; and an n-gram's count in each suspect that is left.
 OfRow = dict[int, list[tuple[int, int, int]]]
@@ -151,7 +151,7 @@ def _bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, "
 
 
 def _score(
-  hits_ON: Float[np.ndarray, "O N"],
+  hits_ON: Num[np.ndarray, "O N"],
   lengths_N: Int[np.ndarray, " N"],
   brevity_N: Float[np.ndarray, " N"],
 ) -> Float[np.ndarray, " N"]:
