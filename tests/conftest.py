@@ -1,18 +1,54 @@
-"""Eight host devices and a cache of compiled programs, set before JAX starts."""
+"""Settings that must hold before JAX and this project are imported."""
 
+import hashlib
+import json
 import os
-import tempfile
+import pathlib
+import platform
+import time
 
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+import jaxlib
+import jaxtyping
+
+# Annotations are checked at every call: shapes and types of arrays, and all others.
+jaxtyping.install_import_hook(
+  ["vpo_jax", "torch_bridge"],
+  # An int is a float, as for type checkers.
+  "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
+
+
+def _compilation_cache() -> str:
+  """A folder for compiled programs that all runs, workers and subprocesses share.
+
+  Compiled code is for one kind of CPU, and a home may be shared by several. Entries of
+  a month's age are removed.
+  """
+  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  cpu = pathlib.Path("/proc/cpuinfo")
+  model = cpu.read_text() if cpu.exists() else platform.processor()
+  features = sorted({x for x in model.splitlines() if x.startswith(("flags", "model"))})
+  kind = hashlib.sha256("".join(features).encode()).hexdigest()[:8]
+  folder = pathlib.Path(home, "vpo-jax-tests", f"jax-{jaxlib.__version__}-{kind}")
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in folder.iterdir():
+    if time.time() - path.stat().st_mtime > 30 * 24 * 3600:
+      path.unlink(missing_ok=True)
+  return str(folder)
+
+
+# Subprocesses inherit these.
+os.environ |= {
+  "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+  + " --xla_force_host_platform_device_count=8",
+  "HF_HUB_OFFLINE": "1",
+  "JAX_COMPILATION_CACHE_DIR": _compilation_cache(),
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+  # A type or a rank is promoted only where the code says so.
+  "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+  "JAX_NUMPY_RANK_PROMOTION": "raise",
+}
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # "cuda,cpu" tries a GPU
-os.environ["HF_HUB_OFFLINE"] = "1"
-# A run that is killed and begun again, or done in another process, compiles the same
-# programs; fresh for every run of the tests, and each worker's its own.
-_CACHE = tempfile.TemporaryDirectory(prefix="vpo-jax-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import pytest  # noqa: E402
 
@@ -37,17 +73,46 @@ def smollm2():
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory):
-  """A directory: two small layers, random weights, the embedded default's tokenizer."""
-  from vpo_jax.bench import shapes
+def tiny_model(smollm2, tmp_path_factory):
+  """The directory of a random two-layer Llama with a small vocabulary.
 
-  shape = shapes.SHAPES["llama-3.2-1b"] | {
-    "vocab_size": 49152,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-  }
-  return shapes.write(shape, tmp_path_factory.mktemp("tiny") / "model")
+  Its tokenizer is SmolLM2's cut down to the first 1,024 tokens: special tokens, bytes,
+  and the merges that were learned first. The chat template is SmolLM2's.
+  """
+  import shutil
+
+  import torch
+  import transformers
+
+  from vpo_jax.decoder import directory
+
+  folder = tmp_path_factory.mktemp("tiny_model")
+  torch.manual_seed(0)
+  config = transformers.LlamaConfig(
+    vocab_size=1024,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    initializer_range=0.3,  # far from uniform, so that greedy tokens are no ties
+    tie_word_embeddings=True,
+    bos_token_id=1,
+    eos_token_id=2,
+  )
+  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  for name in directory.COMPANIONS:
+    if (smollm2 / name).exists():
+      shutil.copy(smollm2 / name, folder / name)
+  tokenizer = json.loads((smollm2 / "tokenizer.json").read_text())
+  bpe = tokenizer["model"]
+  bpe["vocab"] = {token: i for token, i in bpe["vocab"].items() if i < 1024}
+  bpe["merges"] = [pair for pair in bpe["merges"] if "".join(pair) in bpe["vocab"]]
+  (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+  return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_model):
+  return tiny_model

@@ -34,7 +34,9 @@ def test_transformers_loads_it_with_equal_logits(tmp_path):
 
   theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
   tokens = np.arange(40, dtype=np.int32)[None]
-  x, _ = model.hidden(params, tokens, tokens, attention.causal(), config)
+  x, _ = model.hidden(
+    params, jnp.asarray(tokens), jnp.asarray(tokens), attention.causal(), config
+  )
   with torch.no_grad():
     expected = theirs(torch.tensor(tokens)).logits.numpy()
   assert theirs.dtype == torch.float32

@@ -11,9 +11,9 @@ from vpo_jax.decoder import head
 @pytest.mark.parametrize("blocks", [1, 4, 64])  # 53 words: none, 3 and 11 are missing
 def test_equals_log_softmax_and_its_gradient(blocks):
   rng = np.random.default_rng(0)
-  x = rng.normal(size=(2, 24, 16)).astype(np.float32)
-  w = rng.normal(size=(53, 16)).astype(np.float32)
-  targets = rng.integers(0, 53, (2, 24))
+  x = jnp.asarray(rng.normal(size=(2, 24, 16)), jnp.float32)
+  w = jnp.asarray(rng.normal(size=(53, 16)), jnp.float32)
+  targets = jnp.asarray(rng.integers(0, 53, (2, 24)))
   weights = rng.normal(size=(2, 24)).astype(np.float32)
 
   def in_blocks(x, w):

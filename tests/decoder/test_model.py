@@ -52,7 +52,8 @@ def make_llama(folder, **changes):
 def our_logits(folder, tokens_BL):
   config = decoder_config.read(folder)
   params = weights.load(folder, config)
-  positions = np.broadcast_to(np.arange(tokens_BL.shape[1]), tokens_BL.shape)
+  tokens_BL = jnp.asarray(tokens_BL)
+  positions = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
   x, _ = model.hidden(params, tokens_BL, positions, attention.causal(), config)
   return np.asarray(model.logits(params, x))
 
@@ -176,7 +177,7 @@ def test_unstacked_layers_give_the_same(tmp_path):
   make_llama(tmp_path)
   config = decoder_config.read(tmp_path)
   params = weights.load(tmp_path, config)
-  tokens = np.arange(20, dtype=np.int32)[None]
+  tokens = jnp.arange(20)[None]
   stacked, _ = model.hidden(params, tokens, tokens, attention.causal(), config)
   layers = tuple(
     jax.tree.map(lambda leaf, y=y: leaf[y], params["layers"])
@@ -193,7 +194,7 @@ def test_layers_written_out_give_the_loops_gradients(tmp_path, remat):
   make_llama(tmp_path)
   config = decoder_config.read(tmp_path)
   params = weights.load(tmp_path, config)
-  tokens = np.arange(20, dtype=np.int32)[None]
+  tokens = jnp.arange(20)[None]
 
   def total(params, unroll):
     x, _ = model.hidden(

@@ -12,11 +12,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# What tests of training share: the tiny model, its rows and its config.
+# The rows and the config of the tests of training.
 _train = runpy.run_path(str(ROOT / "tests" / "train" / "conftest.py"))
-tiny_model, rows, make_config = (
-  _train[name] for name in ("tiny_model", "rows", "make_config")
-)
+rows, make_config = _train["rows"], _train["make_config"]
 
 SPY = '''
 """Writes down whose rows this process lays out, then runs the script.

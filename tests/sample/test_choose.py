@@ -14,7 +14,7 @@ DRAWS = 20_000
 
 def draw(logits_V, count=DRAWS, temperature=1.0, top_p=1.0, top_k=0, seed=0):
   """`count` draws from the same logits, one a row, each with its own key."""
-  keys = np.stack([settings.noise_key(seed, "", i) for i in range(count)])
+  keys = jnp.stack([settings.noise_key(seed, "", i) for i in range(count)])
 
   def rows(value, dtype):
     return jnp.full(count, value, dtype)
@@ -83,17 +83,16 @@ def test_temperature_0_is_the_most_probable_token():
 
 def test_kth_largest():
   p = np.random.default_rng(3).random((4, 500)).astype(np.float32)
-  k = np.array([1, 7, 499, 500], np.int32)
+  k = jnp.array([1, 7, 499, 500])
   expected = [np.sort(row)[-n] for row, n in zip(p, k, strict=True)]
   np.testing.assert_array_equal(choose.kth_largest(jnp.asarray(p), k), expected)
 
 
 def test_a_row_does_not_depend_on_its_company():
   logits = np.random.default_rng(4).normal(size=(6, 200)).astype(np.float32)
-  keys = np.stack([settings.noise_key(0, "", i) for i in range(6)])
-  step = np.arange(6, dtype=np.int32)
-  how = (np.full(6, 1.0, np.float32), np.full(6, 0.8, np.float32), np.full(6, 0))
-  how = (*how[:2], how[2].astype(np.int32))
+  keys = jnp.stack([settings.noise_key(0, "", i) for i in range(6)])
+  step = jnp.arange(6)
+  how = (jnp.full(6, 1.0), jnp.full(6, 0.8), jnp.full(6, 0))
   together = choose.choose(jnp.asarray(logits), keys, step, *how)
   alone = [
     choose.choose(jnp.asarray(logits[i : i + 1]), keys[i : i + 1], step[i : i + 1],
@@ -104,8 +103,8 @@ def test_a_row_does_not_depend_on_its_company():
 
 
 def test_noise_is_exponential_and_uncorrelated():
-  keys = np.stack([settings.noise_key(0, "", i) for i in range(64)])
-  noise = np.asarray(choose.exponentials(keys, np.zeros(64, np.int32), 4096))
+  keys = jnp.stack([settings.noise_key(0, "", i) for i in range(64)])
+  noise = np.asarray(choose.exponentials(keys, jnp.zeros(64, jnp.int32), 4096))
   assert abs(noise.mean() - 1) < 0.01
   assert abs(noise.var() - 1) < 0.03
   assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 0.01

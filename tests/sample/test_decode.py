@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -147,11 +148,11 @@ def test_the_drawn_tokens_are_likely_ones(policy):
   wanted = dataclasses.replace(SAMPLED, top_p=0.2, num_candidates=1)
   prompt = policy.prompt(QUERIES[3])
   drawn = tokens_of(policy, [prompt], wanted, slots=1)[0][0]
-  tokens = np.asarray([[*prompt.tokens, *drawn[:-1]]], np.int32)
+  tokens = jnp.asarray([[*prompt.tokens, *drawn[:-1]]])
   x, _ = model.hidden(
     policy.params,
     tokens,
-    np.arange(tokens.shape[1], dtype=np.int32)[None],
+    jnp.arange(tokens.shape[1])[None],
     attention.causal(),
     policy.config,
   )

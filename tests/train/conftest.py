@@ -1,12 +1,10 @@
-"""A tiny model and a tiny task, for tests of the whole training stage."""
+"""A tiny task, for tests of the whole training stage."""
 
 import json
 
 import ml_collections
 import numpy as np
 import pytest
-import torch
-import transformers
 
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import sharding
@@ -29,27 +27,6 @@ def write_rows(path, kind, count, seed):
     else:
       rows.append(data_examples.preference_row(content, text(4, 14), text(4, 14)))
   path.write_text(json.dumps(rows))
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory, smollm2):
-  """A random two-layer Llama with SmolLM2's tokenizer, as a directory."""
-  folder = tmp_path_factory.mktemp("tiny")
-  torch.manual_seed(0)
-  tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2)
-  config = transformers.LlamaConfig(
-    vocab_size=len(tokenizer),
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=512,
-    tie_word_embeddings=True,
-  )
-  transformers.LlamaForCausalLM(config).save_pretrained(folder)
-  tokenizer.save_pretrained(folder)
-  return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from vpo_jax import errors
-from vpo_jax.train import checkpoint, sft
+from vpo_jax.train import checkpoint, sft, step
 
 
 def test_no_room_for_a_checkpoint_is_one_line_and_the_last_is_kept(
@@ -33,5 +33,6 @@ def test_no_room_for_a_checkpoint_is_one_line_and_the_last_is_kept(
 def test_on_a_cpu_a_save_is_whole_when_it_returns(tmp_path):
   """It would hold the state's memory, which the next step is to write into."""
   with checkpoint.open_in(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, {"w": jnp.ones((512, 512))}, None)
+    state = step.State(jnp.int32(1), {"w": jnp.ones((512, 512))}, {})
+    checkpoints.save(1, state, None)
     assert (tmp_path / "checkpoints" / "1").is_dir()

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import ml_collections
 import numpy as np
 import peft
 import pytest
@@ -131,7 +132,9 @@ def test_adapters_lie_on_the_mesh_as_their_matrices_do(tiny_model):
   from vpo_jax.decoder import sharding
 
   config = decoder_config.read(tiny_model)
-  mesh = sharding.make_mesh({"data": 1, "fsdp": 4, "tensor": 2})
+  mesh = sharding.make_mesh(
+    ml_collections.ConfigDict({"data": 1, "fsdp": 4, "tensor": 2})
+  )
   lora = loras.Lora(**LORA)
   shardings = sharding.params(config, mesh, lora.declare(config))
   adapters = lora.init(0, config, shardings)

@@ -23,15 +23,7 @@ from vpo_jax.runtime import preemption
 from vpo_jax.train import checkpoint, dpo, optimizer, sft, step
 
 STAGES = {"sft": sft, "dpo": dpo}
-TWELVE_STEPS = {"epochs": 4, "peak_lr": 1e-4}
-MESHES = {
-  "fsdp 2": {"fsdp": 2},
-  "fsdp 2, tensor 2": {"fsdp": 2, "tensor": 2},
-  "data 8": {"data": 8},
-  "fsdp 8": {"fsdp": 8},
-  "fsdp 4, tensor 2": {"fsdp": 4, "tensor": 2},
-  "data 2, fsdp 2, tensor 2": {"data": 2, "fsdp": 2, "tensor": 2},
-}
+MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 
 
 def metrics(workdir, kind, name="loss"):
@@ -75,15 +67,24 @@ def unbroken(tmp_path_factory, tiny_model, rows):
   return get
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
+@pytest.mark.parametrize(
+  ("kind", "mesh"),
+  [
+    ("sft", {"fsdp": 8}),
+    ("sft", {"tensor": 2}),
+    ("dpo", {"data": 8}),
+    ("sft", MIXED),
+    ("dpo", MIXED),
+  ],
+  ids=str,
+)
 def test_a_mesh_gives_what_one_device_gives(
   tmp_path, make_config, unbroken, kind, mesh
 ):
-  one = unbroken(kind, make_config, **TWELVE_STEPS)
-  STAGES[kind].run(make_config(kind, mesh=mesh, **TWELVE_STEPS), tmp_path)
+  one = unbroken(kind, make_config, peak_lr=1e-4)
+  STAGES[kind].run(make_config(kind, mesh=mesh, peak_lr=1e-4), tmp_path)
   ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
-  assert list(ours) == list(theirs) == list(range(1, 13))
+  assert list(ours) == list(theirs) == list(range(1, 7))
   np.testing.assert_allclose(list(ours.values()), list(theirs.values()), atol=1e-5)
   # A step moves a weight by 1e-4, wherever its gradient is more than its rounding.
   assert largest_gap(trained(tmp_path, kind), trained(one, kind)) < 1e-5
@@ -92,7 +93,7 @@ def test_a_mesh_gives_what_one_device_gives(
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_micro_batches_do_not_change_the_result(tmp_path, make_config, unbroken, kind):
   STAGES[kind].run(
-    make_config(kind, micro_tokens=64, shapes=3, remat="cheap"), tmp_path
+    make_config(kind, micro_tokens=96, shapes=3, remat="cheap"), tmp_path
   )
   one = unbroken(kind, make_config)
   ours, theirs = metrics(tmp_path, kind), metrics(one, kind)
@@ -207,12 +208,12 @@ def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind
   log = tmp_path / f"train_{kind}" / "metrics.jsonl"
   slowly = (
     "import time\n"
-    "from vpo_jax.train import loop\n"
-    "dispatched = loop._Report.dispatched\n"
-    "def slowly(self, *arguments):\n"
+    "from vpo_jax.runtime import watchdog\n"
+    "step = watchdog.Watch.step\n"
+    "def slowly(self, name):\n"
     "  time.sleep(0.2)\n"
-    "  return dispatched(self, *arguments)\n"
-    "loop._Report.dispatched = slowly\n"
+    "  step(self, name)\n"
+    "watchdog.Watch.step = slowly\n"
   )
   for _ in range(5):
     began = time.time_ns()
@@ -251,12 +252,12 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "sft",
     config,
     "import os, signal\n"
-    "from vpo_jax.train import loop\n"
-    "dispatched = loop._Report.dispatched\n"
-    "def then_sigterm(self, step, values, waited):\n"
-    "  if step == 4: os.kill(os.getpid(), signal.SIGTERM)\n"
-    "  return dispatched(self, step, values, waited)\n"
-    "loop._Report.dispatched = then_sigterm\n",
+    "from vpo_jax.runtime import watchdog\n"
+    "step = watchdog.Watch.step\n"
+    "def then_sigterm(self, name):\n"
+    "  step(self, name)\n"
+    "  if name == 'step 5': os.kill(os.getpid(), signal.SIGTERM)\n"
+    "watchdog.Watch.step = then_sigterm\n",
   )
   assert process.wait(timeout=120) == preemption.EXIT_CODE
   assert not (tmp_path / "train_sft" / "model").exists()
@@ -307,7 +308,7 @@ def test_each_device_holds_its_part(make_config, tiny_model):
   state = step.init(params, optimizer.make(wanted.optimizer, 10), placement)
   for part in (state.params, state.opt_state):
     leaves = jax.tree.leaves(part)
-    assert sum(leaf.nbytes for leaf in leaves) > 4 * 32 * 49152
+    assert sum(leaf.nbytes for leaf in leaves) > 4 * 32 * 1024
     held = collections.Counter()
     for shard in (s for leaf in leaves for s in leaf.addressable_shards):
       held[shard.device] += shard.data.nbytes

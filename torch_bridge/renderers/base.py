@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch_bridge import contract
 
@@ -36,6 +36,7 @@ class Clip:
   lost_tokens: int = 0
 
 
+@runtime_checkable
 class Renderer(Protocol):
   """Renders videos; loaded once per worker.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch_bridge import questions as questions_lib
 
@@ -41,6 +41,7 @@ class Verdict:
     return [p > 0.5 for p in self.p_yes] if self.yes is None else self.yes
 
 
+@runtime_checkable
 class Scorer(Protocol):
   """Judges videos; loaded once per worker.
 

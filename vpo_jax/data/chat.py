@@ -1,13 +1,14 @@
 """Chat text and tokens, by the model's own tokenizer and chat template."""
 
 import json
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from etils import epath
 
 from vpo_jax import errors
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
   """The part of a transformers tokenizer that this project uses."""
 

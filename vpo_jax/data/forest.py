@@ -13,10 +13,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import flax.struct
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from vpo_jax.data import examples as data_examples
+
+_Array = np.ndarray | jax.Array  # on the host, or on devices
 
 
 @flax.struct.dataclass
@@ -35,16 +38,16 @@ class Forest:
     reference_GNE: log-probability under the frozen reference, in nats (DPO).
   """
 
-  tokens_GL: Int[np.ndarray, "G L"]
-  positions_GL: Int[np.ndarray, "G L"]
-  stem_G: Int[np.ndarray, " G"]
-  tree_GRT: Int[np.ndarray, "G R T"]
-  branch_GRT: Int[np.ndarray, "G R T"]
-  source_GP: Int[np.ndarray, "G P"]
-  target_GP: Int[np.ndarray, "G P"]
-  leaf_GP: Int[np.ndarray, "G P"]
-  tokens_GNE: Int[np.ndarray, "G N E"]
-  reference_GNE: Float[np.ndarray, "G N E"]
+  tokens_GL: Int[_Array, "*micro G L"]
+  positions_GL: Int[_Array, "*micro G L"]
+  stem_G: Int[_Array, "*micro G"]
+  tree_GRT: Int[_Array, "*micro G R T"]
+  branch_GRT: Int[_Array, "*micro G R T"]
+  source_GP: Int[_Array, "*micro G P"]
+  target_GP: Int[_Array, "*micro G P"]
+  leaf_GP: Int[_Array, "*micro G P"]
+  tokens_GNE: Int[_Array, "*micro G N E"]
+  reference_GNE: Float[_Array, "*micro G N E"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _plant(
     branch_L[start - shape.stem : end - shape.stem] = branch
     return end
 
-  stem = forest.stem_G[group]
+  stem = int(forest.stem_G[group])
   end = put(start, example.prompt[stem:], stem, 0)
   fork = end - 1  # every response's first token is predicted here
   for branch, response in enumerate(example.responses):

@@ -27,9 +27,9 @@ TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 class Adapted(matmul.Matrix):
   """A frozen matrix with its adapter: w + scale * a @ b."""
 
-  w: Float[Array, "i o"]
-  a: Float[Array, "i r"]
-  b: Float[Array, "r o"]
+  w: Float[Array, "*layers i o"]
+  a: Float[Array, "*layers i r"]
+  b: Float[Array, "*layers r o"]
   scale: float = flax.struct.field(pytree_node=False)
 
   def product(self, x, dtype):

@@ -99,8 +99,8 @@ def hidden(
   return rms_norm(x_BLD, params["norm"], config.norm_eps), cache
 
 
-def head(params: Params) -> Float[Array, "V D"]:
-  """The output head: its own matrix, or the embedding when they are tied."""
+def head(params: Params) -> Any:
+  """The output head, [V, D]: its own matrix, or the embedding when they are tied."""
   return params.get("head", params["embed"])
 
 

@@ -17,14 +17,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 ORDER = 3
 _EPSILON = 0.1
 _CHUNK = 50_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplication is invertible
 
-Rows = Int[np.ndarray, " N"]
+Rows = Int[np.ndarray, " _"]
 # For `_drop_similar`. A candidate's n-grams: hash, count, and the largest count in the
 # texts that are not candidates.
 GramsOfRow = dict[int, list[tuple[int, int, int]]]
@@ -154,7 +154,7 @@ def _bleu(texts: pl.Series, rows: Rows, refs: References) -> Float[np.ndarray, "
 
 
 def _score(
-  hits_ON: Float[np.ndarray, "O N"],
+  hits_ON: Num[np.ndarray, "O N"],
   lengths_N: Int[np.ndarray, " N"],
   brevity_N: Float[np.ndarray, " N"],
 ) -> Float[np.ndarray, " N"]:

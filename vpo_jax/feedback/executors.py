@@ -3,7 +3,7 @@
 import pathlib
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
 
@@ -11,6 +11,7 @@ from vpo_jax import errors
 from vpo_jax.runtime import allocator
 
 
+@runtime_checkable
 class Handle(Protocol):
   """A running worker."""
 
@@ -23,6 +24,7 @@ class Handle(Protocol):
     ...
 
 
+@runtime_checkable
 class Executor(Protocol):
   """Starts workers.
 

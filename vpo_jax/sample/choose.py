@@ -48,7 +48,8 @@ def choose(
     return jnp.where(greedy_B, most_probable(), draw())
 
   # Which of the three, by how many rows are greedy: none, some, all.
-  which = jnp.any(greedy_B).astype(jnp.int32) + jnp.all(greedy_B)
+  some, every = jnp.any(greedy_B), jnp.all(greedy_B)
+  which = some.astype(jnp.int32) + every.astype(jnp.int32)
   return jax.lax.switch(which, (draw, either, most_probable))
 
 

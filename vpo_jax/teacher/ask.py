@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import ml_collections
 
@@ -34,6 +34,7 @@ class NoAnswer(Exception):
     self.kind = kind
 
 
+@runtime_checkable
 class Ask(Protocol):
   """Sends messages to the model and reads a value from its reply."""
 

@@ -1,46 +1,69 @@
 """Metrics of a run: JSON Lines for programs, TensorBoard files for people."""
 
 import json
+import os
+import time
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import tensorboardX
 from etils import epath
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 
 from vpo_jax import files
 from vpo_jax.runtime import processes
 
+_events: Any = event_pb2  # made at import time, unknown to type checkers
+
 
 class Log:
-  """The metrics rows of a run, one a step, without gaps or doubles after a resume.
+  """The metrics of a run, one row per step, without gaps or duplicates after a resume.
 
-  All processes know them; the first one writes them.
+  Every process holds all rows; process 0 writes them. A row reaches a local disk at
+  once. Object storage has no append, so there the file is replaced at checkpoints.
   """
 
   def __init__(self, folder: epath.PathLike, step: int):
-    """Opens the log at `step`, the last step that counts; later rows are dropped."""
+    """Opens the log of a run.
+
+    Args:
+      folder: the stage's folder.
+      step: the checkpoint to resume from; rows of later steps are dropped.
+    """
     self._path = epath.Path(folder) / "metrics.jsonl"
+    self._local = "://" not in str(folder)
     self.rows: list[dict[str, Any]] = []
     if self._path.exists():
-      rows = [json.loads(line) for line in self._path.read_text().splitlines()]
+      lines = self._path.read_text().splitlines(keepends=True)
+      # A killed process may leave half a line, which is later than any checkpoint.
+      rows = [json.loads(line) for line in lines if line.endswith("\n")]
       self.rows = [row for row in rows if row["step"] <= step]
     self._board = None
     if processes.first():
-      board = str(epath.Path(folder) / "tensorboard")
-      self._board = tensorboardX.SummaryWriter(board, purge_step=step + 1)
+      self._replace()
+      self._board = _Board(epath.Path(folder) / "tensorboard", step)
 
   def add(self, step: int, values: Mapping[str, float]) -> None:
     self.rows.append({"step": step, **values})
-    if self._board:
-      for name, value in values.items():
-        self._board.add_scalar(name, value, step)
+    if not self._board:
+      return
+    self._board.add(step, values)
+    if self._local:
+      with self._path.open("a") as file:
+        file.write(json.dumps(self.rows[-1]) + "\n")
+      self._board.flush()
 
   def publish(self) -> None:
-    """Writes all rows; called before each checkpoint, so none is ever ahead of them."""
-    if self._board:
-      with files.publish(self._path) as file:
-        file.writelines(json.dumps(row) + "\n" for row in self.rows)
-      self._board.flush()
+    """Makes all rows durable; call it before each checkpoint, so that none is ahead."""
+    if not self._board:
+      return
+    if self._local:
+      with self._path.open("a") as file:
+        os.fsync(file.fileno())
+    else:
+      self._replace()
+    self._board.flush()
 
   def close(self) -> None:
     self.publish()
@@ -59,3 +82,37 @@ class Log:
     """A metric's value at a step, if it was measured there."""
     found = (row[name] for row in self.rows if row["step"] == step and name in row)
     return next(found, None)
+
+  def _replace(self) -> None:
+    with files.publish(self._path) as file:
+      file.writelines(json.dumps(row) + "\n" for row in self.rows)
+
+
+class _Board:
+  """A TensorBoard file.
+
+  tensorboardX's SummaryWriter queues events for a thread, so a killed process loses
+  some. Here an event is in the file when `flush` returns.
+  """
+
+  def __init__(self, folder: epath.Path, step: int):
+    """Opens a file whose first event hides what earlier files have after `step`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Names have the time in seconds; a resume within the same one gets its own file.
+    self._writer = event_file_writer.EventsWriter(
+      str(folder / "events"), f".{os.getpid()}.{step + 1}"
+    )
+    self.close = weakref.finalize(self, self._writer.close)  # also when a run fails
+    start = _events.SessionLog(status=_events.SessionLog.START)
+    self._write(step + 1, session_log=start)
+
+  def add(self, step: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+      self._write(step, summary=summary.scalar(name, value))
+
+  def flush(self) -> None:
+    self._writer.flush()
+
+  def _write(self, step: int, **content: Any) -> None:
+    event = _events.Event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)

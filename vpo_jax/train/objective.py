@@ -78,7 +78,7 @@ def ipo(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
 
 def _difference(ratio_GN2: Array, tokens_GN2: Array | None) -> Array:
   if tokens_GN2 is not None:
-    ratio_GN2 = ratio_GN2 / jnp.maximum(tokens_GN2, 1)
+    ratio_GN2 = ratio_GN2 / jnp.maximum(tokens_GN2, 1).astype(jnp.float32)
   return ratio_GN2[..., 0] - ratio_GN2[..., 1]
 
 
@@ -138,7 +138,8 @@ def dpo(
     margin_GN = rewards_GN2[..., 0] - rewards_GN2[..., 1]
     loss_GN = preference(beta, ratio_GN2, tokens_GN2)
     if sft_weight:
-      chosen_GN = logp_GN2[..., 0] / jnp.maximum(tokens_GN2[..., 0], 1)
+      tokens_GN = jnp.maximum(tokens_GN2[..., 0], 1).astype(jnp.float32)
+      chosen_GN = logp_GN2[..., 0] / tokens_GN
       loss_GN = loss_GN - sft_weight * chosen_GN
 
     def total(values_GN: Array) -> Array:

@@ -23,7 +23,7 @@ from vpo_jax.train import policy as policies
 class State:
   """Everything that a step changes."""
 
-  step: jax.Array
+  step: Any  # int32 scalar; Orbax maps the tree to objects of its own
   params: Params
   opt_state: Any
 
