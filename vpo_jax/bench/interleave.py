@@ -1,4 +1,4 @@
-"""Two programs in turns on one machine, so that its moods fall on both."""
+"""Interleaves the timed steps of several programs, so noise affects all alike."""
 
 import statistics
 import time
@@ -7,42 +7,41 @@ from typing import Any
 
 from vpo_jax.runtime import console
 
-# The number of a step to how many units it made.
+# Does the work of a step, given its number; returns the units of work done.
 Program = Callable[[int], int]
 
 
 def calls(steps: int) -> int:
-  """How often each program is called for so many timed steps."""
+  """Calls of each program for `steps` timed steps."""
   return 2 * steps
 
 
 def timed(steps: int) -> range:
-  """Which of its calls are timed."""
+  """The calls that are timed."""
   return range(1, calls(steps), 2)
 
 
-def take(programs: Mapping[str, Program], steps: int, unit: str) -> dict[str, Any]:
-  """Runs every program twice a turn and times the second run.
+def run(programs: Mapping[str, Program], steps: int, unit: str) -> dict[str, Any]:
+  """Times the programs in turns, each timed step preceded by an untimed one.
 
-  As in a training, it follows a run of its own. What a process gives back at the end of
-  a step a virtual machine may hand to its host while another program runs, and takes
-  seconds to fetch again.
+  The untimed step is needed because a virtual machine may take back the memory that a
+  program freed while another one runs; getting it again takes seconds.
 
   Args:
-    programs: by name; each does the work of a step and returns how many units it made.
-    steps: how many timed runs each gets.
-    unit: what is counted, for the keys of the result.
+    programs: by name.
+    steps: timed steps of each program.
+    unit: what a program counts, for the keys of the result.
 
-  Returns: `<unit>_per_second` of the first program (median), and where there are more,
-    each one's median and the median of the first one's ratio to it.
+  Returns: the median `<unit>_per_second` of the first program and, for each other one,
+    its median and the median ratio of the first program's rate to it.
   """
   rates: dict[str, list[float]] = {name: [] for name in programs}
   for step in timed(steps):
     for name, program in programs.items():
       program(step - 1)
-      began = time.perf_counter()
-      made = program(step)
-      rates[name].append(made / (time.perf_counter() - began))
+      start = time.perf_counter()
+      units = program(step)
+      rates[name].append(units / (time.perf_counter() - start))
       console.say(f"step {step}: {name} {rates[name][-1]:.2f} {unit}/s")
   first, *others = programs
   result: dict[str, Any] = {

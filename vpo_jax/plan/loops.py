@@ -1,7 +1,7 @@
-"""How often a loop of a compiled program runs.
+"""Trip counts of loops in a compiled program.
 
-XLA's CPU compiler writes it down (`known_trip_count`); a TPU's does not, and its loops
-are read: what the condition compares, where the counter begins, what a turn adds to it.
+XLA's CPU compiler annotates them (`known_trip_count`). libtpu does not; there the trip
+count follows from the condition's comparison, the counter's start and its increment.
 """
 
 import math
@@ -10,58 +10,58 @@ import re
 from vpo_jax.plan import hlo
 
 _KNOWN = re.compile(r'known_trip_count"?[:=]\s*\{\s*"?n"?\s*[:=]\s*"?(\d+)')
-_SAME = ("copy", "bitcast", "convert", "reshape")
+_SAME_VALUE = ("copy", "bitcast", "convert", "reshape")
 
 
 def body(loop: hlo.Instruction) -> str:
-  """The computation that a `while` runs."""
-  return _named(loop, "body")
+  """The name of the computation that a `while` repeats."""
+  return _called(loop, "body")
 
 
-def count(
+def trip_count(
   computations: dict[str, hlo.Computation],
-  around: hlo.Computation,
+  parent: hlo.Computation,
   loop: hlo.Instruction,
 ) -> float | None:
-  """Turns of a `while`; None where the program is told them when it runs.
+  """How often a `while` runs; None if that depends on the program's inputs.
 
   Args:
-    around: the computation that `loop` stands in.
+    parent: the computation that contains `loop`.
   """
-  if known := _KNOWN.search(loop.rest):
+  if known := _KNOWN.search(loop.attributes):
     return float(known[1])
-  condition = computations[_named(loop, "condition")]
-  turn = computations[body(loop)]
+  condition = computations[_called(loop, "condition")]
+  step_body = computations[body(loop)]
   test = _root(condition)
-  if test.op != "compare" or "direction=LT" not in test.rest:
+  if test.op != "compare" or "direction=LT" not in test.attributes:
     return None
-  place = _place(condition, test.operands[0])
-  begins = around.get(loop.operands[0])
-  if place is None or begins is None or begins.op != "tuple":
+  counter = _element(condition, test.operands[0])
+  initial = parent.get(loop.operands[0])
+  if counter is None or initial is None or initial.op != "tuple":
     return None
 
   def number(computation: hlo.Computation, name: str) -> float | None:
-    """A constant, or what never changes of what the loop is given."""
+    """A constant, or an element of the loop's tuple that no iteration changes."""
     value = _constant(computation, name)
-    index = _place(computation, name)
-    if value is None and index is not None and _kept(turn, index):
-      value = _constant(around, begins.operands[index])
+    index = _element(computation, name)
+    if value is None and index is not None and _invariant(step_body, index):
+      value = _constant(parent, initial.operands[index])
     return value
 
-  added = turn.get(_root(turn).operands[place])
+  added = step_body.get(_root(step_body).operands[counter])
   if added is None or added.op != "add":
     return None
-  steps = [n for n in added.operands if _place(turn, n) != place]
-  begin = _constant(around, begins.operands[place])
+  increments = [n for n in added.operands if _element(step_body, n) != counter]
+  start = _constant(parent, initial.operands[counter])
   end = number(condition, test.operands[1])
-  step = number(turn, steps[0]) if len(steps) == 1 else None
-  if begin is None or end is None or not step:
+  increment = number(step_body, increments[0]) if len(increments) == 1 else None
+  if start is None or end is None or not increment:
     return None
-  return float(max(0, math.ceil((end - begin) / step)))
+  return float(max(0, math.ceil((end - start) / increment)))
 
 
-def _named(loop: hlo.Instruction, role: str) -> str:
-  found = re.search(role + r"=%?([\w.\-]+)", loop.rest)
+def _called(loop: hlo.Instruction, role: str) -> str:
+  found = re.search(role + r"=%?([\w.\-]+)", loop.attributes)
   assert found, loop
   return found[1]
 
@@ -70,30 +70,31 @@ def _root(computation: hlo.Computation) -> hlo.Instruction:
   return next(i for i in computation.values() if i.root)
 
 
-def _origin(computation: hlo.Computation, name: str) -> hlo.Instruction | None:
-  made = computation.get(name)
-  while made and made.op in _SAME:
-    made = computation.get(made.operands[0])
-  return made
+def _source(computation: hlo.Computation, name: str) -> hlo.Instruction | None:
+  """The instruction that produced a value, before copies and reshapes of it."""
+  instruction = computation.get(name)
+  while instruction and instruction.op in _SAME_VALUE:
+    instruction = computation.get(instruction.operands[0])
+  return instruction
 
 
 def _constant(computation: hlo.Computation, name: str) -> float | None:
-  made = _origin(computation, name)
-  if made and made.op == "constant" and re.fullmatch(r"-?\d+", made.inside):
-    return float(made.inside)
+  source = _source(computation, name)
+  if source and source.op == "constant" and re.fullmatch(r"-?\d+", source.arguments):
+    return float(source.arguments)
   return None
 
 
-def _place(computation: hlo.Computation, name: str) -> int | None:
-  """Which element of the loop's tuple it is."""
-  made = _origin(computation, name)
-  if made is None or made.op != "get-tuple-element":
+def _element(computation: hlo.Computation, name: str) -> int | None:
+  """The index in the loop's tuple of a value that is read from it."""
+  source = _source(computation, name)
+  if source is None or source.op != "get-tuple-element":
     return None
-  if computation[made.operands[0]].op != "parameter":
+  if computation[source.operands[0]].op != "parameter":
     return None
-  index = re.search(r"index=(\d+)", made.rest)
+  index = re.search(r"index=(\d+)", source.attributes)
   return int(index[1]) if index else None
 
 
-def _kept(turn: hlo.Computation, place: int) -> bool:
-  return _place(turn, _root(turn).operands[place]) == place
+def _invariant(step_body: hlo.Computation, index: int) -> bool:
+  return _element(step_body, _root(step_body).operands[index]) == index
