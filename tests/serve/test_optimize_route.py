@@ -1,4 +1,4 @@
-"""POST /optimize: the guard tries again, then says what is wrong."""
+"""POST /optimize: rejected prompts are sampled again, then reported."""
 
 import json
 
@@ -14,7 +14,7 @@ GERMAN = (
 )
 
 
-def ask(service, **body):
+def post(service, **body):
   client = testclient.TestClient(web.make(service))
   return client.post("/optimize", json={"query": "a cat on a skateboard"} | body)
 
@@ -26,8 +26,8 @@ def events(reply):
 
 def test_a_query_becomes_a_prompt(scripted, policy):
   service = scripted(GOOD)
-  made = ask(service, seed=7).json()
-  assert made == {
+  result = post(service, seed=7).json()
+  assert result == {
     "query": "a cat on a skateboard",
     "prompt": GOOD,
     "rendered": policy.prompt("a cat on a skateboard").rendered,
@@ -36,57 +36,57 @@ def test_a_query_becomes_a_prompt(scripted, policy):
     "attempts": 1,
     "seed": 7,
   }
-  prompt, wanted = service.engine.asked[0]
+  prompt, sampling = service.engine.requests[0]
   assert prompt == policy.prompt("a cat on a skateboard")
-  assert (wanted.temperature, wanted.top_p, wanted.seed) == (0.7, 1.0, 7)
+  assert (sampling.temperature, sampling.top_p, sampling.seed) == (0.7, 1.0, 7)
 
 
-def test_a_problem_is_tried_again_with_new_noise(scripted):
+def test_a_rejected_prompt_is_sampled_again_with_another_seed(scripted):
   service = scripted(CUT, GERMAN, GOOD)
-  made = ask(service).json()
-  assert (made["prompt"], made["attempts"], made["problem"]) == (GOOD, 3, None)
-  assert len({wanted.seed for _, wanted in service.engine.asked}) == 3
+  result = post(service).json()
+  assert (result["prompt"], result["attempts"], result["problem"]) == (GOOD, 3, None)
+  assert len({sampling.seed for _, sampling in service.engine.requests}) == 3
 
 
-def test_what_stays_wrong_is_no_success(scripted):
-  reply = ask(scripted(CUT))
+def test_a_prompt_that_stays_unusable_is_an_error(scripted):
+  reply = post(scripted(CUT))
   assert reply.status_code == 422
   error = reply.json()["error"]
   assert error["code"] == "unusable_prompt"
   assert "breaks off" in error["message"]
   assert "tried 3 times" in error["message"]
-  assert "is in German" in ask(scripted(GERMAN)).json()["error"]["message"]
+  assert "is in German" in post(scripted(GERMAN)).json()["error"]["message"]
 
 
 def test_the_guard_can_be_turned_off(scripted):
-  made = ask(scripted(CUT), guard=False).json()
-  assert (made["prompt"], made["problem"], made["attempts"]) == (CUT[0], None, 1)
-  assert ask(scripted(GERMAN, language="")).json()["prompt"] == GERMAN
+  result = post(scripted(CUT), guard=False).json()
+  assert (result["prompt"], result["problem"], result["attempts"]) == (CUT[0], None, 1)
+  assert post(scripted(GERMAN, language="")).json()["prompt"] == GERMAN
 
 
-def test_the_most_probable_prompt_is_asked_for_once(scripted):
+def test_greedy_decoding_is_not_retried(scripted):
   service = scripted(CUT)
-  assert "tried 1 times" in ask(service, temperature=0).json()["error"]["message"]
-  assert len(service.engine.asked) == 1
+  assert "tried 1 times" in post(service, temperature=0).json()["error"]["message"]
+  assert len(service.engine.requests) == 1
 
 
-def test_a_stream_says_when_it_begins_anew(scripted):
-  made = events(ask(scripted(CUT, GOOD), stream=True))
-  again = [number for number, event in enumerate(made) if "again" in event]
+def test_a_stream_reports_that_it_starts_over(scripted):
+  result = events(post(scripted(CUT, GOOD), stream=True))
+  again = [number for number, event in enumerate(result) if "again" in event]
   assert len(again) == 1
-  assert "breaks off" in made[again[0]]["again"]
-  assert "".join(event["text"] for event in made[: again[0]]) == CUT[0]
-  assert "".join(event["text"] for event in made[again[0] + 1 : -1]) == GOOD
-  assert made[-1]["optimized"]["prompt"] == GOOD
-  assert made[-1]["optimized"]["attempts"] == 2
+  assert "breaks off" in result[again[0]]["again"]
+  assert "".join(event["text"] for event in result[: again[0]]) == CUT[0]
+  assert "".join(event["text"] for event in result[again[0] + 1 : -1]) == GOOD
+  assert result[-1]["optimized"]["prompt"] == GOOD
+  assert result[-1]["optimized"]["attempts"] == 2
 
 
-def test_a_stream_that_ends_badly_says_so(scripted):
-  last = events(ask(scripted(CUT), stream=True))[-1]["optimized"]
+def test_a_stream_reports_an_unusable_prompt(scripted):
+  last = events(post(scripted(CUT), stream=True))[-1]["optimized"]
   assert "breaks off" in last["problem"]
 
 
-def test_the_page_wants_nothing_from_elsewhere(scripted):
+def test_the_page_loads_nothing_from_other_hosts(scripted):
   reply = testclient.TestClient(web.make(scripted(GOOD))).get("/")
   assert reply.headers["content-type"].startswith("text/html")
   assert "default-src 'none'" in reply.headers["content-security-policy"]

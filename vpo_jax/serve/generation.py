@@ -1,4 +1,4 @@
-"""What the engine draws, as text for one client."""
+"""The candidates of one prompt while the engine generates them."""
 
 import asyncio
 import contextlib
@@ -11,102 +11,111 @@ import fastapi
 
 from vpo_jax import records
 from vpo_jax.sample import lm, pool, settings
+from vpo_jax.serve import api_errors, metrics, streaming
 from vpo_jax.serve import engine as engines
-from vpo_jax.serve import metrics, refusals, streaming
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-  """Text that a candidate goes on with, and its finish reason if it ends."""
+class Delta:
+  """New text of a candidate, and its finish reason if it has ended."""
 
   index: int
   text: str
   finish_reason: str | None
 
 
-class Gone(refusals.Refusal):
-  """The client hung up; nobody reads this."""
+class ClientDisconnected(api_errors.ApiError):
+  """The client closed the connection."""
 
   def __init__(self):
-    super().__init__(499, "the client hung up")  # nginx's status
+    super().__init__(499, "the client closed the connection")  # nginx's status
 
 
-class Answer:
-  """A prompt's candidates, as they come."""
+class Generation:
+  """One prompt's candidates in progress.
+
+  Attributes:
+    prompt: the prompt.
+    sampling: its sampling settings.
+    tokens: tokens generated so far, over all candidates.
+  """
 
   def __init__(
     self,
     policy: lm.LanguageModel,
     engine: engines.Engine,
-    counted: metrics.Metrics,
+    counters: metrics.Metrics,
     prompt: lm.Prompt,
-    wanted: settings.Settings,
+    sampling: settings.Settings,
     *,
     stops: Sequence[str] = (),
-    again: bool = False,
+    retry: bool = False,
   ):
-    """Asks the engine at once, so that a refusal comes before an answer begins.
+    """Submits the prompt, so that a full queue is reported before a response starts.
 
     Args:
-      stops: texts that end a candidate and are left out of it.
-      again: see `Engine.submit`.
-    """
-    self.prompt, self.wanted = prompt, wanted
-    self.tokens = 0  # drawn so far
-    self._engine, self._metrics = engine, counted
-    self._texts = [
-      streaming.Stopping(policy, stops) for _ in range(wanted.num_candidates)
-    ]
-    self._news: asyncio.Queue[pool.Update | None] = asyncio.Queue()
-    self._began = time.monotonic()
-    loop = asyncio.get_running_loop()
-
-    def listen(news: pool.Update | None) -> None:
-      with contextlib.suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(self._news.put_nowait, news)
-
-    self._ticket = engine.submit(prompt, wanted, listen, again=again)
-
-  async def pieces(self) -> AsyncGenerator[Piece, None]:
-    """Yields text as it comes; gives the slots back when it is closed.
+      stops: texts that end a candidate; they are not part of it.
+      retry: see `Engine.submit`.
 
     Raises:
-      Stopped: the engine broke.
+      QueueFull, EngineStopped: see `Engine.submit`.
     """
-    going = set(range(self.wanted.num_candidates))
+    self.prompt, self.sampling = prompt, sampling
+    self.tokens = 0
+    self._engine, self._metrics = engine, counters
+    self._texts = [
+      streaming.StoppingText(policy, stops) for _ in range(sampling.num_candidates)
+    ]
+    self._updates: asyncio.Queue[pool.Update | None] = asyncio.Queue()
+    self._start = time.monotonic()
+    loop = asyncio.get_running_loop()
+
+    def on_update(update: pool.Update | None) -> None:
+      with contextlib.suppress(RuntimeError):  # the event loop is closed
+        loop.call_soon_threadsafe(self._updates.put_nowait, update)
+
+    self._request = engine.submit(prompt, sampling, on_update, retry=retry)
+
+  async def deltas(self) -> AsyncGenerator[Delta, None]:
+    """Yields text as it is generated; closing the generator frees the slots.
+
+    Raises:
+      EngineStopped: the engine failed.
+    """
+    running = set(range(self.sampling.num_candidates))
     try:
-      while going:
-        news = await self._news.get()
-        if news is None:
-          raise engines.Stopped("the sampler broke")
+      while running:
+        update = await self._updates.get()
+        if update is None:
+          raise engines.EngineStopped("the sampler failed")
         if not self.tokens:
-          self._metrics.first_token.observe(time.monotonic() - self._began)
-        index = news.job.index
-        if index not in going:
-          continue  # it drew on past a stop text
-        self.tokens += len(news.tokens)
+          self._metrics.first_token.observe(time.monotonic() - self._start)
+        index = update.job.index
+        if index not in running:
+          continue  # the engine does not know stop texts and went on
+        self.tokens += len(update.tokens)
         text = self._texts[index]
-        piece = text.add(news.tokens, last=news.finish_reason is not None)
-        finish_reason = "stop" if text.stopped else news.finish_reason
+        new = text.add(update.tokens, last=update.finish_reason is not None)
+        finish_reason = "stop" if text.stopped else update.finish_reason
         if finish_reason:
-          going.discard(index)
-        if piece or finish_reason:
-          yield Piece(index, piece, finish_reason)
+          running.discard(index)
+        if new or finish_reason:
+          yield Delta(index, new, finish_reason)
     finally:
-      self._engine.cancel(self._ticket)
+      self._engine.cancel(self._request)
       self._metrics.tokens.labels("prompt").inc(len(self.prompt.tokens))
       self._metrics.tokens.labels("new").inc(self.tokens)
 
-  async def whole(self) -> list[records.Candidate]:
-    """The candidates when all have ended; their `tokens` are all that were drawn."""
-    texts = [""] * self.wanted.num_candidates
-    reasons = [""] * self.wanted.num_candidates
-    async with contextlib.aclosing(self.pieces()) as pieces:
-      async for piece in pieces:
-        texts[piece.index] += piece.text
-        reasons[piece.index] = piece.finish_reason or ""
+  async def candidates(self) -> list[records.Candidate]:
+    """Waits for all candidates; their `tokens` include tokens after a stop text."""
+    texts = [""] * self.sampling.num_candidates
+    reasons = [""] * self.sampling.num_candidates
+    async with contextlib.aclosing(self.deltas()) as deltas:
+      async for delta in deltas:
+        texts[delta.index] += delta.text
+        reasons[delta.index] = delta.finish_reason or ""
     return [
       records.Candidate(
         index, text, "stop" if reason == "stop" else "length", self._texts[index].count
@@ -115,25 +124,25 @@ class Answer:
     ]
 
 
-async def unless_gone(request: fastapi.Request, work: Awaitable[T]) -> T:
-  """Waits for `work` while the client does; it is cancelled when the client hangs up.
+async def until_disconnect(request: fastapi.Request, work: Awaitable[T]) -> T:
+  """Awaits `work`; cancels it if the client disconnects.
 
   Raises:
-    Gone: the client hung up.
+    ClientDisconnected: the client closed the connection.
   """
   task = asyncio.ensure_future(work)
-  gone = asyncio.ensure_future(_hung_up(request))
+  disconnect = asyncio.ensure_future(_disconnected(request))
   try:
-    await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
-      raise Gone
+      raise ClientDisconnected
     return task.result()
   finally:
-    for each in (task, gone):
+    for each in (task, disconnect):
       each.cancel()
-    await asyncio.gather(task, gone, return_exceptions=True)
+    await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
-async def _hung_up(request: fastapi.Request) -> None:
+async def _disconnected(request: fastapi.Request) -> None:
   while (await request.receive())["type"] != "http.disconnect":
     pass

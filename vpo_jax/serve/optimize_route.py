@@ -1,4 +1,4 @@
-"""POST /optimize: a query in, a prompt out that the guard let through."""
+"""POST /optimize: rewrites a query into a prompt that passes the guard."""
 
 import contextlib
 import json
@@ -7,103 +7,106 @@ from collections.abc import AsyncIterator
 import fastapi
 
 from vpo_jax import records
-from vpo_jax.serve import answers, guard, limits, optimize, protocol, refusals
+from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
 from vpo_jax.serve import service as services
 
 
 def router(service: services.Service) -> fastapi.APIRouter:
-  routes = fastapi.APIRouter(responses=refusals.DECLARED)
+  """The route /optimize."""
+  routes = fastapi.APIRouter(responses=api_errors.RESPONSES)
 
   @routes.post(
     "/optimize", response_model=protocol.Optimized, responses=services.STREAMED
   )
-  async def rewrite(asked: protocol.OptimizeRequest, request: fastapi.Request):
-    """Answers 422 where no attempt gave a usable prompt.
+  async def rewrite(body: protocol.OptimizeRequest, request: fastapi.Request):
+    """Rewrites a query; 422 if the guard rejects every attempt.
 
-    With `stream`, server-sent events: {"text": ...} goes on with the prompt, {"again":
-    why} begins it anew, {"optimized": ...} is the last one.
+    With `stream`, the server-sent events are {"text": ...}, which continues the prompt;
+    {"again": reason}, which starts it over; and last {"optimized": ...}.
     """
-    work = _Rewriting(service, asked)
-    first = await work.ask()
-    if asked.stream:
-      return services.events(work.events(first))
-    made = await answers.unless_gone(request, work.run(first))
-    if made.problem and work.guarded:
-      raise unusable(made)
-    return made
+    attempts = _Attempts(service, body)
+    first = await attempts.start()
+    if body.stream:
+      return services.event_stream(attempts.events(first))
+    result = await generation.until_disconnect(request, attempts.run(first))
+    if result.problem and attempts.guarded:
+      raise unusable(result)
+    return result
 
   return routes
 
 
-def unusable(made: protocol.Optimized) -> refusals.Refusal:
-  return refusals.Refusal(
+def unusable(result: protocol.Optimized) -> api_errors.ApiError:
+  """The error for a prompt that the guard rejects."""
+  return api_errors.ApiError(
     422,
-    f"the prompt {made.problem}; tried {made.attempts} times ('guard': false passes it"
-    " on as it is)",
+    f"the prompt {result.problem}; tried {result.attempts} times ('guard': false"
+    " accepts any prompt)",
     param="query",
     code="unusable_prompt",
   )
 
 
-class _Rewriting:
-  """One request's attempts."""
+class _Attempts:
+  """The attempts of one request."""
 
-  def __init__(self, service: services.Service, asked: protocol.OptimizeRequest):
-    self.guarded = asked.guard is not False
+  def __init__(self, service: services.Service, body: protocol.OptimizeRequest):
+    self.guarded = body.guard is not False
     self._service = service
-    self._query = limits.unmarked(service.policy, asked.query, "query")
-    wanted = asked.settings(service.limits)
-    self._attempts = optimize.attempts(wanted, self.guarded)
+    self._query = limits.check_user_text(service.policy, body.query, "query")
+    self._samplings = optimize.attempts(body.settings(service.limits), self.guarded)
 
-  async def ask(self) -> answers.Answer:
-    prompt = await self._service.prompt(self._service.policy.prompt, self._query)
-    return self._service.ask(prompt, self._attempts[0])
+  async def start(self) -> generation.Generation:
+    prompt = await self._service.render(self._service.policy.prompt, self._query)
+    return self._service.generate(prompt, self._samplings[0])
 
-  async def run(self, answer: answers.Answer) -> protocol.Optimized:
-    number, made = 1, (await answer.whole())[0]
-    while (problem := self._problem(made)) and number < len(self._attempts):
-      answer = self._again(answer, number)
-      number, made = number + 1, (await answer.whole())[0]
-    return self._optimized(answer, made, problem, number)
+  async def run(self, running: generation.Generation) -> protocol.Optimized:
+    number, candidate = 1, (await running.candidates())[0]
+    while (problem := self._problem(candidate)) and number < len(self._samplings):
+      running = self._retry(running, number)
+      number, candidate = number + 1, (await running.candidates())[0]
+    return self._result(running, candidate, problem, number)
 
-  async def events(self, answer: answers.Answer) -> AsyncIterator[str]:
-    for number in range(1, len(self._attempts) + 1):
+  async def events(self, running: generation.Generation) -> AsyncIterator[str]:
+    for number in range(1, len(self._samplings) + 1):
       text, reason = "", ""
-      async with contextlib.aclosing(answer.pieces()) as pieces:
-        async for piece in pieces:
-          text, reason = text + piece.text, piece.finish_reason or ""
-          if piece.text:
-            yield json.dumps({"text": piece.text})
-      ended = "stop" if reason == "stop" else "length"
-      made = records.Candidate(0, text, ended, answer.tokens)
-      problem = self._problem(made)
-      if not problem or number == len(self._attempts):
-        optimized = self._optimized(answer, made, problem, number)
-        yield json.dumps({"optimized": optimized.model_dump()})
+      async with contextlib.aclosing(running.deltas()) as deltas:
+        async for delta in deltas:
+          text, reason = text + delta.text, delta.finish_reason or ""
+          if delta.text:
+            yield json.dumps({"text": delta.text})
+      finish_reason = "stop" if reason == "stop" else "length"
+      candidate = records.Candidate(0, text, finish_reason, running.tokens)
+      problem = self._problem(candidate)
+      if not problem or number == len(self._samplings):
+        result = self._result(running, candidate, problem, number)
+        yield json.dumps({"optimized": result.model_dump()})
         return
       yield json.dumps({"again": problem})
-      answer = self._again(answer, number)
+      running = self._retry(running, number)
 
-  def _problem(self, made: records.Candidate) -> str | None:
-    return guard.problem(made, self._service.guard_language) if self.guarded else None
+  def _problem(self, candidate: records.Candidate) -> str | None:
+    if not self.guarded:
+      return None
+    return guard.problem(candidate, self._service.guard_language)
 
-  def _again(self, answer: answers.Answer, number: int) -> answers.Answer:
+  def _retry(self, running: generation.Generation, number: int):
     self._service.metrics.guarded.inc()
-    return self._service.ask(answer.prompt, self._attempts[number], again=True)
+    return self._service.generate(running.prompt, self._samplings[number], retry=True)
 
-  def _optimized(
+  def _result(
     self,
-    answer: answers.Answer,
-    made: records.Candidate,
+    running: generation.Generation,
+    candidate: records.Candidate,
     problem: str | None,
     attempts: int,
   ) -> protocol.Optimized:
     return protocol.Optimized(
       query=self._query,
-      prompt=made.prompt,
-      rendered=answer.prompt.rendered,
-      finish_reason=made.finish_reason,
+      prompt=candidate.prompt,
+      rendered=running.prompt.rendered,
+      finish_reason=candidate.finish_reason,
       problem=problem,
       attempts=attempts,
-      seed=self._attempts[0].seed,
+      seed=self._samplings[0].seed,
     )
