@@ -8,7 +8,7 @@ from tests.plan import steps
 from vpo_jax.data import order, packing
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import head
-from vpo_jax.plan import compilation, hlo_cost, models, program, worker
+from vpo_jax.plan import compile_cache, hlo_cost, models, program, worker
 
 SMALL = decoder_config.parse(
   models.MODELS["smollm2-135m"]
@@ -86,8 +86,8 @@ def test_memory_equals_that_of_a_real_run_on_eight_devices(tmp_path, monkeypatch
   monkeypatch.setenv("VPO_JAX_CACHE", str(tmp_path))
   config = sft.get_config()
   config.update(batch_size=16, micro_tokens=512)
-  request = compilation.Request("sft", config, SMALL, LENGTHS, worker.HOST, 8)
-  planned = compilation.get(request)["memory"]
+  request = compile_cache.Request("sft", config, SMALL, LENGTHS, worker.HOST, 8)
+  planned = compile_cache.get(request)["memory"]
 
   run, state, feed = steps.training_step(config, SMALL, LENGTHS)
   batch = feed(0)

@@ -10,14 +10,23 @@ import pytest
 from configs import dpo, sample, sft
 from vpo_jax import errors
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import chips, compilation, fit, models, predict, report, sweep, worker
+from vpo_jax.plan import (
+  chips,
+  compile_cache,
+  fit,
+  models,
+  predict,
+  report,
+  sweep,
+  worker,
+)
 
 MODEL = models.read("llama3-8b")
 LENGTHS = models.Lengths()
 
 
 def compiled(peak=10 * chips.GIB, **changes):
-  """A result of `compilation.get`."""
+  """A result of `compile_cache.get`."""
   result = {
     "about": {"examples": 16, "mesh": {"data": 1, "fsdp": 8, "tensor": 1}},
     "work": {"flops": 8 * 459e12},
@@ -177,17 +186,17 @@ def test_compilations_are_cached(tmp_path, monkeypatch):
     models.MODELS["smollm2-135m"]
     | {"num_hidden_layers": 2, "vocab_size": 512, "hidden_size": 72}
   )
-  request = compilation.Request("sft", config, model, LENGTHS, worker.HOST, 2)
-  first = compilation.get(request)
+  request = compile_cache.Request("sft", config, model, LENGTHS, worker.HOST, 2)
+  first = compile_cache.get(request)
   assert first["cost"]["flops"] > first["work"]["flops"] / 2
   assert first["about"]["mesh"]["fsdp"] == 2
-  assert "HloModule" in compilation.text(first["text"])
+  assert "HloModule" in compile_cache.text(first["text"])
   with monkeypatch.context() as patch:
     patch.setattr(subprocess, "run", None)  # nothing is started
-    assert compilation.get(request)["cost"] == first["cost"]
+    assert compile_cache.get(request)["cost"] == first["cost"]
   config.mesh.tensor = 3
   with pytest.raises(errors.UserError, match="3 does not divide 2 devices"):
-    compilation.get(request)
+    compile_cache.get(request)
 
 
 @pytest.mark.parametrize(

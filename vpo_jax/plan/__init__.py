@@ -1,7 +1,7 @@
 """Predicts memory, time and cost of a step on machines that are not at hand.
 
 - `program` lowers the project's own step for a mesh, from shapes alone; `worker`
-  compiles it in a subprocess; `compilation` caches the result.
+  compiles it in a subprocess; `compile_cache` caches the result.
 - `hlo` parses the compiled program's text; `hlo_cost` counts its FLOPs, memory traffic
   and transfers (with `products`, `traffic`, `loops` and `groups`).
 - `chips` has the rates of machines; `predict` combines both; `fit` searches for a

@@ -8,13 +8,13 @@ import ml_collections
 
 from vpo_jax import errors
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import chips, compilation, models, predict, worker
+from vpo_jax.plan import chips, compile_cache, models, predict, worker
 from vpo_jax.runtime import console
 
 REMATS = ("none", "cheap", "full")
 MIN_MICRO_TOKENS = 512  # two long examples
 
-Compile = Callable[[compilation.Request], dict[str, Any]]
+Compile = Callable[[compile_cache.Request], dict[str, Any]]
 
 
 def plan(
@@ -23,14 +23,14 @@ def plan(
   model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
-  compile_step: Compile = compilation.get,
+  compile_step: Compile = compile_cache.get,
 ) -> predict.Prediction:
   """Predicts one step of `config` on `machine`.
 
   Raises:
-    UserError: see `compilation.get`.
+    UserError: see `compile_cache.get`.
   """
-  request = compilation.Request(
+  request = compile_cache.Request(
     stage, config, model, lengths, machine.topology or worker.HOST, machine.devices
   )
   return predict.predict(machine, compile_step(request))
@@ -81,7 +81,7 @@ def search(
   model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
-  compile_step: Compile = compilation.get,
+  compile_step: Compile = compile_cache.get,
 ) -> tuple[dict[str, Any], predict.Prediction] | None:
   """The first of `changes` that fits, and its plan; None if none fits."""
   for change in changes(stage, config, machine.devices):

@@ -100,7 +100,7 @@ class Prediction:
 
 
 def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
-  """Combines a machine's rates with the result of `compilation.get`."""
+  """Combines a machine's rates with the result of `compile_cache.get`."""
   cost, memory = compiled["cost"], compiled["memory"]
   seconds: dict[str, float] = {}
   sent: dict[str, float] = {}

@@ -12,7 +12,7 @@ from etils import epath
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import chips, compilation, fit, models
+from vpo_jax.plan import chips, compile_cache, fit, models
 from vpo_jax.runtime import console
 
 Scaling = Literal["strong", "weak"]
@@ -36,7 +36,7 @@ def run(
   machines: Sequence[chips.Machine],
   scaling: Scaling,
   tensor: Sequence[int] = (1, 2),
-  compile_step: fit.Compile = compilation.get,
+  compile_step: fit.Compile = compile_cache.get,
 ) -> list[dict[str, Any]]:
   """A row of results for each machine and mesh.
 
