@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from configs import export as export_config
-from vpo_jax import errors, files
+from vpo_jax import errors, files, stages
 from vpo_jax.decoder import attention, directory, model, weights
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import lora as loras
@@ -29,8 +29,8 @@ def exported(tiny, tmp_path):
   config.update({"model": str(tiny), "instruction": str(template)})
   manifest = {"config": {"model": "some/base"}, "counts": {"loss_after": 1.25}}
   files.write_json(tmp_path / "train_sft" / "manifest.json", manifest)
-  counts = export.run(config, tmp_path)
-  assert export.run(config, tmp_path) == counts
+  counts = stages.run(export.STAGE, config, tmp_path)
+  assert stages.run(export.STAGE, config, tmp_path) == counts
   return tmp_path / "vpo"
 
 
@@ -68,7 +68,7 @@ def test_peft_loads_an_exported_adapter(tiny, tmp_path):
   directory.save_model(trained / "model", params, architecture, tiny)
   config = export_config.get_config()
   config.update({"adapter": True, "base": str(tiny)})
-  assert export.run(config, tmp_path)["base"] == str(tiny)
+  assert stages.run(export.STAGE, config, tmp_path)["base"] == str(tiny)
   folder = tmp_path / "vpo_adapter"
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   tokens = tokenizer("rain on a tin roof", return_tensors="pt").input_ids
@@ -87,7 +87,7 @@ def test_a_missing_adapter_is_a_user_error(tiny, tmp_path):
   config = export_config.get_config()
   config.update({"adapter": True, "model": str(tiny)})
   with pytest.raises(errors.UserError, match=r"lora\.rank"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path)
 
 
 def test_the_instruction_is_exported(exported):
@@ -104,13 +104,13 @@ def test_the_card_has_the_figures_of_the_run(exported):
 def test_the_dtype_is_written(tiny, tmp_path):
   config = export_config.get_config()
   config.update({"model": str(tiny), "dtype": "bfloat16"})
-  export.run(config, tmp_path)
+  stages.run(export.STAGE, config, tmp_path)
   assert json.loads((tmp_path / "vpo" / "config.json").read_text())["dtype"] == (
     "bfloat16"
   )
   config.dtype = "int3"
   with pytest.raises(errors.UserError, match="int3"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path / "other")
 
 
 def test_a_model_without_weights_is_a_user_error(tiny, tmp_path):
@@ -120,4 +120,4 @@ def test_a_model_without_weights_is_a_user_error(tiny, tmp_path):
   config = export_config.get_config()
   config.model = str(broken)
   with pytest.raises(errors.UserError, match=r"no model\.safetensors"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path)
