@@ -1,4 +1,4 @@
-r"""Measures a stage, alone or in turns with another program; JSON on the last line.
+r"""Benchmarks a stage, optionally against another program; prints JSON.
 
     python launch/bench.py --stage=sample --model=smollm2-135m-instruct \
       --batch=8 --num_candidates=4 --max_new_tokens=64 --ignore_eos --steps=3 \
@@ -19,40 +19,46 @@ from vpo_jax.decoder import source
 from vpo_jax.runtime import allocator, app, compilation
 
 _MODEL = flags.DEFINE_string(
-  "model", source.SMOLLM2, "Directory, hub id or the default."
+  "model", source.SMOLLM2, "Model directory, hub id, or a name in bench/shapes.py."
 )
 _STEPS = flags.DEFINE_integer(
-  "steps", 3, "Timed steps; each follows one that is not (--devices: the first does)."
+  "steps",
+  3,
+  "Timed steps, each preceded by an untimed one (--devices: only the first is).",
 )
-_AGAINST = flags.DEFINE_string("against", "", "Other programs, in turns with ours.")
+_AGAINST = flags.DEFINE_string(
+  "against", "", "Programs to compare with: trl; transformers-float32, ..."
+)
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
-_MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: as in their configs.")
-_SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo: as in their configs.")
-_REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: as in their configs.")
+_MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: see their configs.")
+_SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo: see their configs.")
+_REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: see their configs.")
 _TRL_ROWS = flags.DEFINE_list(
-  "trl_micro_batches", ["1"], "sft, dpo: TRL's rows at once."
+  "trl_micro_batches", ["1"], "sft, dpo: TRL's rows per device, each compared."
 )
 _TRL_PRECISIONS = flags.DEFINE_list(
-  "trl_precisions", ["float32"], "sft, dpo: TRL's float32, bfloat16 or both."
+  "trl_precisions", ["float32"], "sft, dpo: TRL's precisions, each compared."
 )
-_QUERIES = flags.DEFINE_string("queries", "", "Query file; '' is the embedded set.")
-_BATCH = flags.DEFINE_integer("batch", 8, "Queries (examples, pairs) a step.")
+_QUERIES = flags.DEFINE_string("queries", "", "Query file; '' uses the embedded set.")
+_BATCH = flags.DEFINE_integer("batch", 8, "Queries (examples, pairs) per step.")
 _DEVICES = flags.DEFINE_list(
-  "devices", [], "sft, dpo: numbers of devices, each measured; --batch is one's."
+  "devices", [], "sft, dpo: numbers of devices to measure; --batch is per device."
 )
-_ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8"], "head: of 2,048 tokens.")
-_CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates a query.")
-_TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: longest candidate.")
+_ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8"], "head: rows of 2,048 tokens.")
+_CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates per query.")
+_TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: maximum length.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.9, "sample: 0 is greedy.")
-_TOP_P = flags.DEFINE_float("top_p", 0.9, "sample: nucleus.")
-_IGNORE_EOS = flags.DEFINE_bool("ignore_eos", False, "sample: write on past the end.")
+_TOP_P = flags.DEFINE_float("top_p", 0.9, "sample: nucleus sampling.")
+_IGNORE_EOS = flags.DEFINE_bool(
+  "ignore_eos", False, "sample: continue past the end token."
+)
 
 
 def sample() -> dict:
   from vpo_jax.bench import sample as bench
   from vpo_jax.sample import settings
 
-  wanted = settings.Settings(
+  sampling = settings.Settings(
     num_candidates=_CANDIDATES.value,
     temperature=_TEMPERATURE.value,
     top_p=_TOP_P.value,
@@ -63,7 +69,7 @@ def sample() -> dict:
   return bench.bench(
     _MODEL.value,
     read_queries(),
-    wanted,
+    sampling,
     batch=_BATCH.value,
     steps=_STEPS.value,
     precision=_PRECISION.value,
@@ -73,13 +79,15 @@ def sample() -> dict:
 
 def train() -> dict:
   allocator.huge_pages()  # as launch/train_sft.py and train_dpo.py do
-  if _AGAINST.value:  # both programs hold their memory of one GPU
+  if _AGAINST.value:  # two programs share the memory of one GPU
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   from vpo_jax.bench import train as bench
   from vpo_jax.bench import trl
 
   if _AGAINST.value not in ("", "trl"):
-    raise errors.UserError(f"--against={_AGAINST.value}: training is measured with trl")
+    raise errors.UserError(
+      f"--against={_AGAINST.value}: training can only be compared with trl"
+    )
   if _DEVICES.value:
     return on_devices()
   settings = [
@@ -106,7 +114,7 @@ def on_devices() -> dict:
   from vpo_jax.plan import devices
 
   counts = [int(count) for count in _DEVICES.value]
-  devices.expect(max(counts))
+  devices.set_host_devices(max(counts))
   return devices.bench(
     _STAGE.value,
     _MODEL.value,
@@ -121,14 +129,14 @@ def on_devices() -> dict:
 
 
 def head() -> dict:
-  from vpo_jax.plan import head as measured
+  from vpo_jax.bench import head as bench
   from vpo_jax.plan import models
 
   settings = {"precision": _PRECISION.value, "remat": _REMAT.value}
   rows = [int(count) for count in _ROWS.value]
   model = models.read(_MODEL.value)
-  found = measured.measure(model, rows, 2048, **settings)
-  return {"stage": "head", "model": _MODEL.value, **settings, "bytes": found}
+  sizes = bench.measure(model, rows, 2048, **settings)
+  return {"stage": "head", "model": _MODEL.value, **settings, "bytes": sizes}
 
 
 def read_queries() -> list[str]:
@@ -140,7 +148,7 @@ def read_queries() -> list[str]:
 
 STAGES = {"sample": sample, "sft": train, "dpo": train, "head": head}
 _STAGE = flags.DEFINE_enum(
-  "stage", None, list(STAGES), "What is measured.", required=True
+  "stage", None, list(STAGES), "What to measure.", required=True
 )
 
 

@@ -1,14 +1,13 @@
-r"""Says what a step needs and how fast it runs on machines that are not there.
+r"""Predicts memory, time and cost of a step on machines that are not at hand.
 
     python launch/plan.py --config=configs/dpo.py --model_config=llama3-8b \
       --topology=v5p:2x2x2
     python launch/plan.py --config=configs/sft.py --topology=h800:8 --out=plan.json
     python launch/plan.py --config=configs/sft.py --topology=v5e:8 --sweep=8,32,128
 
-Compiles the project's own step, shapes only, with the TPU's own compiler (extra
-`tpu`; no TPU wanted), or partitioned for as many host devices for GPUs. Reads any
-value of the config: --config.micro_tokens, --config.remat, --config.mesh.tensor, ...
-See docs/scaling.md.
+Compiles the project's own step from shapes alone: for TPUs with their own compiler
+(extra `tpu`; no TPU required), for GPUs partitioned over as many host devices. Any
+config value can be set, for example --config.remat=full. See docs/scaling.md.
 """
 
 import pathlib
@@ -25,23 +24,34 @@ _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "configs/{sft,dpo,sample}.py."
 )
 _MODEL = flags.DEFINE_string(
-  "model_config", "llama3-8b", "A name of plan/models.py, or a config.json's folder."
+  "model_config",
+  "llama3-8b",
+  "A name in plan/models.py, or a folder with a config.json.",
 )
 _TOPOLOGY = flags.DEFINE_string(
   "topology", "v5p:2x2x2", "v5e:4x8, v5p:2x2x2, v6e:2x4, h800:8, h100:16, h200:8, ..."
 )
-_STEM = flags.DEFINE_integer("stem_tokens", models.Lengths.stem, "Of the instruction.")
-_QUERY = flags.DEFINE_integer("query_tokens", models.Lengths.query, "Of a query, mean.")
-_RESPONSE = flags.DEFINE_integer(
-  "response_tokens", models.Lengths.response, "Of a response, mean."
+_STEM = flags.DEFINE_integer(
+  "stem_tokens", models.Lengths.stem, "Tokens of the instruction."
 )
-_PRICE = flags.DEFINE_float("price", None, "Dollars a chip and hour; None: the list's.")
-_SWEEP = flags.DEFINE_list("sweep", [], "Numbers of chips: 8,16,32,...,1024.")
+_QUERY = flags.DEFINE_integer(
+  "query_tokens", models.Lengths.query, "Mean tokens of a query."
+)
+_RESPONSE = flags.DEFINE_integer(
+  "response_tokens", models.Lengths.response, "Mean tokens of a response."
+)
+_PRICE = flags.DEFINE_float(
+  "price", None, "Dollars per chip and hour; default: the price in plan/chips.py."
+)
+_SWEEP = flags.DEFINE_list("sweep", [], "Numbers of chips to compare: 8,16,32.")
 _SCALING = flags.DEFINE_enum(
-  "scaling", "strong", ["strong", "weak"], "sweep: keep the batch, or let it grow."
+  "scaling",
+  "strong",
+  ["strong", "weak"],
+  "sweep: keep the batch (strong) or scale it with the chips (weak).",
 )
 _TENSOR = flags.DEFINE_list("tensor", ["1", "2"], "sweep: sizes of the tensor axis.")
-_OUT = flags.DEFINE_string("out", "", "JSON file; of a sweep also .md and .png.")
+_OUT = flags.DEFINE_string("out", "", "JSON file; a sweep also writes .md and .png.")
 
 
 def main() -> None:
@@ -66,15 +76,14 @@ def main() -> None:
   print("\n".join(report.lines(stage, plan, _PRICE.value)))
   change = None
   if not plan.fits:
-    console.say("what would make it fit:")
-    found = fit.search(stage, config, model, lengths, machine)
-    if found:
-      change, plan = found
-      wanted = " ".join(f"--config.{key}={value}" for key, value in change.items())
-      print(f"fits with {wanted}:")
+    console.say("searching for a change that fits:")
+    result = fit.search(stage, config, model, lengths, machine)
+    if result:
+      change, plan = result
+      print(f"fits with {fit.flags(change)}:")
       print("\n".join(report.lines(stage, plan, _PRICE.value)))
     else:
-      print("nothing that was tried makes it fit: take more chips, or larger ones")
+      print("no change that was tried fits: use more or larger chips")
   if _OUT.value:
     files.write_json(_OUT.value, report.json(stage, plan, _PRICE.value, change))
 
@@ -83,7 +92,7 @@ def _stage() -> str:
   path = next(a.split("=", 1)[1] for a in sys.argv[1:] if "config=" in a[:9])
   stage = pathlib.Path(path).stem
   if stage not in report.RUNS:
-    raise errors.UserError(f"--config={path}: plans are for sft, dpo and sample")
+    raise errors.UserError(f"--config={path}: must be the config of sft, dpo or sample")
   return stage
 
 

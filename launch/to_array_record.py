@@ -1,23 +1,26 @@
-"""Writes queries or SFT examples as ArrayRecord shards, by TFDS without TensorFlow.
+"""Writes queries or SFT examples as ArrayRecord shards, with TFDS, no TensorFlow.
 
     python launch/to_array_record.py --input=VidProM_semantic_unique.csv --workdir=data
     python launch/to_array_record.py --kind=sft \
       --input=runs/mine/build_sft/sft.jsonl --workdir=data
 
-The folder that it names at the end is read with as_data_source(split="train"), and can
-be config.input of the stage curate.
+It prints the dataset's folder, which TFDS reads with as_data_source(split="train") and
+which stage `curate` accepts as config.input.
 """
 
 from absl import flags
 
 from vpo_jax.runtime import app, console
 
-_KIND = flags.DEFINE_enum("kind", "queries", ("queries", "sft"), "What the rows are.")
+_KIND = flags.DEFINE_enum("kind", "queries", ("queries", "sft"), "Type of the rows.")
 _INPUT = flags.DEFINE_string(
-  "input", None, "Queries in any form, or sft.jsonl.", required=True
+  "input",
+  None,
+  "A file of queries (see vpo_jax/queries.py), or sft.jsonl.",
+  required=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "TFDS's data_dir: a folder or a bucket.", required=True
+  "workdir", None, "TFDS data_dir: a folder or bucket.", required=True
 )
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One stage on one SLURM node of 8 x H800, one process a GPU:
+# Runs one stage on one SLURM node of 8 x H800, one process per GPU:
 #
 #   WORKDIR=/shared/vpo STAGE=train_dpo sbatch launch/cluster/h800.sh
 #
-# What follows the file's name goes to the stage: --config.mesh.tensor=2 and so on.
+# Arguments are passed to the stage, for example --config.mesh.tensor=2.
 #SBATCH --job-name=vpo
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8

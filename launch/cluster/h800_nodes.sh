@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One stage on several SLURM nodes of 8 x H800, one process a GPU:
+# Runs one stage on several SLURM nodes of 8 x H800, one process per GPU:
 #
 #   WORKDIR=/shared/vpo STAGE=train_dpo sbatch --nodes=4 launch/cluster/h800_nodes.sh
 #
-# NCCL finds the network itself; NCCL_SOCKET_IFNAME and NCCL_IB_HCA name it where it does
-# not. What follows the file's name goes to the stage: --config.mesh.tensor=2 and so on.
+# Arguments are passed to the stage, for example --config.mesh.tensor=2. If NCCL does not
+# find the network, set NCCL_SOCKET_IFNAME and NCCL_IB_HCA.
 #SBATCH --job-name=vpo
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

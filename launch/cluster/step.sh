@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# What the SLURM files have in common: the stage as one process a task. JAX finds the
-# others in SLURM's variables. Training that saved on SIGTERM leaves with 75, sampling
-# that SIGTERM ended with 143: the machine was wanted back, so the job goes into the queue
-# again, and goes on from there.
+# Runs the stage, one process per SLURM task; JAX finds the other processes in SLURM's
+# environment variables. After SIGTERM (preemption or the time limit) training saves a
+# checkpoint and exits with 75, sampling exits with 143: the job is requeued and resumes.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 : "${WORKDIR:?a folder that all nodes share}"

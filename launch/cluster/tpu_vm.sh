@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# One stage on all hosts of a Cloud TPU slice, from your own machine:
+# Runs one stage on all hosts of a Cloud TPU slice, from your own machine:
 #
 #   TPU=vpo ZONE=us-east5-a BUCKET=gs://mine/vpo STAGE=train_dpo \
 #     launch/cluster/tpu_vm.sh --config.mesh.tensor=2
 #
-# The slice exists already (`gcloud compute tpus tpu-vm create`), its hosts can read the
-# repository and the bucket. JAX finds the hosts in the slice's metadata. A preempted
-# slice leaves a saved state; create it again and run the same command.
+# The slice must exist (`gcloud compute tpus tpu-vm create`), and its hosts must be able to
+# read the repository and the bucket. JAX finds the hosts in the slice's metadata. After a
+# preemption, create the slice again and repeat the command: the stage resumes.
 set -euo pipefail
-: "${TPU:?the name of the slice}" "${ZONE:?its zone}" "${BUCKET:?the workdir, gs://...}"
+: "${TPU:?the name of the slice}" "${ZONE:?the zone of the slice}"
+: "${BUCKET:?the workdir, gs://...}"
 stage="${STAGE:-train_dpo}"
-repository="${REPOSITORY:?where hosts clone this project from}"
+repository="${REPOSITORY:?the URL that hosts clone this project from}"
 
 printf -v arguments '%q ' "--workdir=$BUCKET" "$@"
 read -r -d '' command <<END || true

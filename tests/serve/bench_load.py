@@ -1,10 +1,11 @@
-r"""A crowd of clients on one server: no error, no answer mixed up, how fast.
+r"""Load test: many clients on one server; checks all answers and reports the speed.
 
     python tests/serve/bench_load.py --model=smollm2-135m-instruct --seconds=60
 
-Starts launch/serve.py, has `--clients` ask it for `--seconds`, asks some of it again
-alone, stops it with SIGTERM, and draws every answer once more offline. The last line is
-JSON; the exit status is 1 where an answer differs or a request failed.
+Starts launch/serve.py and sends requests from `--clients` threads for `--seconds`,
+repeats some of them one at a time, stops the server with SIGTERM, and samples every
+answer again offline. The last line is JSON; the exit status is 1 if answers differ or a
+request failed.
 """
 
 import argparse
@@ -34,27 +35,27 @@ def main() -> int:
   parser.add_argument("--slots", type=int, default=32)
   parser.add_argument("--max_tokens", type=int, default=128)
   parser.add_argument("--precision", default="float32")
-  parser.add_argument("--alone", type=int, default=24, help="asked again, alone")
+  parser.add_argument("--alone", type=int, default=24, help="requests to repeat")
   args = parser.parse_args()
   from vpo_jax import queries
 
   texts = [row.asked for row in queries.load(queries.SHIPPED)[0]]
   process, url = start(args)
   try:
-    crowd(url, texts, args, seconds=5)  # warms up
-    began = time.monotonic()
-    answers, failures = crowd(url, texts, args, args.seconds)
-    took = time.monotonic() - began
-    say(f"{len(answers)} answers in {took:.1f} s")
-    once_more = [
-      (row, ask(connect(url), row["text"], row["seed"], args))
+    load(url, texts, args, seconds=5)  # warms up
+    start_time = time.monotonic()
+    answers, failures = load(url, texts, args, args.seconds)
+    seconds = time.monotonic() - start_time
+    say(f"{len(answers)} answers in {seconds:.1f} s")
+    repeated = [
+      (row, post(connect(url), row["text"], row["seed"], args))
       for row in answers[:: max(1, len(answers) // args.alone)]
     ]
-    say(f"{len(once_more)} once more, alone")
+    say(f"{len(repeated)} repeated alone")
   finally:
     process.send_signal(signal.SIGTERM)
     status = process.wait(120)
-  differ_alone = sum(row["answer"] != alone["answer"] for row, alone in once_more)
+  differ_alone = sum(row["answer"] != alone["answer"] for row, alone in repeated)
   tokens = sum(row["tokens"] for row in answers)
   expected, rate = offline(answers, args)
   differ = sum(
@@ -62,19 +63,19 @@ def main() -> int:
   )
   result = {
     "clients": args.clients,
-    "seconds": round(took, 1),
+    "seconds": round(seconds, 1),
     "answers": len(answers),
     "failures": failures,
-    "asked_alone": len(once_more),
+    "asked_alone": len(repeated),
     "differ_alone": differ_alone,
     "differ_offline": differ,
-    "new_tokens_per_second": round(tokens / took, 1),
+    "new_tokens_per_second": round(tokens / seconds, 1),
     "offline_new_tokens_per_second": round(rate, 1),
-    "of_offline": round(tokens / took / rate, 3),
-    "median_answer_seconds": round(statistics.median(r["took"] for r in answers), 2),
-    "slowest_answer_seconds": round(max(r["took"] for r in answers), 2),
+    "of_offline": round(tokens / seconds / rate, 3),
+    "median_answer_seconds": round(statistics.median(r["seconds"] for r in answers), 2),
+    "slowest_answer_seconds": round(max(r["seconds"] for r in answers), 2),
     "alone_answer_seconds": round(
-      statistics.median(a["took"] for _, a in once_more), 2
+      statistics.median(a["seconds"] for _, a in repeated), 2
     ),
     "exit_status": status,
   }
@@ -109,8 +110,8 @@ def connect(url: str) -> http.client.HTTPConnection:
   return http.client.HTTPConnection(where.hostname, where.port, timeout=300)
 
 
-def ask(line: http.client.HTTPConnection, text: str, seed: int, args) -> dict:
-  began = time.monotonic()
+def post(connection: http.client.HTTPConnection, text: str, seed: int, args) -> dict:
+  start_time = time.monotonic()
   body = {
     "model": "vpo",
     "messages": [{"role": "user", "content": text}],
@@ -118,31 +119,34 @@ def ask(line: http.client.HTTPConnection, text: str, seed: int, args) -> dict:
     "seed": seed,
   }
   headers = {"Content-Type": "application/json"}
-  line.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-  reply = line.getresponse()
-  made = json.loads(reply.read())
+  connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+  reply = connection.getresponse()
+  result = json.loads(reply.read())
   if reply.status != 200:
-    raise RuntimeError(f"{reply.status}: {made}")
+    raise RuntimeError(f"{reply.status}: {result}")
   return {
     "text": text,
     "seed": seed,
-    "answer": made["choices"][0]["message"]["content"],
-    "tokens": made["usage"]["completion_tokens"],
-    "took": time.monotonic() - began,
+    "answer": result["choices"][0]["message"]["content"],
+    "tokens": result["usage"]["completion_tokens"],
+    "seconds": time.monotonic() - start_time,
   }
 
 
-def crowd(url, texts, args, seconds) -> tuple[list[dict], int]:
-  """Every client asks one thing after another until the time is over."""
+def load(url, texts, args, seconds) -> tuple[list[dict], int]:
+  """Each client sends one request after another for `seconds`.
+
+  Returns: the answers, and the number of failures.
+  """
   answers, failures, number = [], [], itertools.count()
   end = time.monotonic() + seconds
 
   def client():
-    line = connect(url)
+    connection = connect(url)
     while time.monotonic() < end:
       seed = next(number)
       try:
-        answers.append(ask(line, texts[seed % len(texts)], seed, args))
+        answers.append(post(connection, texts[seed % len(texts)], seed, args))
       except Exception as error:
         failures.append(error)
         say(f"failed: {error!r}")
@@ -156,25 +160,25 @@ def crowd(url, texts, args, seconds) -> tuple[list[dict], int]:
 
 
 def offline(answers: list[dict], args) -> tuple[list[str], float]:
-  """The same requests in one batch without a server: texts, and new tokens a second."""
+  """The same requests without a server: their texts, and new tokens per second."""
   from vpo_jax.runtime import compilation
   from vpo_jax.sample import generate, lm, schedule, settings
 
   compilation.enable_cache()
   policy = lm.load(args.model, precision=args.precision)
   for rows in (answers[:8], answers):  # the first warms up
-    began = time.monotonic()
+    start_time = time.monotonic()
     scheduler = schedule.Scheduler(policy, slots=args.slots)
     jobs = []
     for row in rows:
-      wanted = settings.Settings(max_new_tokens=args.max_tokens, seed=row["seed"])
-      jobs += scheduler.add(row["seed"], policy.prompt(row["text"]), wanted)
+      sampling = settings.Settings(max_new_tokens=args.max_tokens, seed=row["seed"])
+      jobs += scheduler.add(row["seed"], policy.prompt(row["text"]), sampling)
     while scheduler.step():
       pass
-    took = time.monotonic() - began
-    say(f"{len(rows)} offline in {took:.1f} s")
+    seconds = time.monotonic() - start_time
+    say(f"{len(rows)} offline in {seconds:.1f} s")
   tokens = sum(len(job.tokens) for job in jobs)
-  return [generate.candidate(policy, job).prompt for job in jobs], tokens / took
+  return [generate.candidate(policy, job).prompt for job in jobs], tokens / seconds
 
 
 if __name__ == "__main__":

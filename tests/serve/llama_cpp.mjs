@@ -1,7 +1,7 @@
-// llama.cpp for bench_single.py: a JSON line in, a line out for each token it draws.
-//   node llama_cpp.mjs PACKAGES MODEL.gguf THREADS   (PACKAGES: where node-llama-cpp is)
-// In: {"tokens": [...], "count": 64, "cold": false}. What a prompt shares with the last
-// one is kept, as llama.cpp's server does, unless `cold`.
+// llama.cpp for bench_single.py: reads a JSON line, writes a line for each new token.
+//   node llama_cpp.mjs PACKAGES MODEL.gguf THREADS   (PACKAGES has node-llama-cpp)
+// Input: {"tokens": [...], "count": 64, "cold": false}. The prefix shared with the
+// previous prompt is reused, as in llama.cpp's server, unless `cold`.
 
 import module from "node:module";
 import readline from "node:readline";
@@ -16,17 +16,17 @@ const llama = await getLlama({
 const model = await llama.loadModel({modelPath});
 const context = await model.createContext({contextSize: 1024, threads: +threads});
 const sequence = context.getSequence();
-const how = {temperature: 0.7, topK: 0, topP: 1, minP: 0, yieldEogToken: true};
+const options = {temperature: 0.7, topK: 0, topP: 1, minP: 0, yieldEogToken: true};
 
 console.log("ready");
 for await (const line of readline.createInterface({input: process.stdin})) {
   const {tokens, count, cold} = JSON.parse(line);
   if (cold) await sequence.clearHistory();
   await sequence.adaptStateToTokens(tokens, false);
-  let left = count;
-  for await (const token of sequence.evaluate(tokens.slice(sequence.nextTokenIndex), how)) {
+  let remaining = count;
+  for await (const token of sequence.evaluate(tokens.slice(sequence.nextTokenIndex), options)) {
     console.log(token);
-    if (--left === 0) break;
+    if (--remaining === 0) break;
   }
 }
 process.exit(0);

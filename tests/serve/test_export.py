@@ -1,4 +1,4 @@
-"""The exported directory is what transformers and the optimizer load."""
+"""transformers, peft and the optimizer load the exported directory."""
 
 import json
 
@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from configs import export as export_config
-from vpo_jax import errors, files
+from vpo_jax import errors, files, stages
 from vpo_jax.decoder import attention, directory, model, weights
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import lora as loras
@@ -29,12 +29,12 @@ def exported(tiny, tmp_path):
   config.update({"model": str(tiny), "instruction": str(template)})
   manifest = {"config": {"model": "some/base"}, "counts": {"loss_after": 1.25}}
   files.write_json(tmp_path / "train_sft" / "manifest.json", manifest)
-  counts = export.run(config, tmp_path)
-  assert export.run(config, tmp_path) == counts
+  counts = stages.run(export.STAGE, config, tmp_path)
+  assert stages.run(export.STAGE, config, tmp_path) == counts
   return tmp_path / "vpo"
 
 
-def test_transformers_gives_the_same_logits(tiny, exported):
+def test_transformers_computes_the_same_logits(tiny, exported):
   theirs = transformers.AutoModelForCausalLM.from_pretrained(exported)
   tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
   tokens = np.asarray([tokenizer("rain on a tin roof").input_ids], np.int32)
@@ -52,77 +52,72 @@ def test_transformers_gives_the_same_logits(tiny, exported):
   assert theirs.generation_config.eos_token_id == 2
 
 
-def test_peft_loads_an_adapter_beside_its_base(tiny, tmp_path):
-  llama = decoder_config.read(tiny)
+def test_peft_loads_an_exported_adapter(tiny, tmp_path):
+  architecture = decoder_config.read(tiny)
   lora = loras.Lora(rank=4, alpha=8.0, targets=("q", "down"))
   adapters = {
     name: {
       k: 0.1 * np.random.default_rng(0).normal(size=w.shape) for k, w in pair.items()
     }
-    for name, pair in lora.declare(llama).items()
+    for name, pair in lora.declare(architecture).items()
   }
   adapters = jax.tree.map(jnp.float32, adapters)
   trained = tmp_path / "train_dpo"
-  lora.save(trained / "adapter", adapters, llama, "somewhere/else")
-  merged = lora.merge(weights.load(tiny, llama), adapters)
-  directory.save_model(trained / "model", merged, llama, tiny)
+  lora.save(trained / "adapter", adapters, architecture, "somewhere/else")
+  params = lora.merge(weights.load(tiny, architecture), adapters)
+  directory.save_model(trained / "model", params, architecture, tiny)
   config = export_config.get_config()
   config.update({"adapter": True, "base": str(tiny)})
-  assert export.run(config, tmp_path)["base"] == str(tiny)
+  assert stages.run(export.STAGE, config, tmp_path)["base"] == str(tiny)
   folder = tmp_path / "vpo_adapter"
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   tokens = tokenizer("rain on a tin roof", return_tensors="pt").input_ids
   ours = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
-  whole = transformers.AutoModelForCausalLM.from_pretrained(trained / "model")
+  merged = transformers.AutoModelForCausalLM.from_pretrained(trained / "model")
   base = transformers.AutoModelForCausalLM.from_pretrained(tiny)
   with torch.no_grad():
-    torch.testing.assert_close(ours(tokens).logits, whole(tokens).logits)
+    torch.testing.assert_close(ours(tokens).logits, merged(tokens).logits)
     assert not torch.allclose(ours(tokens).logits, base(tokens).logits, atol=1e-3)
   card = (folder / "README.md").read_text()
   assert f"vllm serve {tiny} --enable-lora" in card
   assert "peft.AutoPeftModelForCausalLM" in card
 
 
-def test_a_model_that_has_no_adapter_is_one_line(tiny, tmp_path):
+def test_a_missing_adapter_is_a_user_error(tiny, tmp_path):
   config = export_config.get_config()
   config.update({"adapter": True, "model": str(tiny)})
   with pytest.raises(errors.UserError, match=r"lora\.rank"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path)
 
 
-def test_it_brings_its_own_instruction(exported):
+def test_the_instruction_is_exported(exported):
   assert lm.load(str(exported)).instruction == INSTRUCTION
 
 
-def test_the_card_has_the_runs_figures(exported):
+def test_the_card_has_the_figures_of_the_run(exported):
   text = (exported / "README.md").read_text()
   assert "| train_sft | loss_after | 1.25 |" in text
   assert "some/base" in text
   assert INSTRUCTION in text
 
 
-def test_dtype_is_written(tiny, tmp_path):
+def test_the_dtype_is_written(tiny, tmp_path):
   config = export_config.get_config()
   config.update({"model": str(tiny), "dtype": "bfloat16"})
-  export.run(config, tmp_path)
+  stages.run(export.STAGE, config, tmp_path)
   assert json.loads((tmp_path / "vpo" / "config.json").read_text())["dtype"] == (
     "bfloat16"
   )
   config.dtype = "int3"
   with pytest.raises(errors.UserError, match="int3"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path / "other")
 
 
-def test_a_model_without_a_tensor_is_one_line(tiny, tmp_path):
-  broken, config = tmp_path / "broken", decoder_config.read(tiny)
-  directory.save_model(
-    broken,
-    weights.load(tiny, decoder_config.read(tiny)),
-    decoder_config.read(tiny),
-    tiny,
-  )
+def test_a_model_without_weights_is_a_user_error(tiny, tmp_path):
+  broken, architecture = tmp_path / "broken", decoder_config.read(tiny)
+  directory.save_model(broken, weights.load(tiny, architecture), architecture, tiny)
   (broken / "model.safetensors").unlink()
   config = export_config.get_config()
   config.model = str(broken)
   with pytest.raises(errors.UserError, match=r"no model\.safetensors"):
-    export.run(config, tmp_path)
+    stages.run(export.STAGE, config, tmp_path)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is in the format that the schema declares."""
+"""Responses to generated and hostile requests conform to the schema."""
 
 import hypothesis
 import pytest
@@ -10,7 +10,7 @@ from vpo_jax.serve import web
 
 GOOD = "A ginger cat stands on a red skateboard and rolls slowly down a sunlit street."
 
-# One query in each of fifty languages.
+# The same query in fifty languages.
 LANGUAGES = """
 en a cat on a skateboard|de eine Katze auf einem Skateboard|fr un chat sur une planche
 es un gato en una patineta|it un gatto su uno skateboard|pt um gato num skate
@@ -47,7 +47,7 @@ def app(scripted):
   return web.make(scripted(GOOD))
 
 
-# Texts and sums that fit the schema are refused all the same where they are too long.
+# A request that conforms to the schema may still exceed a limit of the server.
 schemathesis.checks.load_all_checks()
 TOO_STRICT = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 
@@ -55,12 +55,12 @@ TOO_STRICT = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 @pytest.mark.parametrize(
   "mode", schemathesis.GenerationMode, ids=lambda mode: mode.name
 )
-def test_answers_are_what_the_schema_declares(app, mode):
+def test_responses_conform_to_the_schema(app, mode):
   schema = schemathesis.openapi.from_asgi("/openapi.json", app)
   seen = set()
   for operation in schema.get_all_operations():
     if mode == schemathesis.GenerationMode.NEGATIVE and not operation.ok().body:
-      continue  # there is nothing to get wrong
+      continue  # without a body there is no invalid request
     strategy = operation.ok().as_strategy(generation_mode=mode)
 
     @hypothesis.settings(
@@ -75,8 +75,8 @@ def test_answers_are_what_the_schema_declares(app, mode):
       seen.add((case.operation.path, reply.status_code))
 
     check()
-  refused = {path for path, status in seen if status == 400}
-  assert {"/optimize", "/v1/completions", "/v1/chat/completions"} <= refused
+  rejected = {path for path, status in seen if status == 400}
+  assert {"/optimize", "/v1/completions", "/v1/chat/completions"} <= rejected
   if mode == schemathesis.GenerationMode.POSITIVE:
     assert ("/optimize", 200) in seen
 
@@ -93,7 +93,7 @@ def query(app, text):
   suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 @hypothesis.given(st.text(st.characters(codec="utf-8"), max_size=200))
-def test_any_text_is_answered_or_refused(app, text):
+def test_any_text_is_answered_or_rejected(app, text):
   reply = query(app, text)
   printable = all(
     c in "\t\n\r" or (not 0x7F <= ord(c) <= 0x9F and ord(c) >= 32) for c in text
@@ -110,21 +110,20 @@ def test_any_text_is_answered_or_refused(app, text):
 @pytest.mark.parametrize("line", LANGUAGES.split("|"))
 def test_fifty_languages_are_served(app, line):
   text = line.partition(" ")[2]
-  made = query(app, text).json()
-  assert (made["query"], made["prompt"]) == (text, GOOD)
-  assert f"User Query:{text}\n" in made["rendered"]
+  result = query(app, text).json()
+  assert (result["query"], result["prompt"]) == (text, GOOD)
+  assert f"User Query:{text}\n" in result["rendered"]
 
 
-def test_there_are_fifty():
+def test_there_are_fifty_languages():
   assert len({line.split()[0] for line in LANGUAGES.split("|")}) >= 50
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_what_a_query_holds_stays_a_query(app, policy, text):
-  """It stands in the user's turn, once, and the turn ends after the template."""
-  made = query(app, text).json()
-  assert f"User Query:{text}\n\nVideo Prompt:" in made["rendered"]
-  turn = policy.tokenizer.eos_token_id
+def test_injected_text_stays_inside_the_user_message(app, policy, text):
+  result = query(app, text).json()
+  assert f"User Query:{text}\n\nVideo Prompt:" in result["rendered"]
+  end_of_turn = policy.tokenizer.eos_token_id
   tokens = policy.prompt(text).tokens
   plain = policy.prompt("a cat").tokens
-  assert tokens.count(turn) == plain.count(turn)
+  assert tokens.count(end_of_turn) == plain.count(end_of_turn)

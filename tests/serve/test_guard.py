@@ -1,4 +1,4 @@
-"""The guard finds what is no prompt, and lets prompts through."""
+"""The guard rejects unusable answers and accepts prompts."""
 
 import pytest
 
@@ -36,10 +36,9 @@ def test_a_problem_is_named(text, finish_reason, found):
 
 
 def test_good_prompts_pass():
-  shown = [row["prompt"] for row in templates.demonstrations()]
-  assert [guard.problem(answer(text)) for text in [GOOD, "A cat.", *shown]] == [
-    None
-  ] * (2 + len(shown))
+  demonstrations = [row["prompt"] for row in templates.demonstrations()]
+  for text in (GOOD, "A cat.", *demonstrations):
+    assert guard.problem(answer(text)) is None, text
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_good_prompts_pass():
     ("قطة برتقالية تقف على لوح تزلج أحمر وتتحرك ببطء في شارع مشمس", "Arabic"),
   ],
 )
-def test_a_prompt_in_another_language_is_found(text, language):
+def test_another_language_is_rejected(text, language):
   assert f"is in {language}, not in 'en'" in guard.problem(answer(text))
   assert guard.problem(answer(text), "") is None
   assert guard.problem(answer(GOOD), "de") == "is in English, not in 'de'"
@@ -77,5 +76,5 @@ def test_a_prompt_in_another_language_is_found(text, language):
     "\x00\x01 a cat",
   ],
 )
-def test_names_and_quotations_leave_doubt(text):
+def test_names_and_quotations_in_another_language_pass(text):
   assert guard.problem(answer(text)) is None

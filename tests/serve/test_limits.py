@@ -1,4 +1,4 @@
-"""What is refused, in the client's error format; the server goes on."""
+"""Rejected requests get an error in OpenAI's format, and the server keeps working."""
 
 import http.client
 import json
@@ -9,8 +9,11 @@ import urllib.parse
 
 import openai
 import pytest
+from prometheus_client import parser
 from starlette import testclient
 
+from tests.serve import conftest
+from vpo_jax.sample import schedule
 from vpo_jax.serve import engine, metrics, service, web
 
 JSON = {"Content-Type": "application/json"}
@@ -30,8 +33,8 @@ def post(url, path, body, headers=JSON):
 
 
 def healthy(url):
-  status, made, _ = post(url, "/v1/completions", completion())
-  return status == 200 and made["choices"][0]["finish_reason"] == "length"
+  status, result, _ = post(url, "/v1/completions", completion())
+  return status == 200 and result["choices"][0]["finish_reason"] == "length"
 
 
 def completion(**changes):
@@ -44,7 +47,7 @@ def chat(content, **changes):
 
 
 @pytest.mark.parametrize(
-  ("path", "body", "status", "said"),
+  ("path", "body", "status", "message"),
   [
     ("/optimize", b'{"query": "a ca', 400, "not JSON"),
     ("/optimize", b"\xff\xfe{", 400, "body"),
@@ -85,31 +88,31 @@ def chat(content, **changes):
       "/v1/chat/completions",
       chat("", messages=[{"role": "system", "content": "be"}]),
       400,
-      "message of the user",
+      "requires a user message",
     ),
     ("/v1/embeddings", {}, 404, "Not Found"),
     ("/healthz", {}, 405, "Method Not Allowed"),
   ],
 )
-def test_a_wrong_request_gets_its_reason(url, path, body, status, said):
-  got, made, _ = post(url, path, body)
-  assert got == status, made
-  assert said in made["error"]["message"]
-  assert made["error"].keys() == {"message", "type", "param", "code"}
-  assert made["error"]["type"] == "invalid_request_error"
+def test_an_invalid_request_gets_its_reason(url, path, body, status, message):
+  actual, result, _ = post(url, path, body)
+  assert actual == status, result
+  assert message in result["error"]["message"]
+  assert result["error"].keys() == {"message", "type", "param", "code"}
+  assert result["error"]["type"] == "invalid_request_error"
 
 
-def test_the_server_lives_on(url):
+def test_the_server_still_answers(url):
   assert healthy(url)
 
 
-def test_a_body_must_say_that_it_is_json(url):
-  """So that a page of another origin cannot send one without asking."""
+def test_a_body_must_be_declared_as_json(url):
+  """Otherwise a page of another origin could post without a CORS preflight."""
   status, _, _ = post(url, "/optimize", {"query": "a"}, {"Content-Type": "text/plain"})
   assert status == 400
 
 
-def test_the_client_raises_its_own_errors(url):
+def test_openais_client_raises_its_own_errors(url):
   client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
   with pytest.raises(openai.NotFoundError) as caught:
     client.completions.create(**completion(model="gpt-4o"))
@@ -121,7 +124,7 @@ def test_the_client_raises_its_own_errors(url):
 
 
 def raw(url, body, path="/v1/completions"):
-  """A connection with a request sent, for hanging up on."""
+  """Sends a request and returns the open connection."""
   where = urllib.parse.urlparse(url)
   line = socket.create_connection((where.hostname, where.port), timeout=60)
   content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -133,23 +136,23 @@ def raw(url, body, path="/v1/completions"):
   return line
 
 
-def until(true):
+def until(condition):
   for _ in range(600):
-    if true():
+    if condition():
       return True
     time.sleep(0.05)
   return False
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_hangs_up_frees_what_it_held(url, shared, stream):
-  """Eight candidates fill slots and queue; the ninth is sent away until they go."""
+def test_a_disconnect_frees_slots_and_queue(url, shared, stream):
+  """Eight candidates fill both, so that a ninth gets 429 until they are cancelled."""
   line = raw(url, completion(max_tokens=700, n=8, stream=stream))
   try:
     assert until(lambda: shared.engine.active == 4 and shared.engine.waiting == 4)
-    status, made, headers = post(url, "/v1/completions", completion())
-    assert (status, made["error"]["code"]) == (429, "queue_full")
-    assert made["error"]["type"] == "rate_limit_error"
+    status, result, headers = post(url, "/v1/completions", completion())
+    assert (status, result["error"]["code"]) == (429, "queue_full")
+    assert result["error"]["type"] == "rate_limit_error"
     assert int(headers["Retry-After"]) >= 1
   finally:
     line.close()
@@ -157,7 +160,7 @@ def test_who_hangs_up_frees_what_it_held(url, shared, stream):
   assert healthy(url)
 
 
-def test_who_hangs_up_in_the_middle_of_its_body_disturbs_nobody(url):
+def test_an_incomplete_request_does_not_disturb_others(url):
   where = urllib.parse.urlparse(url)
   for head in (
     b"POST /optimi",
@@ -168,7 +171,7 @@ def test_who_hangs_up_in_the_middle_of_its_body_disturbs_nobody(url):
   assert healthy(url)
 
 
-def test_a_key_is_wanted_where_there_is_one(shared, app_of):
+def test_an_api_key_is_required(shared, app_of):
   client = testclient.TestClient(app_of(shared, key="schlüssel"))
   wrong = ({}, {"Authorization": "Bearer other"}, {"Authorization": "schlüssel"})
   for headers in wrong:
@@ -186,24 +189,29 @@ def test_a_key_is_wanted_where_there_is_one(shared, app_of):
     assert client.get(path).status_code == 200
 
 
-def test_metrics_are_counted(url, shared):
-  def counted(name, **labels):
-    registry = shared.metrics._registry
-    return registry.get_sample_value(name, labels) or 0
+def test_metrics_count_requests_and_tokens(url):
+  def value(name, **labels):
+    where = urllib.parse.urlparse(url)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    families = parser.text_string_to_metric_families(text)
+    samples = [sample for family in families for sample in family.samples]
+    found = [s.value for s in samples if (s.name, s.labels) == (name, labels)]
+    return found[0] if found else 0
 
-  before = counted("vpo_tokens_total", kind="new")
+  before = value("vpo_tokens_total", kind="new")
   labels = {"route": "/v1/completions", "status": "200"}
-  answered = counted("vpo_requests_total", **labels)
+  answered = value("vpo_requests_total", **labels)
   assert healthy(url)
-  assert until(lambda: counted("vpo_requests_total", **labels) == answered + 1)
-  assert counted("vpo_tokens_total", kind="new") == before + 2
-  assert counted("vpo_first_token_seconds_count") > 0
-  text = testclient.TestClient(web.make(shared)).get("/metrics").text
-  assert 'vpo_requests_total{route="/v1/completions",status="200"}' in text
+  assert until(lambda: value("vpo_requests_total", **labels) == answered + 1)
+  assert value("vpo_tokens_total", kind="new") == before + 2
+  assert value("vpo_first_token_seconds_count") > 0
 
 
-class Breaking:
-  """A scheduler that breaks at its first block."""
+class FailingScheduler:
+  """A scheduler that fails at its first block."""
 
   active = waiting = 0
 
@@ -219,15 +227,13 @@ class Breaking:
     return []
 
 
-def test_a_broken_sampler_is_told_to_all(policy, monkeypatch):
-  monkeypatch.setattr(engine.schedule, "Scheduler", Breaking)
+def test_a_failed_sampler_gives_503(policy, monkeypatch):
+  monkeypatch.setattr(schedule, "Scheduler", FailingScheduler)
   monkeypatch.setattr(threading, "excepthook", lambda _: None)
-  broken = engine.Engine(policy, slots=2, queue_size=2, warm=False)
-  counted = metrics.Metrics(broken)
-  from tests.serve import conftest
-
-  of = service.Service(policy, broken, conftest.LIMITS, counted, "")
-  with testclient.TestClient(web.make(of)) as client:
+  failing = engine.Engine(policy, slots=2, queue_size=2, warm=False)
+  counters = metrics.Metrics(failing)
+  base = service.Service(policy, failing, conftest.LIMITS, counters, "")
+  with testclient.TestClient(web.make(base)) as client:
     for _ in range(2):
       reply = client.post("/v1/completions", json=completion())
       assert reply.status_code == 503

@@ -1,4 +1,4 @@
-"""OpenAI's own client gets what the sampler makes, whoever else asks."""
+"""OpenAI's client gets what the sampler draws, whatever else is in the batch."""
 
 import concurrent.futures
 import contextlib
@@ -12,21 +12,25 @@ from starlette import testclient
 from vpo_jax.sample import generate, settings
 from vpo_jax.serve import web
 
-WANTED = settings.Settings(max_new_tokens=12, seed=5)
+SAMPLING = settings.Settings(max_new_tokens=12, seed=5)
 
 
 @pytest.fixture
 def client(url):
-  with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as made:
-    yield made
+  with openai.OpenAI(
+    base_url=f"{url}/v1", api_key="any", max_retries=0
+  ) as openai_client:
+    yield openai_client
 
 
 def user(text):
   return [{"role": "user", "content": text}]
 
 
-def sampled(policy, prompt, wanted=WANTED):
-  return [row.prompt for row in generate.generate(policy, [prompt], wanted, slots=4)[0]]
+def sampled(policy, prompt, sampling=SAMPLING):
+  return [
+    row.prompt for row in generate.generate(policy, [prompt], sampling, slots=4)[0]
+  ]
 
 
 def test_models(client):
@@ -34,64 +38,64 @@ def test_models(client):
   assert client.models.retrieve("vpo").object == "model"
 
 
-def test_vpo_takes_what_the_user_says_last_as_a_query(client, policy):
+def test_vpo_treats_the_last_user_message_as_the_query(client, policy):
   messages = [
     {"role": "system", "content": "You enhance prompts."},
     *user("a dog"),
     {"role": "assistant", "content": "A dog."},
     {"role": "user", "content": [{"type": "text", "text": "a cat"}]},
   ]
-  made = client.chat.completions.create(
+  result = client.chat.completions.create(
     model="vpo", messages=messages, n=2, max_completion_tokens=12, seed=5
   )
-  wanted = dataclasses.replace(WANTED, num_candidates=2)
+  sampling = dataclasses.replace(SAMPLING, num_candidates=2)
   prompt = policy.prompt("a cat")
-  expected = sampled(policy, prompt, wanted)
-  assert [choice.message.content for choice in made.choices] == expected
-  assert made.usage.prompt_tokens == len(prompt.tokens)
-  assert made.usage.completion_tokens == 24
-  assert {choice.finish_reason for choice in made.choices} == {"length"}
+  expected = sampled(policy, prompt, sampling)
+  assert [choice.message.content for choice in result.choices] == expected
+  assert result.usage.prompt_tokens == len(prompt.tokens)
+  assert result.usage.completion_tokens == 24
+  assert {choice.finish_reason for choice in result.choices} == {"length"}
 
 
 def test_an_alias_is_the_optimizer(scripted):
   service = dataclasses.replace(scripted("A cat."), aliases=("gpt-4o",))
   client = testclient.TestClient(web.make(service))
-  for path, asked in (
+  for path, body in (
     ("/v1/chat/completions", {"messages": user("a cat")}),
     ("/v1/completions", {"prompt": "a cat"}),
   ):
-    made = client.post(path, json={"model": "gpt-4o"} | asked).json()
-    assert made["model"] == "gpt-4o"
-  asked = [prompt for prompt, _ in service.engine.asked]
-  assert asked == [service.policy.prompt("a cat")] * 2
+    result = client.post(path, json={"model": "gpt-4o"} | body).json()
+    assert result["model"] == "gpt-4o"
+  prompts = [prompt for prompt, _ in service.engine.requests]
+  assert prompts == [service.policy.prompt("a cat")] * 2
 
 
-def test_vpo_chat_is_the_model_as_it_is(client, policy):
+def test_vpo_chat_is_the_plain_model(client, policy):
   messages = [{"role": "system", "content": "Be brief."}, *user("hello")]
-  made = client.chat.completions.create(
+  result = client.chat.completions.create(
     model="vpo-chat", messages=messages, max_tokens=12, seed=5
   )
-  assert [made.choices[0].message.content] == sampled(policy, policy.chat(messages))
+  assert [result.choices[0].message.content] == sampled(policy, policy.chat(messages))
 
 
 def test_completions(client, policy):
-  how = {"max_tokens": 12, "seed": 5, "extra_body": {"top_k": 20}}
-  raw = client.completions.create(model="vpo-chat", prompt="Once upon", **how)
-  query = client.completions.create(model="vpo", prompt=["a cat"], **how)
-  wanted = dataclasses.replace(WANTED, top_k=20)
-  assert [raw.choices[0].text] == sampled(policy, policy.text("Once upon"), wanted)
-  assert [query.choices[0].text] == sampled(policy, policy.prompt("a cat"), wanted)
+  options = {"max_tokens": 12, "seed": 5, "extra_body": {"top_k": 20}}
+  raw = client.completions.create(model="vpo-chat", prompt="Once upon", **options)
+  query = client.completions.create(model="vpo", prompt=["a cat"], **options)
+  sampling = dataclasses.replace(SAMPLING, top_k=20)
+  assert [raw.choices[0].text] == sampled(policy, policy.text("Once upon"), sampling)
+  assert [query.choices[0].text] == sampled(policy, policy.prompt("a cat"), sampling)
 
 
-def test_a_stream_is_the_whole_in_pieces(client):
-  how = {"model": "vpo", "n": 2, "max_tokens": 12, "seed": 5}
-  whole = client.chat.completions.create(messages=user("a cat"), **how)
+def test_streamed_chunks_add_up_to_the_response(client):
+  options = {"model": "vpo", "n": 2, "max_tokens": 12, "seed": 5}
+  whole = client.chat.completions.create(messages=user("a cat"), **options)
   chunks = list(
     client.chat.completions.create(
       messages=user("a cat"),
       stream=True,
       stream_options={"include_usage": True},
-      **how,
+      **options,
     )
   )
   assert chunks[-1].usage == whole.usage
@@ -103,34 +107,34 @@ def test_a_stream_is_the_whole_in_pieces(client):
     assert [part.finish_reason for part in mine[:-1]] == [None] * (len(mine) - 1)
     assert mine[-1].finish_reason == choice.finish_reason
   assert len(chunks) > 5
-  text = client.completions.create(prompt="a cat", **how)
-  parts = list(client.completions.create(prompt="a cat", stream=True, **how))
+  text = client.completions.create(prompt="a cat", **options)
+  parts = list(client.completions.create(prompt="a cat", stream=True, **options))
   for choice in text.choices:
     mine = [c.choices[0].text for c in parts if c.choices[0].index == choice.index]
     assert "".join(mine) == choice.text
 
 
 def test_a_stop_text_ends_an_answer(client):
-  how = {"model": "vpo-chat", "prompt": "Once upon", "max_tokens": 24, "seed": 5}
-  whole = client.completions.create(**how).choices[0].text
+  options = {"model": "vpo-chat", "prompt": "Once upon", "max_tokens": 24, "seed": 5}
+  whole = client.completions.create(**options).choices[0].text
   stop = whole[20:24]
   for stream in (False, True):
-    made = client.completions.create(stop=[stop, "never"], stream=stream, **how)
-    choices = [c.choices[0] for c in (made if stream else [made])]
+    result = client.completions.create(stop=[stop, "never"], stream=stream, **options)
+    choices = [c.choices[0] for c in (result if stream else [result])]
     assert "".join(c.text for c in choices) == whole[: whole.index(stop)]
     assert choices[-1].finish_reason == "stop"
 
 
-def test_without_a_seed_one_is_drawn_and_told(client):
-  how = {"model": "vpo", "messages": user("a cat"), "max_tokens": 12}
-  first, second = (client.chat.completions.create(**how) for _ in range(2))
+def test_a_missing_seed_is_drawn_and_returned(client):
+  options = {"model": "vpo", "messages": user("a cat"), "max_tokens": 12}
+  first, second = (client.chat.completions.create(**options) for _ in range(2))
   assert first.choices[0].message != second.choices[0].message
-  again = client.chat.completions.create(seed=first.seed, **how)
+  again = client.chat.completions.create(seed=first.seed, **options)
   assert again.choices == first.choices
 
 
-def test_fields_that_ask_for_nothing_are_taken(client):
-  made = client.chat.completions.create(
+def test_fields_without_effect_are_accepted(client):
+  result = client.chat.completions.create(
     model="vpo",
     messages=user("a cat"),
     max_tokens=4,
@@ -141,12 +145,11 @@ def test_fields_that_ask_for_nothing_are_taken(client):
     user="someone",
     extra_body={"never_heard_of": 1, "temperature": None},
   )
-  assert made.choices[0].message.content
+  assert result.choices[0].message.content
 
 
-def test_an_answer_does_not_depend_on_who_else_asks(client):
-  """A crowd with settings of their own gets what each gets alone."""
-  asks = [
+def test_an_answer_does_not_depend_on_concurrent_requests(client):
+  requests = [
     {
       "messages": user(f"{'a long query ' * (number % 4)}{number}"),
       "temperature": [0, 0.5, 1.3][number % 3],
@@ -155,17 +158,17 @@ def test_an_answer_does_not_depend_on_who_else_asks(client):
       "seed": number,
       "extra_body": {"top_k": [0, 30][number % 2]},
     }
-    for number in range(16)
+    for number in range(8)
   ]
 
-  def text(ask):
+  def text(request):
     while True:
       with contextlib.suppress(openai.RateLimitError):
-        made = client.chat.completions.create(model="vpo", **ask)
-        return made.choices[0].message.content
+        result = client.chat.completions.create(model="vpo", **request)
+        return result.choices[0].message.content
       time.sleep(0.05)
 
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    together = list(pool.map(text, asks))
-  assert [text(ask) for ask in asks] == together
-  assert len(set(together)) == 16
+    together = list(pool.map(text, requests))
+  assert [text(request) for request in requests] == together
+  assert len(set(together)) == 8

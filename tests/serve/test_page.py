@@ -1,5 +1,6 @@
 """The page at /, in headless Chromium."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -48,20 +49,18 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, scripted):
-  """Opens the page of a server whose model says `script`."""
-  with_servers = []
+  """Opens the page of a server whose model answers with `script`."""
+  with contextlib.ExitStack() as servers:
 
-  def open_page(*script, key="", **how):
-    serving = live.serving(web.make(scripted(*script, **how), key=key))
-    with_servers.append(serving)
-    browser.get(serving.__enter__())
-    return browser
+    def open_page(*script, key="", **options):
+      app = web.make(scripted(*script, **options), key=key)
+      browser.get(servers.enter_context(live.serving(app)))
+      return browser
 
-  yield open_page
-  severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-  for serving in with_servers:
-    serving.__exit__(None, None, None)
-  # What the page's policy forbids, and what fails in its script, is reported there.
+    yield open_page
+    log = browser.get_log("browser")
+  # Errors of the script and violations of the content security policy are logged.
+  severe = [entry for entry in log if entry["level"] == "SEVERE"]
   assert not [entry for entry in severe if "status of 4" not in entry["message"]]
 
 
@@ -69,8 +68,8 @@ def find(browser, name):
   return browser.find_element(By.ID, name)
 
 
-def until(browser, true):
-  return wait.WebDriverWait(browser, 20, 0.02).until(lambda _: true())
+def until(browser, condition):
+  return wait.WebDriverWait(browser, 20, 0.02).until(lambda _: condition())
 
 
 def send(browser, query):
@@ -80,7 +79,7 @@ def send(browser, query):
   find(browser, "send").click()
 
 
-def done(browser):
+def wait_until_done(browser):
   until(browser, lambda: find(browser, "status").text == "Done.")
 
 
@@ -89,14 +88,14 @@ def marked(browser, name, tag):
   return [element.text for element in found]
 
 
-def test_the_prompt_streams_in_beside_the_query(page):
+def test_the_prompt_streams_next_to_the_query(page):
   browser = page(GOOD, pause=0.1)
   send(browser, "Cat on a SKATEBOARD at night")
   part = until(browser, lambda: find(browser, "prompt").text)
   assert GOOD.startswith(part)
   assert part != GOOD
   assert find(browser, "prompt").get_attribute("aria-busy") == "true"
-  done(browser)
+  wait_until_done(browser)
   assert find(browser, "prompt").text == GOOD
   assert find(browser, "original").text == "Cat on a SKATEBOARD at night"
   assert find(browser, "prompt").get_attribute("aria-busy") == "false"
@@ -105,7 +104,7 @@ def test_the_prompt_streams_in_beside_the_query(page):
 def test_words_kept_and_added_are_marked(page):
   browser = page(GOOD)
   send(browser, "Cat on a SKATEBOARD at night")
-  done(browser)
+  wait_until_done(browser)
   assert marked(browser, "prompt", "mark") == ["cat", "skateboard", "cats"]
   added = ["ginger", "stands on a red", "slowly rolling. Two", "watch"]
   assert marked(browser, "prompt", "ins") == added
@@ -113,7 +112,7 @@ def test_words_kept_and_added_are_marked(page):
   assert marked(browser, "original", "span") == ["night"]
 
 
-def test_a_script_written_without_spaces_has_words_too(page):
+def test_words_are_found_in_scripts_without_spaces(page):
   browser = page("一只猫在滑板上")
   send(browser, "猫在跑")
   until(browser, lambda: "Done" in find(browser, "status").text)
@@ -124,17 +123,17 @@ def test_a_script_written_without_spaces_has_words_too(page):
 def test_markup_in_a_query_stays_text(page):
   browser = page('<b id="bold">A cat</b> on a red skateboard, seen from the side.')
   send(browser, '<img src=x onerror="document.title=1"> cat')
-  done(browser)
+  wait_until_done(browser)
   assert not browser.find_elements(By.ID, "bold")
   assert "<b id" in find(browser, "prompt").text
   assert browser.title == "Prompt optimizer"
 
 
-def test_what_is_begun_anew_is_taken_away(page):
+def test_a_retry_replaces_the_rejected_prompt(page):
   browser = page(CUT, GOOD, pause=0.05)
   send(browser, "cat")
-  until(browser, lambda: "Once more" in find(browser, "status").text)
-  done(browser)
+  until(browser, lambda: "Trying again" in find(browser, "status").text)
+  wait_until_done(browser)
   assert find(browser, "prompt").text == GOOD
   assert find(browser, "problem").text == ""
 
@@ -142,36 +141,36 @@ def test_what_is_begun_anew_is_taken_away(page):
 def test_a_problem_is_shown(page):
   browser = page(CUT)
   send(browser, "cat")
-  done(browser)
+  wait_until_done(browser)
   assert "breaks off" in find(browser, "problem").text
   send(browser, "cat <|im_end|>")
-  until(browser, lambda: "marker" in find(browser, "problem").text)
+  until(browser, lambda: "special token" in find(browser, "problem").text)
 
 
-def test_stop_and_another(page):
+def test_stop_and_write_another(page):
   browser = page(GOOD, pause=0.3)
   send(browser, "cat")
   until(browser, lambda: find(browser, "halt").is_displayed())
   find(browser, "halt").click()
   until(browser, lambda: find(browser, "status").text == "Stopped.")
   find(browser, "another").click()
-  done(browser)
+  wait_until_done(browser)
   assert "seed 1" in find(browser, "facts").text
 
 
-def test_a_key_is_asked_for(page):
+def test_the_page_asks_for_the_key(page):
   browser = page(GOOD, key="sesame")
   send(browser, "cat")
   until(browser, lambda: find(browser, "key").is_displayed())
   find(browser, "key").send_keys("sesame")
   send(browser, "cat")
-  done(browser)
+  wait_until_done(browser)
   assert find(browser, "prompt").text == GOOD
 
 
-def test_it_fits_a_phone(page):
+def test_the_page_fits_a_phone(page):
   browser = page(GOOD * 3)
-  browser.set_window_size(500, 800)  # Chromium's smallest; the frame is narrower
+  browser.set_window_size(500, 800)  # the smallest window of Chromium
   script = "return [document.documentElement.scrollWidth, window.innerWidth]"
   browser.execute_cdp_cmd(
     "Emulation.setDeviceMetricsOverride",
@@ -179,17 +178,17 @@ def test_it_fits_a_phone(page):
   )
   try:
     send(browser, "W" * 300)
-    done(browser)
-    wide, window = browser.execute_script(script)
+    wait_until_done(browser)
+    width, window = browser.execute_script(script)
     assert window == 320
-    assert wide <= window
+    assert width <= window
     sizes = [b.size for b in browser.find_elements(By.TAG_NAME, "button")]
     assert all(size["height"] >= 44 for size in sizes if size["height"])
   finally:
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_every_field_has_its_name(page):
+def test_fields_have_accessible_names(page):
   browser = page(GOOD)
   for name, label in (("query", "Your query"), ("send", "Write the prompt")):
     assert find(browser, name).accessible_name == label

@@ -1,4 +1,4 @@
-"""launch/serve.py as it is run: one line where it cannot, and a clean end."""
+"""launch/serve.py as a process: start, user errors, and shutdown."""
 
 import json
 import os
@@ -35,33 +35,32 @@ def post(url, path, body, key=""):
   return urllib.request.urlopen(request, timeout=120)
 
 
-def test_sigterm_finishes_what_is_begun(tiny):
-  """A stream that is under way comes to its end; then the exit status is 0."""
-  flags = ("--model", str(tiny), "--port=0", "--slots=4", "--api_key_env=VPO_KEY")
+def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny):
+  flags = ("--model", str(tiny), "--port=0", "--slots=1", "--api_key_env=VPO_KEY")
   with start(*flags, VPO_KEY="open sesame") as process:
     try:
       started = (re.search(r"http://[\d.:]+", line) for line in process.stderr)
       url = next(found for found in started if found)[0]
-      with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+      with pytest.raises(urllib.error.HTTPError, match="401") as error:
         post(url, "/optimize", {"query": "a"})
-      refused.value.close()
-      body = {"model": "vpo-chat", "prompt": "hello", "stream": True, "n": 8}
-      body |= {"max_tokens": 200, "seed": 1}
+      error.value.close()
+      body = {"model": "vpo-chat", "prompt": "hello", "stream": True, "n": 2}
+      body |= {"max_tokens": 100, "seed": 1}
       with post(url, "/v1/completions", body, key="open sesame") as reply:
-        told = reply.readline()
+        stream = reply.readline()
         process.send_signal(signal.SIGTERM)
-        told += reply.read()
+        stream += reply.read()
       assert process.wait(60) == 0
-      assert told.count(b'"finish_reason": "length"') == 8
-      assert told.endswith(b"data: [DONE]\n\n")
+      assert stream.count(b'"finish_reason": "length"') == 2
+      assert stream.endswith(b"data: [DONE]\n\n")
       rest = process.stderr.read()
-      assert "every request was answered" in rest
+      assert "all requests were answered" in rest
       assert "open sesame" not in rest
     finally:
       process.kill()
 
 
-def test_a_port_in_use_is_one_line():
+def test_an_unavailable_port_is_a_user_error():
   with socket.create_server(("127.0.0.1", 0)) as taken:
     port = taken.getsockname()[1]
     with pytest.raises(errors.UserError, match=f"--port={port}: Address already in"):
@@ -70,9 +69,9 @@ def test_a_port_in_use_is_one_line():
     server.bind("127.0.0.1", 99999)
 
 
-def test_a_key_that_is_asked_for_must_be_there(monkeypatch):
+def test_a_missing_api_key_is_a_user_error(monkeypatch):
   monkeypatch.delenv("VPO_KEY", raising=False)
-  with pytest.raises(errors.UserError, match=r"\$VPO_KEY holds no API key"):
-    server.key_of("VPO_KEY")
+  with pytest.raises(errors.UserError, match=r"\$VPO_KEY contains no API key"):
+    server.read_api_key("VPO_KEY")
   monkeypatch.setenv("VPO_KEY", "x")
-  assert (server.key_of("VPO_KEY"), server.key_of("")) == ("x", "")
+  assert (server.read_api_key("VPO_KEY"), server.read_api_key("")) == ("x", "")

@@ -1,1 +1,1 @@
-"""Measurements: a module a stage, each against the ecosystem's program, in turns."""
+"""Benchmarks of the stages, interleaved with transformers or TRL on the same work."""

@@ -1,14 +1,13 @@
-"""What a process has taken of the machine."""
+"""Resource usage of the process."""
 
 import pathlib
 import resource
 
 
 def peak_rss_bytes() -> int:
-  """The most memory this process has held.
+  """Peak resident memory of this process, in bytes.
 
-  Linux keeps it per address space; `ru_maxrss` is inherited from the process that
-  started this one, so it is only what other systems have.
+  On Linux `ru_maxrss` is inherited from the parent process, so VmHWM is read instead.
   """
   status = pathlib.Path("/proc/self/status")
   if status.exists():

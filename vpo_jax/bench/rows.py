@@ -1,4 +1,4 @@
-"""Training rows for measurements: real queries, answers of random words."""
+"""Training rows for benchmarks: real queries, responses of random words."""
 
 import functools
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ import numpy as np
 from vpo_jax import errors, templates
 from vpo_jax.data import examples as data_examples
 
-WORDS = 70, 110  # words of a response, both included
+WORDS = 70, 110  # least and most words of a response
 
 
 def make(
   kind: Literal["sft", "dpo"], queries: Sequence[str], count: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-  """`count` rows in the ecosystem's JSON.
+  """Makes `count` rows in the chat format of SFT or preference data.
 
   Args:
-    queries: put into the instruction template in their order; their words, as often as
-      they stand there, are what responses are drawn from.
+    queries: one per row, filled into the instruction template; responses are drawn from
+      all their words, duplicates included.
 
   Raises:
     UserError: fewer queries than rows.
   """
   if len(queries) < count:
     raise errors.UserError(
-      f"the run wants {count} queries, the file has {len(queries)}"
+      f"the run needs {count} queries, the file has {len(queries)}"
     )
   rng = np.random.default_rng(seed)
   words = np.array(" ".join(queries).split())

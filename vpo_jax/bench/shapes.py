@@ -1,4 +1,4 @@
-"""Models by the shape of a known one, with random weights: nothing to download."""
+"""Models with random weights and the shape of a known one: nothing to download."""
 
 import json
 
@@ -27,7 +27,7 @@ _LLAMA_32 = {
   },
 }
 
-# config.json of the models of these names.
+# config.json by model name.
 SHAPES = {
   "llama-3.2-1b": {
     **_LLAMA_32,
@@ -47,9 +47,9 @@ SHAPES = {
 
 
 def resolve(model: str, folder: epath.Path) -> epath.Path:
-  """The directory of `model`; one of `SHAPES` is written to `folder` first.
+  """The directory of `model`; a name in `SHAPES` is first written to `folder`.
 
-  Its tokenizer is the embedded default's, whose ids every such vocabulary holds.
+  It gets the embedded default's tokenizer, whose ids are valid in these vocabularies.
   """
   if model not in SHAPES:
     return source.resolve(model)
@@ -57,7 +57,7 @@ def resolve(model: str, folder: epath.Path) -> epath.Path:
 
 
 def write(hf: dict, folder: epath.Path) -> epath.Path:
-  """Writes a directory with random weights for a config.json."""
+  """Writes a model directory with random weights for the config.json `hf`."""
   config = decoder_config.parse(hf)
   folder.mkdir(parents=True, exist_ok=True)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -1,4 +1,4 @@
-"""Examples a second of training, and of TRL on the same rows."""
+"""Training throughput, and TRL's on the same rows."""
 
 import contextlib
 import json
@@ -16,13 +16,20 @@ from etils import epath
 from configs import dpo as dpo_config
 from configs import sft as sft_config
 from vpo_jax import errors
-from vpo_jax.bench import machine, rows, trl, turns
+from vpo_jax.bench import interleave, machine, rows, trl
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import order
 from vpo_jax.runtime import console
-from vpo_jax.train import computation, loop, objective, optimizer, reference, setup
-from vpo_jax.train import matmul_rate as rates
+from vpo_jax.train import (
+  computation,
+  loop,
+  matmul_rate,
+  objective,
+  optimizer,
+  reference,
+  setup,
+)
 from vpo_jax.train import step as train_step
 
 Kind = Literal["sft", "dpo"]
@@ -30,7 +37,7 @@ _CONFIGS = {"sft": sft_config, "dpo": dpo_config}
 
 
 def make_config(kind: Kind, batch: int, **changes: Any) -> ml_collections.ConfigDict:
-  """The stage's own config on one device, rows in file order."""
+  """The stage's config for one device, with rows in file order."""
   config = _CONFIGS[kind].get_config()
   config.update(batch_size=batch, epochs=1, shuffle=False, **changes)
   config.mesh.fsdp = 1
@@ -50,21 +57,21 @@ def bench(
   shapes: int = 1,
   against: Sequence[trl.Setting] = (),
 ) -> dict[str, Any]:
-  """Trains on two batches for each of `steps`, of which the second is timed.
+  """Times `steps` training steps, each preceded by an untimed one.
 
   Args:
-    queries: one an example.
-    against: settings of TRL, each measured in turns with ours in a process of its own.
+    queries: one per example.
+    against: settings of TRL to interleave with, each in a subprocess.
 
   Returns:
-    rates of the median step, in which a pair's time has its share of the reference
-    pass, and where there are `against` settings, each one's rate, memory and the
-    median of our rate's ratio to it, or its `error`.
+    rates of the median step (DPO's time includes the reference pass) and, for each
+    setting in `against`, TRL's rate, memory and the median ratio of our rate to it, or
+    its `error`.
   """
   with tempfile.TemporaryDirectory() as folder:
-    place = epath.Path(folder)
-    base = known_shapes.resolve(model, place / "model")
-    train, calls = place / "train.json", turns.calls(steps)
+    root = epath.Path(folder)
+    base = known_shapes.resolve(model, root / "model")
+    train, calls = root / "train.json", interleave.calls(steps)
     train.write_text(json.dumps(rows.make(kind, queries, batch * calls)))
     config = make_config(
       kind,
@@ -82,21 +89,21 @@ def bench(
       with trl.program(kind, base, train, batch, calls, setting) as theirs:
         programs = {"vpo_jax": ours, "trl": theirs}
         try:
-          taken = turns.take(programs, steps, "examples")
-        except errors.UserError as error:  # as a rule, memory: what else ran is kept
+          result = interleave.run(programs, steps, "examples")
+        except errors.UserError as error:  # usually out of memory; others may fit
           console.say(f"{setting.name}: {error}")
           results[setting.name] = {"error": str(error)}
           continue
-        taken |= theirs.memory
-        cpu = statistics.median(theirs.cpu_seconds[i] for i in turns.timed(steps))
-        taken["cpu_seconds_per_example"] = cpu / batch
-        results[setting.name] = taken
+        result |= theirs.memory
+        cpu = statistics.median(theirs.cpu_seconds[i] for i in interleave.timed(steps))
+        result["cpu_seconds_per_example"] = cpu / batch
+        results[setting.name] = result
     if not against:
-      turns.take({"vpo_jax": ours}, steps, "examples")
-    # Before the machine's own rate, which makes arrays of its own.
-    peak, done = machine.peak_rss_bytes(), ours.rates(turns.timed(steps))
+      interleave.run({"vpo_jax": ours}, steps, "examples")
+    # Read the peak first: measuring the matrix rate allocates more.
+    peak, rates = machine.peak_rss_bytes(), ours.rates(interleave.timed(steps))
     rate, cpu_rate = (
-      rates.matmul_flops_per_second(
+      matmul_rate.matmul_flops_per_second(
         ours.model.policy.config, ours.plan.shapes[0], precision, clock=clock
       )
       for clock in (time.perf_counter, time.process_time)
@@ -110,22 +117,22 @@ def bench(
     "micro_tokens": micro_tokens,
     "remat": remat,
     "shapes": len(set(ours.plan.shapes)),
-    **done,
+    **rates,
     "matmul_flops_per_second": rate,
-    "fraction_of_matmul": done["model_flops_per_second"] / rate,
-    "fraction_of_matmul_by_cpu": done["model_flops_per_cpu_second"] / cpu_rate,
+    "fraction_of_matmul": rates["model_flops_per_second"] / rate,
+    "fraction_of_matmul_by_cpu": rates["model_flops_per_cpu_second"] / cpu_rate,
     "peak_rss_bytes": peak,
     **_device_memory(),
     "compile_seconds": sum(compiling),
     "padding": ours.plan.padding,
-    **({"trl": results, "times_trl": _least(results)} if against else {}),
+    **({"trl": results, "times_trl": _least_ratio(results)} if against else {}),
   }
 
 
-def _least(results: dict[str, dict[str, Any]]) -> float | None:
-  """Our ratio to TRL's best setting of those that ran."""
-  ran = (result["times_trl"] for result in results.values() if "error" not in result)
-  return min(ran, default=None)
+def _least_ratio(results: dict[str, dict[str, Any]]) -> float | None:
+  """The ratio of our rate to TRL's fastest setting."""
+  ratios = (r["times_trl"] for r in results.values() if "error" not in r)
+  return min(ratios, default=None)
 
 
 def _device_memory() -> dict[str, int]:
@@ -136,22 +143,22 @@ def _device_memory() -> dict[str, int]:
 
 @contextlib.contextmanager
 def _compile_seconds() -> Iterator[list[float]]:
-  """Seconds of each compilation within."""
-  found: list[float] = []
+  """Collects the seconds of each compilation inside the block."""
+  seconds: list[float] = []
 
   def listen(event: str, duration_secs: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration_secs)
+      seconds.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
-    yield found
+    yield seconds
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
 class Program:
-  """A program for `turns`: a call is a training step on its batch, as the stage's."""
+  """The training step of the stage, as a program for `interleave`."""
 
   def __init__(
     self,
@@ -183,21 +190,21 @@ class Program:
     self.losses: list[float] = []
 
   def warm_up(self) -> None:
-    """Takes one step of each shape."""
+    """Runs one step of each shape."""
     for shape in dict.fromkeys(self.plan.shapes):
-      self._take(self.plan.shapes.index(shape))
+      self._run(self.plan.shapes.index(shape))
 
   def __call__(self, step: int) -> int:
     wall, cpu = time.perf_counter(), time.process_time()
-    self._take(step)
+    self._run(step)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     self._seconds.append((step, wall, cpu))
     return len(self._batches[step])
 
-  def _take(self, index: int) -> None:
+  def _run(self, index: int) -> None:
     split, model = self._split, self.model
     if split.reference_XE is not None:
-      # The frozen reference is any weights: the time is the same.
+      # Any weights serve as the reference: the time does not depend on them.
       reference.fill(
         split.reference_XE,
         split.examples,
@@ -213,18 +220,18 @@ class Program:
     self.losses.append(loss)
 
   def compiled(self) -> tuple[str, int]:
-    """The first step's compiled text, and its number of micro-batches."""
+    """The HLO text of the first step, and its number of micro-batches."""
     lowered = self._jitted.lower(self._state, None, *self._feed(0))
     return lowered.compile().as_text(), len(self.plan.steps[0])
 
   def state_bytes(self) -> int:
-    """What the first device holds of weights and optimizer."""
+    """Bytes of weights and optimizer state on the first device."""
     device = jax.devices()[0]
     shards = [s for x in jax.tree.leaves(self._state) for s in x.addressable_shards]
     return sum(s.data.nbytes for s in shards if s.device == device)
 
   def rates(self, steps: Container[int]) -> dict[str, float]:
-    """Medians over the calls with these steps."""
+    """Median rates over these steps."""
     rates = []
     for index, seconds, cpu in self._seconds:
       if index not in steps:
@@ -234,7 +241,7 @@ class Program:
         self._split.examples, shape.stem, micros, self.model.policy.config
       )
       row = done.rates(seconds)
-      if self._split.reference_XE is not None:  # a forward pass more
+      if self._split.reference_XE is not None:  # one more forward pass
         row["model_flops_per_second"] *= 4 / 3
       examples = len(self._batches[index])
       row["cpu_seconds_per_example"] = cpu / examples

@@ -1,6 +1,6 @@
-"""TRL on the same rows, in a process of its own, one step when it is asked for.
+"""Runs TRL on the same rows in a subprocess, one optimizer step per request.
 
-The process is this module run with a JSON description; see `main`.
+The subprocess runs this module with its settings as JSON; see `main`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from vpo_jax.runtime import allocator
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What is TRL's to choose: rows at once, and the precision of its products."""
+  """TRL's settings to compare: rows per device, and precision."""
 
   micro_batch: int
   precision: Literal["float32", "bfloat16"]
@@ -33,16 +33,22 @@ class Setting:
 
 
 class Program:
-  """One optimizer step a call."""
+  """TRL as a program for `interleave`: a call is one optimizer step.
+
+  Attributes:
+    losses: of each call.
+    memory: peak bytes of the process and the device.
+    cpu_seconds: of each call.
+  """
 
   def __init__(self, process: subprocess.Popen, batch: int, log: Any):
     self._process, self._batch, self._log = process, batch, log
     self.losses: list[float] = []
-    self.memory: dict[str, int] = {}  # peaks, of the process and the device
-    self.cpu_seconds: list[float] = []  # of each call
+    self.memory: dict[str, int] = {}
+    self.cpu_seconds: list[float] = []
 
   def __call__(self, step: int) -> int:
-    del step  # it takes its batches in the rows' order
+    del step  # TRL takes its batches in file order
     assert self._process.stdin is not None
     assert self._process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
@@ -55,10 +61,10 @@ class Program:
       last = self._log.read().strip().splitlines()[-1:] or ["no message"]
       code = self._process.returncode
       raise errors.UserError(f"TRL ended with exit code {code}: {last[0]}")
-    told = json.loads(line)
-    self.losses.append(told["loss"])
-    self.memory = told["memory"]
-    self.cpu_seconds.append(told["cpu_seconds"])
+    report = json.loads(line)
+    self.losses.append(report["loss"])
+    self.memory = report["memory"]
+    self.cpu_seconds.append(report["cpu_seconds"])
     return self._batch
 
 
@@ -72,18 +78,19 @@ def program(
   setting: Setting,
   **options: Any,
 ) -> Iterator[Program]:
-  """Starts TRL, in the user's own environment; it ends with the block.
+  """Starts TRL; the process ends with the block.
 
   Args:
     model: a Hugging Face directory.
-    train: rows as `rows.make` gives them; taken in file order.
-    calls: how many there will be.
-    options: of TRL's own config.
+    train: file of rows from `rows.make`, taken in file order.
+    batch: examples per step.
+    calls: number of steps.
+    options: overrides of TRL's config.
 
   Raises:
-    UserError: from a call, when TRL ends early; names its last line.
+    UserError: from a call, if TRL exits early; quotes its last line.
   """
-  wanted = {
+  job = {
     "kind": kind,
     "model": str(model),
     "train": str(train),
@@ -92,7 +99,7 @@ def program(
     **dataclasses.asdict(setting),
     "options": options,
   }
-  command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(wanted)]
+  command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(job)]
   pipe, environment = subprocess.PIPE, allocator.environment()
   with (
     tempfile.TemporaryFile("w+") as log,
@@ -106,11 +113,11 @@ def program(
       process.kill()
 
 
-def main(wanted: dict[str, Any]) -> None:
-  """Trains; waits for a line before each step, answers with its loss and the memory."""
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # what libraries print is no answer
-  import datasets  # of the extra `bench`  # pyright: ignore[reportMissingImports]
+def main(job: dict[str, Any]) -> None:
+  """Trains; reads a line before each step and writes its loss and memory as JSON."""
+  reports = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)  # keep the output of libraries out of the reports
+  import datasets  # from the extra `bench`  # pyright: ignore[reportMissingImports]
   import torch
   import transformers
   import trl
@@ -118,40 +125,40 @@ def main(wanted: dict[str, Any]) -> None:
   from vpo_jax.bench import machine
   from vpo_jax.data import chat
 
-  class InTurns(transformers.TrainerCallback):
+  class StepOnRequest(transformers.TrainerCallback):
     def on_step_begin(self, args, state, control, **_):
       if not sys.stdin.readline():
-        raise SystemExit("nobody asks any more")
-      self.began = time.process_time()
+        raise SystemExit("stdin was closed")
+      self.start = time.process_time()
 
     def on_log(self, args, state, control, logs=None, **_):
       if logs and "loss" in logs:
         memory = {"peak_rss_bytes": machine.peak_rss_bytes()}
         if torch.cuda.is_available():
           memory["peak_device_bytes"] = torch.cuda.max_memory_allocated()
-        told = {
+        report = {
           "loss": logs["loss"],
           "memory": memory,
-          "cpu_seconds": time.process_time() - self.began,
+          "cpu_seconds": time.process_time() - self.start,
         }
-        answers.write(json.dumps(told) + "\n")
-        answers.flush()
+        reports.write(json.dumps(report) + "\n")
+        reports.flush()
 
-  tokenizer: Any = transformers.AutoTokenizer.from_pretrained(wanted["model"])
+  tokenizer: Any = transformers.AutoTokenizer.from_pretrained(job["model"])
   if tokenizer.pad_token is None:
     tokenizer.pad_token = tokenizer.eos_token
-  bfloat16 = wanted["precision"] == "bfloat16"
-  name = wanted["kind"].upper()
+  bfloat16 = job["precision"] == "bfloat16"
+  name = job["kind"].upper()
   config, trainer = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
   with tempfile.TemporaryDirectory() as folder:
     options: dict[str, Any] = {
       "output_dir": folder,
-      "per_device_train_batch_size": wanted["micro_batch"],
-      "gradient_accumulation_steps": wanted["batch"] // wanted["micro_batch"],
-      "max_steps": wanted["steps"],
+      "per_device_train_batch_size": job["micro_batch"],
+      "gradient_accumulation_steps": job["batch"] // job["micro_batch"],
+      "max_steps": job["steps"],
       "train_sampling_strategy": "sequential",
       "bf16": bfloat16,
-      "gradient_checkpointing": False,  # its default; without, it is faster
+      "gradient_checkpointing": False,  # on by default; slower
       "max_length": 2048,
       "logging_steps": 1,
       "report_to": "none",
@@ -160,28 +167,28 @@ def main(wanted: dict[str, Any]) -> None:
       "use_cpu": not torch.cuda.is_available(),
       "dataloader_pin_memory": torch.cuda.is_available(),
       "model_init_kwargs": {"dtype": "float32"},
-      **wanted["options"],
+      **job["options"],
     }
-    with open(wanted["train"]) as file:
+    with open(job["train"]) as file:
       texts = [_text_row(tokenizer, row, chat.render) for row in json.load(file)]
     trainer(
-      model=wanted["model"],
+      model=job["model"],
       args=config(**options),
       train_dataset=datasets.Dataset.from_list(texts),
       processing_class=tokenizer,
-      callbacks=[InTurns()],
+      callbacks=[StepOnRequest()],
     ).train()
 
 
 def _text_row(tokenizer, row, render) -> dict[str, str]:
-  """TRL's row of plain text; it adds the end token, and nothing that we do not."""
+  """A row in TRL's plain-text format; TRL appends the end token, as we do."""
   messages = row["messages"]
   if "chosen" in row:
-    answers = {name: row[name]["content"] for name in ("chosen", "rejected")}
+    responses = {name: row[name]["content"] for name in ("chosen", "rejected")}
   else:
     *messages, answer = messages
-    answers = {"completion": answer["content"]}
-  return {"prompt": render(tokenizer, messages), **answers}
+    responses = {"completion": answer["content"]}
+  return {"prompt": render(tokenizer, messages), **responses}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What a step needs and how long it takes, on machines that are not there.
+"""Predicts memory, time and cost of a step on machines that are not at hand.
 
-`program` lowers the project's own step for a mesh, shapes only; `worker` compiles it in
-a process of its own, `compiles` keeps what that made; `hlo` reads the program's text,
-`count` counts what it does (`products`, `traffic`, `trips`); `chips` has the rates;
-`predict` puts them together, `fit` looks for a change that fits, `sweep` draws.
-`devices` runs the step on the devices that are there.
+- `program` lowers the project's own step for a mesh, from shapes alone; `worker`
+  compiles it in a subprocess; `compile_cache` caches the result.
+- `hlo` parses the compiled program's text; `hlo_cost` counts its FLOPs, memory traffic
+  and transfers (with `products`, `traffic`, `loops` and `groups`).
+- `chips` has the rates of machines; `predict` combines both; `fit` searches for a
+  config that fits in memory; `sweep` compares meshes and numbers of chips.
+- `devices` runs the step on the devices that are at hand.
 """

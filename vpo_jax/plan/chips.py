@@ -12,18 +12,18 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One device as JAX counts it.
+  """One device, as JAX counts devices.
 
   Attributes:
-    flops: multiply-adds x 2 a second, bfloat16 operands, dense.
-    memory: bytes that a program may use.
-    bandwidth: bytes a second of that memory.
-    link: bytes a second that a device sends to its neighbours: one way along one axis
-      of a TPU's torus, or to all of a GPU's node together.
-    between: the same to another node (GPUs).
-    node: devices of a node (GPUs); 0 for a torus.
-    wrap: an axis of a multiple of so many chips is a ring, and sends both ways.
-    dollars: an hour, on demand.
+    flops: peak dense bfloat16 FLOP/s (a multiply-add is 2 FLOPs).
+    memory: bytes available to a program.
+    bandwidth: bytes/s of that memory.
+    link: bytes/s that a device sends: in one direction along one axis of a TPU's
+      torus, or to all other GPUs of its node together.
+    between: bytes/s that a GPU sends to other nodes.
+    node: GPUs per node; 0 for a torus.
+    wrap: an axis whose length is a multiple of `wrap` is a ring: both directions send.
+    dollars: on-demand price per hour.
   """
 
   name: str
@@ -37,22 +37,21 @@ class Chip:
   dollars: float | None = None
 
 
-# All were looked up in November 2026.
-# TPU rates: the tables of "How to Scale Your Model"
-# (jax-ml.github.io/scaling-book/tpus). Google's pages
-# (docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e) say 197, 459 and 918 TFLOP/s, 819,
-# 2,765 and 1,638 GB/s, and of all links together, both ways, 400, 1,200 and 800 GB/s:
-# with 4, 6 and 4 links of a chip a tenth more than `link`, each way.
-# TPU memories: as libtpu's compiler names them when it refuses a program.
-# TPU prices, on demand in the us: v6e's is that of Google's announcement of its
-# general availability (December 2024); v5e's and v5p's are as others quote
-# cloud.google.com/tpu/pricing in 2026, whose own table was not read. They change:
-# --price.
-# GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse
-# figures, half of NVLink's 900 GB/s both ways); the H800 is an H100 whose NVLink
-# moves 400. Memories: as the driver reports them of 80 and 141 GB. Between nodes: one
-# 400 Gb/s port a GPU, as in DGX H100's data sheet. Prices differ too widely to name
-# one: --price.
+# Sources, read in November 2026:
+# - TPU rates: tables of "How to Scale Your Model"
+#   (jax-ml.github.io/scaling-book/tpus). Google's pages
+#   (docs.cloud.google.com/tpu/docs/v5e, /v5p, /v6e) give 197, 459 and 918 TFLOP/s;
+#   819, 2,765 and 1,638 GB/s; and 400, 1,200 and 800 GB/s for the 4, 6 and 4 links of a
+#   chip in both directions, which is a tenth more than `link`.
+# - TPU memory: the capacity in libtpu's out-of-memory errors.
+# - TPU prices (on demand, US): v6e from Google's general-availability announcement
+#   (December 2024); v5e and v5p from third parties that quote
+#   cloud.google.com/tpu/pricing in 2026. Prices change; see --price.
+# - GPU rates: NVIDIA's data sheets of H100 SXM and H200 SXM (half of the sparse
+#   figures; half of NVLink's 900 GB/s, which counts both directions). The H800 is an
+#   H100 with 400 GB/s of NVLink.
+# - GPU memory: what the driver reports for 80 and 141 GB. Between nodes: one 400 Gb/s
+#   port per GPU (DGX H100 data sheet). Prices vary too widely; see --price.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -68,7 +67,7 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-  """Chips and how they hang together: `shape` is a torus's, or (devices,)."""
+  """Connected chips: `shape` is the torus of a TPU slice, or (devices,) for GPUs."""
 
   chip: Chip
   shape: tuple[int, ...]
@@ -79,27 +78,32 @@ class Machine:
 
   @property
   def topology(self) -> str | None:
-    """What the TPU compiler calls it; None for GPUs."""
+    """The TPU compiler's name of the slice; None for GPUs."""
     if self.chip.node:
       return None
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
-  def sends(self, group: int, beside: int, kind: str = "") -> dict[str, float]:
-    """Bytes a second that each of `group` devices sends in a collective, by resource.
+  def send_rates(self, group: int, per_node: int, kind: str = "") -> dict[str, float]:
+    """Bytes/s that each device of a group sends in a collective, by resource.
 
-    All devices of a torus use all of its axes; a smaller group is taken to lie along
-    one. Permutes come in pairs, to the next device of a ring and to the one before.
-    GPUs of a node use NVLink. Of a group over nodes, those of a node share what has to
-    leave it: each port carries its device's part of it, and NVLink hands it on.
+    Torus: a collective over all devices uses every axis; a smaller group is assumed to
+    use one. Permutes come in pairs, one in each direction of a ring.
+
+    GPUs: within a node they use NVLink. When a group spans nodes, its members in a node
+    share the traffic that leaves the node: each uses its own port, and NVLink
+    distributes what arrives.
 
     Args:
-      beside: devices of the group in a node.
+      group: devices in the group.
+      per_node: devices of the group in each node.
+      kind: the collective's HLO name.
     """
     chip = self.chip
     if chip.node:
-      within = {"interconnect": chip.link} if beside > 1 else {}
-      over = {"network": chip.between * beside} if group > beside else {}
-      return within | over
+      rates = {"interconnect": chip.link} if per_node > 1 else {}
+      if group > per_node:
+        rates["network"] = chip.between * per_node
+      return rates
     if kind == "collective-permute":
       return {"interconnect": 2 * chip.link}
     axes = [n for n in self.shape if n > 1]
@@ -109,17 +113,20 @@ class Machine:
 
 
 def parse(topology: str) -> Machine:
-  """Reads "v5p:2x2x2" or "h800:8".
+  """Parses "v5p:2x2x2" or "h800:8".
 
   Raises:
-    UserError: no such chip, or no sizes.
+    UserError: an unknown chip, or malformed sizes.
   """
   name, _, sizes = topology.partition(":")
   if name not in CHIPS:
-    raise errors.UserError(f"--topology={topology}: one of {', '.join(CHIPS)}")
+    raise errors.UserError(
+      f"--topology={topology}: unknown chip; use one of {', '.join(CHIPS)}"
+    )
   if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
     raise errors.UserError(
-      f"--topology={topology}: wants a TPU's axes (v5p:2x2x2) or GPUs (h800:8)"
+      f"--topology={topology}: give a TPU's axes (v5p:2x2x2) or a number of GPUs"
+      " (h800:8)"
     )
   shape = tuple(int(size) for size in sizes.split("x"))
   if CHIPS[name].node:
@@ -128,13 +135,13 @@ def parse(topology: str) -> Machine:
 
 
 def slices(name: str, counts: Sequence[int]) -> list[Machine]:
-  """A machine of each number of chips, its torus as near to a cube as it can be."""
+  """One machine per number of chips, its torus as close to a cube as possible."""
   chip = CHIPS[name]
   axes = 1 if chip.node else 3 if name == "v5p" else 2
-  made = []
+  machines = []
   for count in counts:
     shape = [1] * axes
     for _ in range(round(math.log2(count))):
       shape[shape.index(min(shape))] *= 2
-    made.append(Machine(chip, tuple(sorted(shape))))
-  return made
+    machines.append(Machine(chip, tuple(sorted(shape))))
+  return machines

@@ -1,4 +1,4 @@
-"""Plans a step, and looks for the smallest change that makes it fit."""
+"""Plans a step, and searches for the smallest config change that makes it fit."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -8,13 +8,13 @@ import ml_collections
 
 from vpo_jax import errors
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import chips, compiles, models, predict, worker
+from vpo_jax.plan import chips, compile_cache, models, predict, worker
 from vpo_jax.runtime import console
 
 REMATS = ("none", "cheap", "full")
-LEAST_TOKENS = 512  # of a micro-batch: two long prompts
+MIN_MICRO_TOKENS = 512  # two long examples
 
-Find = Callable[[compiles.Request], dict[str, Any]]
+Compile = Callable[[compile_cache.Request], dict[str, Any]]
 
 
 def plan(
@@ -23,50 +23,56 @@ def plan(
   model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
-  find: Find = compiles.find,
+  compile_step: Compile = compile_cache.get,
 ) -> predict.Prediction:
-  """What one step of `config` needs and takes on `machine`."""
-  topology = machine.topology or worker.HOST
-  request = compiles.Request(stage, config, model, lengths, topology, machine.devices)
-  return predict.predict(machine, find(request))
+  """Predicts one step of `config` on `machine`.
+
+  Raises:
+    UserError: see `compile_cache.get`.
+  """
+  request = compile_cache.Request(
+    stage, config, model, lengths, machine.topology or worker.HOST, machine.devices
+  )
+  return predict.predict(machine, compile_step(request))
 
 
 def changes(
   stage: str, config: ml_collections.ConfigDict, devices: int
 ) -> Iterator[dict[str, Any]]:
-  """Config values to try, least first, each set beside those before it.
+  """Yields config changes that save memory, cheapest first and cumulative.
 
-  Less kept for the backward pass costs arithmetic; smaller micro-batches cost passes
-  over the weights; splitting matrices costs transfers in each layer.
+  Rematerialization costs FLOPs; smaller micro-batches read the weights more often;
+  tensor parallelism adds transfers in each layer.
   """
-  made: dict[str, Any] = {}
+  change: dict[str, Any] = {}
   if stage == "sample":
     slots = config.slots
     while slots > devices:
       slots //= 2
       yield {"slots": slots}
-    made["slots"] = slots
+    change["slots"] = slots
   else:
     for remat in REMATS[REMATS.index(config.remat) + 1 :]:
-      made["remat"] = remat
-      yield dict(made)
+      change["remat"] = remat
+      yield dict(change)
     tokens = config.micro_tokens
-    while tokens > LEAST_TOKENS:
+    while tokens > MIN_MICRO_TOKENS:
       tokens //= 2
-      made["micro_tokens"] = tokens
-      yield dict(made)
+      change["micro_tokens"] = tokens
+      yield dict(change)
   tensor = 2 * max(1, config.mesh.tensor)
   while tensor <= min(8, devices):
-    yield made | {"mesh.tensor": tensor}
+    yield change | {"mesh.tensor": tensor}
     tensor *= 2
 
 
 def changed(
   config: ml_collections.ConfigDict, change: dict[str, Any]
 ) -> ml_collections.ConfigDict:
-  made = copy.deepcopy(config)
-  made.update_from_flattened_dict(change)
-  return made
+  """A copy of `config` with a change applied."""
+  new = copy.deepcopy(config)
+  new.update_from_flattened_dict(change)
+  return new
 
 
 def search(
@@ -75,18 +81,25 @@ def search(
   model: decoder_config.DecoderConfig,
   lengths: models.Lengths,
   machine: chips.Machine,
-  find: Find = compiles.find,
+  compile_step: Compile = compile_cache.get,
 ) -> tuple[dict[str, Any], predict.Prediction] | None:
-  """The first of `changes` that fits, by trying; None if none does."""
+  """The first of `changes` that fits, and its plan; None if none fits."""
   for change in changes(stage, config, machine.devices):
-    shown = " ".join(f"--config.{k}={v}" for k, v in change.items())
+    as_flags = flags(change)
     try:
-      found = plan(stage, changed(config, change), model, lengths, machine, find)
+      result = plan(
+        stage, changed(config, change), model, lengths, machine, compile_step
+      )
     except errors.UserError as error:
-      console.say(f"  {shown}: {error}")
+      console.say(f"  {as_flags}: {error}")
       continue
-    peak, capacity = found.memory["peak"], found.capacity
-    console.say(f"  {shown}: {peak / chips.GIB:.1f} of {capacity / chips.GIB:.1f} GiB")
-    if found.fits:
-      return change, found
+    peak, capacity = (n / chips.GIB for n in (result.memory["peak"], result.capacity))
+    console.say(f"  {as_flags}: {peak:.1f} of {capacity:.1f} GiB")
+    if result.fits:
+      return change, result
   return None
+
+
+def flags(change: dict[str, Any]) -> str:
+  """A config change as command-line flags."""
+  return " ".join(f"--config.{key}={value}" for key, value in change.items())

@@ -1,22 +1,22 @@
-"""Which devices take part together in a collective of a compiled program."""
+"""Parses the device groups of collectives in HLO text."""
 
 import math
 import re
 
 import numpy as np
 
-BOARD = 8  # devices that follow each other and share a node, where GPUs are meant
+GPUS_PER_NODE = 8  # devices with consecutive numbers share a node
 
 
 def members(text: str, devices: int) -> tuple[int, ...]:
-  """Numbers of the first group's devices.
+  """Device numbers of a collective's first group.
 
-  Written {{0,1},{2,3}}, [2,4]<=[4,2]T(1,0), or mesh['a'=2,'b'=4] {'b'}, where 'b':(1)2
-  is a part of an axis and device_ids=([4,2]T(1,0)) the mesh's order.
+  Three notations: {{0,1},{2,3}}; [2,4]<=[4,2]T(1,0); and mesh['a'=2,'b'=4] {'b'}, where
+  'b':(1)2 is a sub-axis and device_ids=([4,2]T(1,0)) the order of the mesh.
 
   Args:
-    text: of the instruction, after its operands.
-    devices: all of the program's, which take part where no group is named.
+    text: the instruction's attributes.
+    devices: number of devices of the program; all take part if no group is given.
   """
   if found := re.search(r"replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}", text):
     return _of_mesh(found[1], found[2], found[3], devices)
@@ -26,38 +26,39 @@ def members(text: str, devices: int) -> tuple[int, ...]:
     return tuple(map(int, found[1].split(",")))
   if found := re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", text):
     pairs = [tuple(map(int, p.split(","))) for p in re.findall(r"\d+,\d+", found[1])]
-    # The farthest: all wait for it.
-    return max(pairs, key=lambda pair: (beside(pair) < 2, abs(pair[0] - pair[1])))
+    # The slowest transfer determines the time: between nodes, then the most distant.
+    return max(pairs, key=lambda pair: (per_node(pair) < 2, abs(pair[0] - pair[1])))
   return tuple(range(devices))
 
 
-def beside(group: tuple[int, ...]) -> int:
-  """How many of a group share a board with its first."""
-  return sum(device // BOARD == group[0] // BOARD for device in group)
+def per_node(group: tuple[int, ...]) -> int:
+  """How many devices of a group are in the node of its first device."""
+  node = group[0] // GPUS_PER_NODE
+  return sum(device // GPUS_PER_NODE == node for device in group)
 
 
 def _of_mesh(mesh: str, order: str, axes: str, devices: int) -> tuple[int, ...]:
   sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
-  taken = dict(re.findall(r"'(\w+)'(:\(\d+\)\d+)?", axes))
-  shape, picked = [], []
+  group_axes = dict(re.findall(r"'(\w+)'(:\(\d+\)\d+)?", axes))
+  shape, index = [], []
   for name, size in sizes.items():
-    before, part = 1, size if name in taken else 1
-    if taken.get(name):
-      before, part = map(int, re.findall(r"\d+", taken[name]))
+    before, part = 1, size if name in group_axes else 1
+    if group_axes.get(name):
+      before, part = map(int, re.findall(r"\d+", group_axes[name]))
     after = size // before // part
     shape += [before, part, after]
-    picked += [0, slice(None), 0]
+    index += [0, slice(None), 0]
   ids = re.search(r"device_ids=\((.*?\))\)", order)
   numbers = _iota(ids[1]) if ids else np.arange(math.prod(sizes.values()))
   assert numbers.size == devices, (mesh, order, devices)
-  return tuple(numbers.reshape(shape)[tuple(picked)].reshape(-1).tolist())
+  return tuple(numbers.reshape(shape)[tuple(index)].reshape(-1).tolist())
 
 
 def _iota(text: str) -> np.ndarray:
-  """[4,2]T(1,0): the numbers in this shape, transposed, in a row."""
-  sizes, _, turned = text.partition("T")
+  """Evaluates "[4,2]T(1,0)": an iota of that shape, transposed and flattened."""
+  sizes, _, permutation = text.partition("T")
   numbers = np.arange(math.prod(_numbers(sizes))).reshape(_numbers(sizes))
-  return numbers.transpose(_numbers(turned) or None).reshape(-1)
+  return numbers.transpose(_numbers(permutation) or None).reshape(-1)
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""XLA's HLO text, read into instructions."""
+"""Parses XLA's HLO text into instructions."""
 
 import dataclasses
 import math
@@ -10,10 +10,10 @@ COLLECTIVES = (
   *("collective-permute", "ragged-all-to-all", "collective-broadcast"),
 )
 
-_BITS = {"pred": 8, "token": 0, "opaque": 0}  # others tell theirs: f32, bf16, s4
+_BITS = {"pred": 8, "token": 0, "opaque": 0}  # other names have digits: f32, bf16, s4
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT\s+)?%?([\w.\-]+) = (.*)$")
-# A type, sizes, and of a layout the memory space: f32[8,128]{1,0:T(8,128)S(1)}
+# Type, sizes, and the layout's memory space: f32[8,128]{1,0:T(8,128)S(1)}
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,<=]*)\](?:\{[^}]*?(?:S\((\d+)\)[^}]*)?\})?")
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)"
@@ -23,70 +23,72 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One line.
+  """One instruction of a computation.
 
   Attributes:
-    shapes: type and sizes of the result's arrays; several where it is a tuple.
-    operands: names of what it is made from.
-    inside: what stands between the operation's parentheses; a parameter's number.
-    rest: what stands behind them: attributes, called computations.
-    root: it is its computation's result.
-    near: of each of the shapes, whether it lies in a memory of the chip's own (a TPU's
-      VMEM is space 1), not in the main one.
+    shapes: element type and sizes of each array of the result (a tuple has several).
+    operands: names of the operands.
+    arguments: text between the operation's parentheses; a parameter's number.
+    attributes: text after them: attributes and called computations.
+    root: whether this is the result of its computation.
+    on_chip: for each array of the result, whether it is in on-chip memory (memory
+      space 1 is a TPU's VMEM) instead of main memory.
   """
 
   name: str
   op: str
   shapes: tuple[tuple[str, tuple[int, ...]], ...]
   operands: tuple[str, ...]
-  inside: str
-  rest: str
+  arguments: str
+  attributes: str
   root: bool
-  near: tuple[bool, ...]
+  on_chip: tuple[bool, ...]
 
   @property
   def bytes(self) -> int:
-    return sum(_bytes(shape) for shape in self.shapes)
+    return sum(array_bytes(*shape) for shape in self.shapes)
 
   @property
-  def far_bytes(self) -> int:
-    """Bytes in the main memory."""
-    parts = zip(self.shapes, self.near, strict=True)
-    return sum(_bytes(shape) for shape, near in parts if not near)
+  def main_bytes(self) -> int:
+    """Bytes of the result in main memory."""
+    arrays = zip(self.shapes, self.on_chip, strict=True)
+    return sum(array_bytes(*shape) for shape, on_chip in arrays if not on_chip)
 
   @property
   def dims(self) -> tuple[int, ...]:
     return self.shapes[0][1]
 
   @property
-  def carried(self) -> dict[int, int]:
-    """Which elements of its result are an operand's own memory, and whose."""
-    pairs = re.search(r"output_to_operand_aliasing=\{(.*?\))\}", self.rest)
+  def aliases(self) -> dict[int, int]:
+    """Result elements that share an operand's memory: element index to operand."""
+    pairs = re.search(r"output_to_operand_aliasing=\{(.*?\))\}", self.attributes)
     found = re.findall(r"\{(\d*)\}: \((\d+)", pairs[1]) if pairs else []
     return {int(out or 0): int(operand) for out, operand in found}
 
   @property
   def called(self) -> list[str]:
-    branches = _BRANCHES.search(self.rest)
-    listed = branches[1].split(",") if branches else []
-    return [n.strip().lstrip("%") for n in (*_CALLED.findall(self.rest), *listed)]
+    """Names of the computations that it calls."""
+    branches = _BRANCHES.search(self.attributes)
+    names = [*_CALLED.findall(self.attributes)]
+    names += branches[1].split(",") if branches else []
+    return [name.strip().lstrip("%") for name in names]
 
 
 Computation = dict[str, Instruction]
 
 
 def channels(computation: Computation) -> set[str]:
-  """Numbers of the collectives that stand in a computation."""
+  """Channel ids of a computation's collectives."""
   return {
     number
     for i in computation.values()
     if i.op.removesuffix("-start") in COLLECTIVES
-    for number in re.findall(r"channel_id=(\d+)", i.rest)
+    for number in re.findall(r"channel_id=(\d+)", i.attributes)
   }
 
 
 def read(text: str) -> tuple[dict[str, Computation], str]:
-  """The computations of a module by name, and the entry's name."""
+  """Parses a module: its computations by name, and the name of the entry."""
   computations: dict[str, Computation] = {}
   current: Computation = {}
   entry = ""
@@ -107,48 +109,56 @@ def read(text: str) -> tuple[dict[str, Computation], str]:
 
 
 def _instruction(name: str, text: str, root: bool) -> Instruction | None:
-  made, after = _result(text)
+  result, after = _result(text)
   op = re.match(r"\s*([\w\-]+)\(", after)
   if not op:
     return None
-  inside, rest = _parentheses(after[op.end() - 1 :])
-  operands = tuple(re.findall(r"%([\w.\-]+)", inside))
-  found = tuple(_shapes(made))
-  shapes, near = tuple(x[:2] for x in found), tuple(x[2] for x in found)
-  return Instruction(name, op[1], shapes, operands, inside, rest, root, near)
+  arguments, attributes = _parentheses(after[op.end() - 1 :])
+  arrays = tuple(_arrays(result))
+  return Instruction(
+    name=name,
+    op=op[1],
+    shapes=tuple(array[:2] for array in arrays),
+    operands=tuple(re.findall(r"%([\w.\-]+)", arguments)),
+    arguments=arguments,
+    attributes=attributes,
+    root=root,
+    on_chip=tuple(array[2] for array in arrays),
+  )
 
 
 def _result(text: str) -> tuple[str, str]:
-  """The result's type, which may be a tuple's, and what stands after it."""
+  """Splits off the result's type, which may be a tuple."""
   if text.startswith("("):
-    inside, rest = _parentheses(text)
-    return inside, rest
+    return _parentheses(text)
   end = text.index(" ")
   return text[:end], text[end:]
 
 
 def _parentheses(text: str) -> tuple[str, str]:
+  """Text inside the parentheses that `text` begins with, and the text after them."""
   depth = 0
-  for place, letter in enumerate(text):
-    depth += (letter == "(") - (letter == ")")
+  for index, character in enumerate(text):
+    depth += (character == "(") - (character == ")")
     if not depth:
-      return text[1:place], text[place + 1 :]
+      return text[1:index], text[index + 1 :]
   return text[1:], ""
 
 
-def _shapes(text: str) -> Iterable[tuple[str, tuple[int, ...], bool]]:
+def _arrays(text: str) -> Iterable[tuple[str, tuple[int, ...], bool]]:
+  """Yields element type, sizes, and whether the array is in on-chip memory."""
   for kind, dims, space in _SHAPE.findall(re.sub(r"/\*.*?\*/", "", text)):
     sizes = dims.replace("<=", "").split(",")
     yield kind, tuple(int(size) for size in sizes if size), space not in ("", "0")
 
 
-def _bytes(shape: tuple[str, tuple[int, ...]]) -> int:
-  kind, dims = shape
+def array_bytes(kind: str, dims: tuple[int, ...]) -> int:
+  """Bytes of an array with element type `kind` (f32, bf16, s4, pred, ...)."""
   return math.ceil(math.prod(dims) * _bits(kind) / 8)
 
 
 def _bits(kind: str) -> int:
   if kind in _BITS:
     return _BITS[kind]
-  digits = re.search(r"\d+", kind)  # the first: f8e4m3fn has 8
+  digits = re.search(r"\d+", kind)  # the first number: f8e4m3fn has 8 bits
   return int(digits[0]) if digits else 8

@@ -1,4 +1,4 @@
-"""Models and rows by their sizes alone: nothing to download."""
+"""Models and training examples defined by their sizes, with nothing to download."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
 
-# config.json of the models of these names.
+# config.json by model name.
 MODELS = {
   "llama3-8b": {
     "model_type": "llama",
@@ -42,10 +42,10 @@ MODELS = {
 
 
 def read(name: str) -> decoder_config.DecoderConfig:
-  """A model by its name here, by its directory, or by its config.json.
+  """A model's config from a name in `MODELS`, a directory, or a config.json.
 
   Raises:
-    UserError: none of them.
+    UserError: `name` is none of these.
   """
   if name in MODELS:
     return decoder_config.parse(MODELS[name])
@@ -54,41 +54,52 @@ def read(name: str) -> decoder_config.DecoderConfig:
     path = path.parent
   if not path.exists():
     raise errors.UserError(
-      f"--model_config={name}: no such directory; or one of {', '.join(MODELS)}"
+      f"--model_config={name}: no such directory, and not one of {', '.join(MODELS)}"
     )
   return decoder_config.read(path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """Tokens of a row; queries and responses lie evenly around their mean.
+  """Tokens of an example.
 
-  The defaults are the instruction template, VidProM's queries and the release's
-  prompts under Llama-3's tokenizer, about.
+  The defaults approximate the instruction template, VidProM's queries and the release's
+  prompts under Llama-3's tokenizer.
+
+  Attributes:
+    stem: of the instruction.
+    query: mean of a query.
+    response: mean of a response.
+    spread: lengths are uniform between (1 - spread) and (1 + spread) times the mean.
   """
 
   stem: int = 190
   query: int = 20
   response: int = 130
-  spread: float = 0.5  # lengths reach from (1 - spread) to (1 + spread) of the mean
+  spread: float = 0.5
 
 
-def rows(
+def examples(
   lengths: Lengths, responses: int, count: int
 ) -> Sequence[data_examples.Example]:
-  """`count` examples of these lengths; the same ones each time."""
+  """Random examples of these lengths, the same on each call.
+
+  Args:
+    responses: per example: 1 for SFT, 2 for DPO.
+    count: number of examples.
+  """
   rng = np.random.default_rng(0)
   stem = np.zeros(lengths.stem, np.int32)
 
-  def some(mean: int) -> np.ndarray:
+  def tokens(mean: int) -> np.ndarray:
     low, high = (round(mean * (1 + sign * lengths.spread)) for sign in (-1, 1))
     return rng.integers(1, 1000, max(1, int(rng.integers(low, high + 1))), np.int32)
 
-  made = []
+  rows = []
   for index in range(count):
-    query = some(lengths.query)
-    query[0] = 1 + index % 2  # or the stem would reach into it
+    query = tokens(lengths.query)
+    query[0] = 1 + index % 2  # so that the common stem ends before the query
     prompt = np.concatenate([stem, query])
-    answers = tuple(some(lengths.response) for _ in range(responses))
-    made.append(data_examples.Example(str(index), prompt, answers))
-  return made
+    drawn = tuple(tokens(lengths.response) for _ in range(responses))
+    rows.append(data_examples.Example(str(index), prompt, drawn))
+  return rows

@@ -1,4 +1,4 @@
-"""From what a compiled step does to time, memory, efficiency and cost on a machine."""
+"""Time, memory, efficiency and cost of a compiled step on a machine."""
 
 import dataclasses
 from typing import Any
@@ -8,17 +8,18 @@ from vpo_jax.plan import chips
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """One step on one machine. Times are lower bounds: each resource at its full rate.
+  """One step on one machine; times assume each resource at its peak rate.
 
   Attributes:
-    memory: bytes a device, by kind; `peak` is all that lives at once.
-    capacity: bytes a device has.
-    flops, bytes: a device's, one step.
-    sent: bytes that a device sends in one step, by kind of collective.
-    seconds: by resource: "compute", "memory", "interconnect", and "network" between
-      nodes of GPUs; empty where it does not fit.
-    examples, model_flops: of the whole step, on all devices; the latter without padding
-      and recomputation.
+    memory: bytes per device, by kind; `peak` is the most in use at any time.
+    capacity: memory of a device, in bytes.
+    flops: per device and step.
+    bytes: main-memory traffic per device and step.
+    sent: bytes sent per device and step, by kind of collective.
+    seconds: per step, by resource: "compute", "memory", "interconnect", and "network"
+      (between nodes of GPUs); empty if the compiler ran out of memory.
+    examples: per step, on all devices.
+    model_flops: per step, on all devices, without padding and recomputation.
   """
 
   machine: chips.Machine
@@ -38,17 +39,17 @@ class Prediction:
 
   @property
   def binds(self) -> str:
-    """The resource that takes longest."""
+    """The resource that takes the most time."""
     return max(self.seconds, key=lambda name: self.seconds[name])
 
   @property
   def step_seconds(self) -> float:
-    """Of a step whose transfers hide behind its arithmetic as far as they can."""
+    """Lower bound: resources overlap perfectly."""
     return self.seconds[self.binds]
 
   @property
   def serial_seconds(self) -> float:
-    """The same if nothing hides behind anything: the pessimist's figure."""
+    """Time of a step if no resources overlap."""
     return sum(self.seconds.values())
 
   @property
@@ -57,18 +58,23 @@ class Prediction:
 
   @property
   def mfu(self) -> float:
-    """Model FLOP/s as a share of the chips' peak."""
+    """Model FLOPs utilization: model FLOP/s as a fraction of the chips' peak."""
     peak = self.machine.chip.flops * self.machine.devices
     return self.model_flops / self.step_seconds / peak
 
   @property
   def rates(self) -> dict[str, Any]:
-    """How fast it is and why, by name; empty where it does not fit."""
+    """Speed and bottleneck, by name; empty if there are no times."""
     names = "binds", "step_seconds", "serial_seconds", "examples_per_second", "mfu"
     return {name: getattr(self, name) for name in names} if self.seconds else {}
 
   def run(self, examples: float, dollars: float | None) -> dict[str, float]:
-    """Hours of a run over `examples`, and its cost at a chip's `dollars` an hour."""
+    """Hours and cost of a run.
+
+    Args:
+      examples: of the whole run.
+      dollars: price per chip and hour; None takes the chip's own.
+    """
     hours = examples / self.examples_per_second / 3600
     dollars = self.machine.chip.dollars if dollars is None else dollars
     cost = (
@@ -94,7 +100,7 @@ class Prediction:
 
 
 def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
-  """Puts a machine's rates to what `compiles.find` says."""
+  """Combines a machine's rates with the result of `compile_cache.get`."""
   cost, memory = compiled["cost"], compiled["memory"]
   seconds: dict[str, float] = {}
   sent: dict[str, float] = {}
@@ -107,7 +113,7 @@ def predict(machine: chips.Machine, compiled: dict[str, Any]) -> Prediction:
     }
     for entry in cost["collectives"]:
       sent[entry["kind"]] = sent.get(entry["kind"], 0.0) + entry["bytes"]
-      rates = machine.sends(entry["devices"], entry["beside"], entry["kind"])
+      rates = machine.send_rates(entry["devices"], entry["per_node"], entry["kind"])
       for name, rate in rates.items():
         seconds[name] = seconds.get(name, 0.0) + entry["bytes"] / rate
   return Prediction(

@@ -1,4 +1,4 @@
-"""The project's own step, lowered for a mesh: shapes and shardings, no weights."""
+"""Lowers the project's own step for a mesh, from shapes and shardings alone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from vpo_jax.train import computation, loop, objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
-STEPS = 8  # steps that are packed; the shape that most of them take is compiled
+STEPS = 8  # steps to pack; the most frequent shape among them is compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Program:
   """A lowered step.
 
   Attributes:
-    lowered: ready to be compiled.
-    loops: runs of its loop over what it is given (micro-batches, decode steps).
-    bytes: per device, of what it is given, by kind.
-    work: useful tokens and arithmetic of the whole step, on all devices.
-    about: sizes, for people.
+    lowered: the result of `jax.jit(...).lower(...)`.
+    trips: iterations of its outer loop: micro-batches or decode steps.
+    bytes: of its arguments on one device, by kind.
+    work: useful tokens and FLOPs of the whole step, on all devices.
+    about: sizes, for the report.
     shape: of a micro-batch; None for sampling.
   """
 
   lowered: Any
-  loops: int
+  trips: int
   bytes: dict[str, int]
   work: computation.Computation
   about: dict[str, Any]
@@ -54,7 +54,7 @@ def lower(
   """Lowers a stage's step for `devices`; `stage` is sft, dpo or sample.
 
   Raises:
-    UserError: a config value or mesh that does not fit the model or the devices.
+    UserError: the config or its mesh does not suit the model or the devices.
   """
   mesh = sharding.make_mesh(config.mesh, devices)
   placement = sharding.place(model, mesh)
@@ -69,7 +69,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
   loss = objective.sft if stage == "sft" else objective.from_config(config)
   tx = optimizer.make(config.optimizer, 1000)
   count = STEPS * config.batch_size
-  examples = models.rows(lengths, 1 if stage == "sft" else 2, count)
+  examples = models.examples(lengths, 1 if stage == "sft" else 2, count)
   batches = order.batches(count, config.batch_size, 1, config.seed, shuffle=False)
   plan = packing.plan(
     examples,
@@ -107,7 +107,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
   run = train_step.make_step(policy, loss, tx, placement, lora)
   return Program(
     lowered=run.lower(state, None, batch, count_of, shape),  # pyright: ignore[reportFunctionMemberAccess]
-    loops=len(micros),
+    trips=len(micros),
     bytes={
       "weights": _bytes((params, frozen)),
       "optimizer": _bytes(moments),
@@ -127,21 +127,21 @@ def _train(stage, config, model, lengths, placement) -> Program:
 
 
 def _sample(config, model, lengths, placement) -> Program:
-  """One block of decode steps with all slots taken, half way through their answers."""
+  """One block of decode steps, with all slots in use."""
   mesh, dtype, slots = placement.mesh, config.precision, config.slots
-  length = 256  # of a slot: schedule.FIRST_POOL, which holds the paper's prompts
-  steps = 8  # of a block: schedule.Scheduler
+  length = 256  # positions of a slot, as schedule.FIRST_POOL
+  steps = 8  # of a block, as schedule.Scheduler
   params = _params(table.table(model), placement.params, jnp.dtype(dtype))
   params = _unstacked(params, model, mesh)
 
-  def kept(shape: tuple[int, ...], spec: PartitionSpec) -> Any:
+  def array(shape: tuple[int, ...], spec: PartitionSpec) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
   def layers(batch: tuple[int, ...], length: int, spec: PartitionSpec) -> cache.Cache:
     heads, size = (*batch, model.kv_heads), model.head_dim
     layer = {
-      "k": kept((*heads, size, length), spec),
-      "v": kept((*heads, length, size), spec),
+      "k": array((*heads, size, length), spec),
+      "v": array((*heads, length, size), spec),
     }
     return (layer,) * model.layers
 
@@ -180,7 +180,7 @@ def _sample(config, model, lengths, placement) -> Program:
   flops = model.flops_per_token(keys) + 2 * model.d_model * model.vocab
   return Program(
     lowered=lowered,
-    loops=steps,
+    trips=steps,
     bytes={
       "weights": _bytes(params),
       "cache": _bytes((own, stem)),
@@ -205,26 +205,27 @@ def _params(declared: Any, shardings: Any, dtype: Any) -> Any:
 
 
 def _unstacked(params: Any, model: decoder_config.DecoderConfig, mesh: Any) -> Any:
-  """Layers as sampling keeps them; see `sample.policy`."""
+  """Layers in the layout of sampling; see `sample.lm`."""
 
   def one(leaf: jax.ShapeDtypeStruct) -> Any:
     spec = (*leaf.sharding.spec, *[None] * len(leaf.shape))[1 : len(leaf.shape)]
-    turned = len(leaf.shape) == 3
-    shape = leaf.shape[1:][:: -1 if turned else 1]
-    where = NamedSharding(mesh, PartitionSpec(*spec[:: -1 if turned else 1]))
-    made = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=where)
-    return decode_weights.Transposed(made) if turned else made  # pyright: ignore[reportArgumentType]
+    matrix = len(leaf.shape) == 3
+    order = -1 if matrix else 1  # matrices are transposed
+    shape = leaf.shape[1:][::order]
+    sharding = NamedSharding(mesh, PartitionSpec(*spec[::order]))
+    array = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+    return decode_weights.Transposed(array) if matrix else array  # pyright: ignore[reportArgumentType]
 
   layer = {name: one(leaf) for name, leaf in params["layers"].items()}
   return params | {"layers": (layer,) * model.layers}
 
 
-def _sharded(shape: Any, where: Any) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)
+def _sharded(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _bytes(tree: Any) -> int:
-  """Of one device's part."""
+  """Bytes on one device."""
   return sum(
     int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(tree)

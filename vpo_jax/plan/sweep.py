@@ -1,4 +1,4 @@
-"""Many plans: a table and plots over meshes and numbers of chips."""
+"""Plans for several meshes and numbers of chips, as a table and as plots."""
 
 import concurrent.futures
 import copy
@@ -12,20 +12,20 @@ from etils import epath
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import chips, compiles, fit, models
+from vpo_jax.plan import chips, compile_cache, fit, models
 from vpo_jax.runtime import console
 
 Scaling = Literal["strong", "weak"]
 
 
 def meshes(devices: int, tensor: Sequence[int]) -> list[dict[str, int]]:
-  """All of fsdp, then each of `tensor`, then two copies of what is left."""
-  made = [
+  """Meshes to compare: fsdp with each size of `tensor`, and fsdp 8 with data."""
+  sizes = [
     {"data": 1, "fsdp": devices // t, "tensor": t} for t in tensor if t <= devices
   ]
   if devices >= 16:
-    made.append({"data": devices // 8, "fsdp": 8, "tensor": 1})
-  return made
+    sizes.append({"data": devices // 8, "fsdp": 8, "tensor": 1})
+  return sizes
 
 
 def run(
@@ -36,52 +36,52 @@ def run(
   machines: Sequence[chips.Machine],
   scaling: Scaling,
   tensor: Sequence[int] = (1, 2),
-  find: fit.Find = compiles.find,
+  compile_step: fit.Compile = compile_cache.get,
 ) -> list[dict[str, Any]]:
-  """A row for each machine and mesh.
+  """A row of results for each machine and mesh.
 
   Args:
-    scaling: "strong" keeps the batch; "weak" lets it grow with the chips, from the
-      config's on the first machine.
+    scaling: "strong" keeps the batch size; "weak" scales it with the number of chips,
+      starting from the config's on the first machine.
+    tensor: sizes of the mesh's tensor axis.
   """
-  wanted = []
+  cases = []
   for machine in machines:
-    grown = machine.devices // machines[0].devices if scaling == "weak" else 1
+    factor = machine.devices // machines[0].devices if scaling == "weak" else 1
     for mesh in meshes(machine.devices, tensor):
-      one = copy.deepcopy(config)
-      one.mesh.update(mesh)
-      key = "slots" if stage == "sample" else "batch_size"
-      one[key] *= grown
-      wanted.append((machine, mesh, one))
+      scaled = copy.deepcopy(config)
+      scaled.mesh.update(mesh)
+      scaled["slots" if stage == "sample" else "batch_size"] *= factor
+      cases.append((machine, mesh, scaled))
 
-  def row(item: Any) -> dict[str, Any]:
-    machine, mesh, one = item
-    shown = {"chip": machine.chip.name, "devices": machine.devices, **mesh}
+  def row(case: Any) -> dict[str, Any]:
+    machine, mesh, scaled = case
+    sizes = {"chip": machine.chip.name, "devices": machine.devices, **mesh}
     try:
-      plan = fit.plan(stage, one, model, lengths, machine, find)
+      plan = fit.plan(stage, scaled, model, lengths, machine, compile_step)
     except errors.UserError as error:
-      return shown | {"problem": str(error)}
+      return sizes | {"problem": str(error)}
     memory = {
       "peak_gib": plan.memory["peak"] / chips.GIB,
       "capacity_gib": plan.capacity / chips.GIB,
       "fits": plan.fits,
     }
-    return shown | {"scaling": scaling} | memory | plan.rates
+    return sizes | {"scaling": scaling} | memory | plan.rates
 
-  # A compilation keeps two cores busy, about.
+  # A compilation keeps about two cores busy.
   workers = max(1, (os.cpu_count() or 2) // 2)
   with (
     concurrent.futures.ThreadPoolExecutor(workers) as pool,
-    console.progress("plan", len(wanted)) as advance,
+    console.progress("plan", len(cases)) as advance,
   ):
     rows = []
-    for made in pool.map(row, wanted):
-      rows.append(made)
+    for result in pool.map(row, cases):
+      rows.append(result)
       advance(1, "")
   return rows
 
 
-_COLUMNS = {  # heading: key, how it is written
+_COLUMNS = {  # heading: key, format
   "chips": ("devices", "d"),
   "data": ("data", "d"),
   "fsdp": ("fsdp", "d"),
@@ -96,7 +96,7 @@ _COLUMNS = {  # heading: key, how it is written
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-  """Markdown."""
+  """The rows as a Markdown table."""
   lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
   for row in rows:
     cells = [
@@ -110,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def plots(rows: Sequence[dict[str, Any]], path: epath.PathLike, title: str) -> None:
-  """Time, memory and efficiency against chips, one line a split, as one PNG."""
+  """Writes a PNG: time, memory and MFU by number of chips, one line per mesh."""
   import matplotlib.figure
   import matplotlib.ticker
 
@@ -123,12 +123,12 @@ def plots(rows: Sequence[dict[str, Any]], path: epath.PathLike, title: str) -> N
     devices = [row["devices"] for row in same]
     for axis, key in zip(axes, ("step_seconds", "peak_gib", "mfu"), strict=True):
       values = [row[key] for row in same]
-      # Filled with nothing: what lies below another line is still seen.
+      # Hollow markers keep lines visible that are drawn below others.
       axis.plot(devices, values, marker, label=split, markerfacecolor="none")
-  has = max((row.get("capacity_gib", 0.0) for row in rows), default=0.0)
-  axes[1].axhline(has, color="black", linestyle="--", linewidth=1)
-  axes[1].annotate("the chip has", (counts[0], has), (0, -12), **_POINTS)
-  names = ("seconds a step", "peak GiB a device", "MFU")
+  capacity = max((row.get("capacity_gib", 0.0) for row in rows), default=0.0)
+  axes[1].axhline(capacity, color="black", linestyle="--", linewidth=1)
+  axes[1].annotate("capacity", (counts[0], capacity), (0, -12), **_POINTS)
+  names = ("seconds per step", "peak GiB per device", "MFU")
   for axis, name in zip(axes, names, strict=True):
     axis.set(xlabel="chips", title=name, xscale="log")
     axis.set_xticks(counts, [str(count) for count in counts])

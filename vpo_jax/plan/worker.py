@@ -1,7 +1,7 @@
-"""Compiles one step in a process of its own: a request on stdin, an answer on stdout.
+"""Compiles one step: reads a JSON request from stdin, writes a JSON result to stdout.
 
-A process has one number of host devices and one TPU library for its whole life, and
-what the TPU library logs belongs in nobody's way. JSON in, JSON out; see `answer`.
+This runs in a subprocess because the number of host devices and the TPU library are
+fixed for the life of a process, and because the TPU library logs to stderr.
 """
 
 import gzip
@@ -17,9 +17,9 @@ import pydantic
 
 from vpo_jax import errors, files
 
-HOST = "host"  # the platform whose devices stand in for a GPU's
+HOST = "host"  # host devices, which stand in for GPUs
 
-_OUT_OF_MEMORY = re.compile(  # libtpu's two ways to say it
+_OUT_OF_MEMORY = re.compile(  # both forms of libtpu's message
   r"(?:Used |temporaries \()([\d.]+)([KMGT]?)"
   r"(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)"
 )
@@ -27,30 +27,30 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def environment(topology: str, devices: int) -> dict[str, str]:
-  """What a worker's process is started with.
+  """The environment variables of a worker process.
 
   Args:
-    topology: a TPU's ("v5p:2x2x2"), or `HOST`.
-    devices: how many there are, for `HOST`.
+    topology: a TPU slice ("v5p:2x2x2"), or `HOST`.
+    devices: number of devices, for `HOST`.
   """
-  made = dict(os.environ) | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+  variables = dict(os.environ) | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
   if topology == HOST:
-    flags = made.get("XLA_FLAGS", "")
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", flags)
-    made["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
-  return made
+    flag = "--xla_force_host_platform_device_count"
+    flags = re.sub(rf"{flag}=\d+", "", variables.get("XLA_FLAGS", ""))
+    variables["XLA_FLAGS"] = f"{flags} {flag}={devices}"
+  return variables
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-  """Lowers and compiles.
+def compile_step(request: dict[str, Any]) -> dict[str, Any]:
+  """Lowers and compiles a step.
 
   Args:
-    request: `stage`, `config` (JSON text), `model`, `lengths`, `topology`, `text` (the
-      file to keep the compiled program in).
+    request: `stage`, `config` (JSON text), `model`, `lengths`, `topology`, and `text`,
+      the file for the compiled program.
 
-  Returns: `memory` (bytes a device, by kind), `work`, `about`, `compile_seconds`,
-    `text`, `loops`; where the TPU's compiler refuses, `memory` holds its verdict and
-    there is no `text`. `error` where the user's request makes no sense.
+  Returns: `memory` (bytes per device, by kind), `work`, `about`, `compile_seconds`,
+    `text` and `trips`. If the TPU compiler runs out of memory, `memory` has the numbers
+    of its error and there is no `text`. A user error is returned as `error`.
   """
   import jax
 
@@ -65,13 +65,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
       devices = topologies.get_topology_desc(
         platform="tpu", topology_name=request["topology"]
       ).devices
-    except Exception as error:  # a C++ status of any kind
-      return {"error": f"topology {request['topology']}: {_first(error)}"}
+    except Exception as error:  # C++ errors have no common class
+      return {"error": f"topology {request['topology']}: {_first_line(error)}"}
   model = pydantic.TypeAdapter(decoder_config.DecoderConfig).validate_python(
     request["model"]
   )
   try:
-    made = program.lower(
+    lowered = program.lower(
       request["stage"],
       ml_collections.ConfigDict(json.loads(request["config"])),
       model,
@@ -81,49 +81,49 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
   except errors.UserError as error:
     return {"error": str(error)}
   result: dict[str, Any] = {
-    "about": made.about,
-    "work": vars(made.work),
-    "memory": dict(made.bytes),
+    "about": lowered.about,
+    "work": vars(lowered.work),
+    "memory": dict(lowered.bytes),
   }
   began = time.perf_counter()
   try:
-    compiled = made.lowered.compile()
+    compiled = lowered.lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    verdict = refusal(str(error))
-    if not verdict:
+    exceeded = out_of_memory(str(error))
+    if not exceeded:
       raise
-    result["memory"] |= verdict
+    result["memory"] |= exceeded
     return result
   result["compile_seconds"] = time.perf_counter() - began
   result["memory"] |= memory(compiled)
   with files.publish(request["text"], "wb") as file:
     file.write(gzip.compress(compiled.as_text().encode()))
-  result["text"], result["loops"] = request["text"], made.loops
+  result["text"], result["trips"] = request["text"], lowered.trips
   return result
 
 
-def refusal(text: str) -> dict[str, float] | None:
-  """`peak` and `capacity`, in bytes, of a TPU compiler's out-of-memory error."""
+def out_of_memory(text: str) -> dict[str, float] | None:
+  """`peak` and `capacity` (bytes) from libtpu's out-of-memory error, else None."""
   found = _OUT_OF_MEMORY.search(text)
   if not found:
     return None
-  used, of = (float(found[i]) * 2 ** _UNITS[found[i + 1]] for i in (1, 3))
-  return {"peak": used, "capacity": of}
+  peak, capacity = (float(found[i]) * 2 ** _UNITS[found[i + 1]] for i in (1, 3))
+  return {"peak": peak, "capacity": capacity}
 
 
 def memory(compiled: Any) -> dict[str, int]:
-  """Bytes of one device while the step runs: `temporaries` and `peak`."""
+  """Bytes on one device while the step runs: `temporaries` and `peak`."""
   m = compiled.memory_analysis()
-  given = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+  arrays = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
   return {
     "temporaries": m.temp_size_in_bytes,
-    "peak": given + m.temp_size_in_bytes + m.generated_code_size_in_bytes,
+    "peak": arrays + m.temp_size_in_bytes + m.generated_code_size_in_bytes,
   }
 
 
-def _first(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
   return str(error).strip().splitlines()[0][:300]
 
 
 if __name__ == "__main__":
-  print(json.dumps(answer(json.load(sys.stdin))))
+  print(json.dumps(compile_step(json.load(sys.stdin))))

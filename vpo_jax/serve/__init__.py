@@ -1,1 +1,1 @@
-"""The trained optimizer in people's hands: the command line, HTTP, an export."""
+"""Inference with the trained optimizer: command line, HTTP server, export."""

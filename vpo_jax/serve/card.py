@@ -1,4 +1,4 @@
-"""The model card: what the model is, how it is used, and the figures of its run."""
+"""The model card: what the model is, how to use it, and the figures of its run."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from etils import epath
 
 from vpo_jax import files, stages
 
-# Each finished stage's counts, and the model that training began with.
+# The counts of each finished stage; `base` has the model that training started from.
 Figures = dict[str, dict[str, Any]]
 
 _STAGES = (
@@ -40,8 +40,8 @@ fine-tuning, then direct preference optimization on text-level and video-level p
 
 ## Use
 
-The query goes into the instruction below, which is the user's turn of the chat
-template; the answer is the prompt. `instruction.txt` beside this card holds it.
+Insert the query into the instruction below and send it as the user message of the chat
+template; the answer is the prompt. The instruction is also in `instruction.txt`.
 
 ```python
 import pathlib, {imports}
@@ -76,7 +76,7 @@ With vLLM: `{vllm}`.
 
 
 def figures(workdir: epath.PathLike) -> Figures:
-  """What the run's finished stages counted."""
+  """Reads the counts of the run's finished stages."""
   found: Figures = {}
   for name in _STAGES:
     path = epath.Path(workdir) / name / stages.MANIFEST
@@ -92,7 +92,7 @@ _MODEL = {
   "library": "transformers",
   "imports": "transformers",
   "loads": "transformers.AutoModelForCausalLM",
-  "sampling": "",  # its generation config says it
+  "sampling": "",  # set by the generation config
   "vllm": "vllm serve PATH/OF/THIS/FOLDER",
 }
 _ADAPTER = {
@@ -104,16 +104,23 @@ _ADAPTER = {
 
 
 def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -> str:
-  """The text of README.md; of a LoRA adapter to the model `adapter_of`, if given."""
+  """The text of README.md.
+
+  Args:
+    figures: from `figures`.
+    instruction: the template that the model was trained with.
+    dtype: of the tensors.
+    adapter_of: base model, if the export is a LoRA adapter.
+  """
   rows = [
-    f"| {name} | {key} | {_show(value)} |"
+    f"| {name} | {key} | {_format(value)} |"
     for name in _STAGES
     for key, value in figures.get(name, {}).items()
     if isinstance(value, int | float | str)
   ]
-  shown = "No stage of the run was found beside the model."
+  table = "No finished stage was found in the working directory."
   if rows:
-    shown = "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
+    table = "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
   base = figures.get("base", {}).get("model") or "not recorded"
   use: dict[str, str] = _MODEL | {"base": f"Base model: {base}"}
   if adapter_of:
@@ -123,9 +130,9 @@ def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -
     **use,
     dtype=dtype,
     instruction=instruction,
-    figures=shown,
+    figures=table,
   )
 
 
-def _show(value: float | str) -> str:
+def _format(value: float | str) -> str:
   return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,9 @@
-"""The OpenAI API: chat, completions and models.
+"""The OpenAI API: chat completions, completions and models.
 
-Two models are served by the same weights. `vpo` is the optimizer: what the user said
-last is a query, and goes into the instruction that the model was trained with.
-`vpo-chat` is the model as it is: messages go into its chat template, a completion's
-prompt goes in as it stands.
+One set of weights serves two models. `vpo` is the optimizer: the last user message is a
+query, which is filled into the instruction that the model was trained with. `vpo-chat`
+is the plain model: messages are rendered with its chat template, and a completion's
+prompt is used unchanged.
 """
 
 import contextlib
@@ -19,36 +19,45 @@ import jinja2
 
 from vpo_jax import records
 from vpo_jax.sample import lm, settings
-from vpo_jax.serve import answers, limits, protocol, refusals
+from vpo_jax.serve import api_errors, generation, limits, protocol
 from vpo_jax.serve import service as services
 
 OPTIMIZER = "vpo"
 CHAT = "vpo-chat"
 
-# A choice of a streamed answer: (index, text or None, finish reason or None).
-_Piece = Callable[[int, str | None, str | None], dict[str, Any]]
+# Makes a choice of a streamed chunk from index, text or None, finish reason or None.
+_ChunkChoice = Callable[[int, str | None, str | None], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Form:
-  """How one of the two endpoints answers: ids, choices, and pieces of a stream."""
+class _Format:
+  """The response format of one of the two endpoints.
 
-  prefix: str
-  streamed: str
-  piece: _Piece
+  Attributes:
+    id_prefix: of response ids.
+    chunk_object: the `object` field of streamed chunks.
+    chunk_choice: makes a choice of a chunk.
+    choice: makes a choice of a complete response.
+    response: the complete response.
+  """
+
+  id_prefix: str
+  chunk_object: str
+  chunk_choice: _ChunkChoice
   choice: Callable[[records.Candidate], protocol.Choice]
-  whole: Callable[..., protocol.Answer]
+  response: Callable[..., protocol.Response]
 
 
 def router(service: services.Service) -> fastapi.APIRouter:
-  routes = fastapi.APIRouter(prefix="/v1", responses=refusals.DECLARED)
+  """The routes under /v1."""
+  routes = fastapi.APIRouter(prefix="/v1", responses=api_errors.RESPONSES)
   names = (OPTIMIZER, *service.aliases, CHAT)
-  models = {name: protocol.Model(id=name, created=service.began) for name in names}
+  models = {name: protocol.Model(id=name, created=service.created) for name in names}
 
-  def known(name: str) -> protocol.Model:
+  def find(name: str) -> protocol.Model:
     if name not in models:
-      message = f"no model {name!r} here; there are {' and '.join(models)}"
-      raise refusals.Refusal(404, message, param="model", code="model_not_found")
+      message = f"unknown model {name!r}; this server has {' and '.join(models)}"
+      raise api_errors.ApiError(404, message, param="model", code="model_not_found")
     return models[name]
 
   @routes.get("/models")
@@ -57,140 +66,154 @@ def router(service: services.Service) -> fastapi.APIRouter:
 
   @routes.get("/models/{model}")
   async def retrieve_model(model: str) -> protocol.Model:
-    return known(model)
+    return find(model)
 
-  async def reply(
-    asked: protocol.ChatRequest | protocol.CompletionRequest,
+  async def respond(
+    body: protocol.ChatRequest | protocol.CompletionRequest,
     request: fastapi.Request,
     prompt: lm.Prompt,
-    wanted: settings.Settings,
-    form: _Form,
+    sampling: settings.Settings,
+    form: _Format,
   ):
-    answer = service.ask(prompt, wanted, stops=asked.stops())
-    name = f"{form.prefix}-{uuid.uuid4().hex}"
-    head = {"id": name, "created": int(time.time()), "model": asked.model}
-    if asked.stream:
-      head["object"] = form.streamed
-      return services.events(_chunks(answer, head, form.piece, asked.usage_wanted()))
-    made = await answers.unless_gone(request, answer.whole())
-    choices = [form.choice(one) for one in made]
-    usage = _usage(answer)
-    return form.whole(choices=choices, usage=usage, seed=wanted.seed, **head)
+    running = service.generate(prompt, sampling, stops=body.stops())
+    name = f"{form.id_prefix}-{uuid.uuid4().hex}"
+    head = {"id": name, "created": int(time.time()), "model": body.model}
+    if body.stream:
+      head["object"] = form.chunk_object
+      chunks = _chunks(running, head, form.chunk_choice, body.include_usage())
+      return services.event_stream(chunks)
+    candidates = await generation.until_disconnect(request, running.candidates())
+    choices = [form.choice(candidate) for candidate in candidates]
+    usage = _usage(running)
+    return form.response(choices=choices, usage=usage, seed=sampling.seed, **head)
 
   @routes.post(
     "/chat/completions", response_model=protocol.Chat, responses=services.STREAMED
   )
-  async def chat(asked: protocol.ChatRequest, request: fastapi.Request):
-    known(asked.model)
-    wanted = asked.settings(service.limits)
-    prompt = await _chat_prompt(service, asked)
-    return await reply(asked, request, prompt, wanted, _CHAT)
+  async def chat(body: protocol.ChatRequest, request: fastapi.Request):
+    find(body.model)
+    sampling = body.settings(service.limits)
+    prompt = await _chat_prompt(service, body)
+    return await respond(body, request, prompt, sampling, _CHAT)
 
   @routes.post(
     "/completions", response_model=protocol.Completion, responses=services.STREAMED
   )
-  async def completions(asked: protocol.CompletionRequest, request: fastapi.Request):
-    known(asked.model)
-    wanted = asked.settings(service.limits)
-    prompt = await _text_prompt(service, asked)
-    return await reply(asked, request, prompt, wanted, _TEXT)
+  async def completions(body: protocol.CompletionRequest, request: fastapi.Request):
+    find(body.model)
+    sampling = body.settings(service.limits)
+    prompt = await _text_prompt(service, body)
+    return await respond(body, request, prompt, sampling, _TEXT)
 
   return routes
 
 
 async def _chat_prompt(
-  service: services.Service, asked: protocol.ChatRequest
+  service: services.Service, body: protocol.ChatRequest
 ) -> lm.Prompt:
   policy = service.policy
-  if asked.model != CHAT:
-    said = [m.text() for m in asked.messages if m.role == "user"]
-    if not said:
-      message = f"{OPTIMIZER} wants a message of the user: the query"
-      raise refusals.Refusal(400, message, param="messages")
-    query = limits.unmarked(policy, said[-1], "messages")
-    return await service.prompt(policy.prompt, query)
-  turns = [
+  if body.model != CHAT:
+    queries = [m.text() for m in body.messages if m.role == "user"]
+    if not queries:
+      message = f"model {OPTIMIZER} requires a user message: the query"
+      raise api_errors.ApiError(400, message, param="messages")
+    query = limits.check_user_text(policy, queries[-1], "messages")
+    return await service.render(policy.prompt, query)
+  messages = [
     {
       "role": "system" if message.role == "developer" else message.role,
-      "content": limits.unmarked(policy, message.text(), "messages"),
+      "content": limits.check_user_text(policy, message.text(), "messages"),
     }
-    for message in asked.messages
+    for message in body.messages
   ]
   try:
-    return await service.prompt(policy.chat, turns)
-  except jinja2.TemplateError as error:  # "roles must alternate", say some
-    message = f"the model's chat template refuses these messages: {error}"
-    raise refusals.Refusal(400, message, param="messages") from error
+    return await service.render(policy.chat, messages)
+  except jinja2.TemplateError as error:  # for example "roles must alternate"
+    message = f"the model's chat template rejects these messages: {error}"
+    raise api_errors.ApiError(400, message, param="messages") from error
 
 
 async def _text_prompt(
-  service: services.Service, asked: protocol.CompletionRequest
+  service: services.Service, body: protocol.CompletionRequest
 ) -> lm.Prompt:
   policy = service.policy
-  if asked.model != CHAT:
-    query = limits.unmarked(policy, asked.text(), "prompt")
-    return await service.prompt(policy.prompt, query)
-  text = limits.plain(asked.text(), "prompt")  # markers are the client's own
-  return await service.prompt(policy.text, text)
+  if body.model != CHAT:
+    query = limits.check_user_text(policy, body.text(), "prompt")
+    return await service.render(policy.prompt, query)
+  text = limits.check_text(body.text(), "prompt")  # may contain special tokens
+  return await service.render(policy.text, text)
 
 
-def _usage(answer: answers.Answer) -> protocol.Usage:
-  prompt = len(answer.prompt.tokens)
+def _usage(running: generation.Generation) -> protocol.Usage:
+  prompt = len(running.prompt.tokens)
   return protocol.Usage(
     prompt_tokens=prompt,
-    completion_tokens=answer.tokens,
-    total_tokens=prompt + answer.tokens,
+    completion_tokens=running.tokens,
+    total_tokens=prompt + running.tokens,
   )
 
 
 async def _chunks(
-  answer: answers.Answer, head: dict[str, Any], choice: _Piece, usage_wanted: bool
+  running: generation.Generation,
+  head: dict[str, Any],
+  choice: _ChunkChoice,
+  include_usage: bool,
 ) -> AsyncIterator[str]:
-  head = head | {"seed": answer.wanted.seed}
+  head = head | {"seed": running.sampling.seed}
 
-  def chunk(choices: list[dict[str, Any]], **more: Any) -> str:
-    return json.dumps(head | {"choices": choices} | more)
+  def chunk(choices: list[dict[str, Any]], **fields: Any) -> str:
+    return json.dumps(head | {"choices": choices} | fields)
 
-  begun: set[int] = set()
-  async with contextlib.aclosing(answer.pieces()) as pieces:
-    async for piece in pieces:
-      if piece.index not in begun and choice is _delta:
-        begun.add(piece.index)
-        yield chunk([_delta(piece.index, None, None)])
-      if piece.text:
-        yield chunk([choice(piece.index, piece.text, None)])
-      if piece.finish_reason:
-        yield chunk([choice(piece.index, "", piece.finish_reason)])
-  if usage_wanted:
-    yield chunk([], usage=_usage(answer).model_dump())
+  started: set[int] = set()
+  async with contextlib.aclosing(running.deltas()) as deltas:
+    async for delta in deltas:
+      if delta.index not in started and choice is _chat_delta:
+        started.add(delta.index)
+        yield chunk([_chat_delta(delta.index, None, None)])
+      if delta.text:
+        yield chunk([choice(delta.index, delta.text, None)])
+      if delta.finish_reason:
+        yield chunk([choice(delta.index, "", delta.finish_reason)])
+  if include_usage:
+    yield chunk([], usage=_usage(running).model_dump())
   yield "[DONE]"
 
 
-def _delta(index: int, text: str | None, finish_reason: str | None) -> dict[str, Any]:
-  """A chat's choice: the role first, then text, then the reason alone."""
+def _chat_delta(
+  index: int, text: str | None, finish_reason: str | None
+) -> dict[str, Any]:
+  """A chat chunk's choice: first the role, then text, last the finish reason."""
   delta = {"content": text} if text else {}
   if text is None:
     delta = {"role": "assistant", "content": ""}
   return {"index": index, "delta": delta, "finish_reason": finish_reason}
 
 
-def _text(index: int, text: str | None, finish_reason: str | None) -> dict[str, Any]:
+def _text_delta(
+  index: int, text: str | None, finish_reason: str | None
+) -> dict[str, Any]:
   return {"index": index, "text": text or "", "finish_reason": finish_reason}
 
 
-def _message(one: records.Candidate) -> protocol.ChatChoice:
+def _chat_choice(candidate: records.Candidate) -> protocol.ChatChoice:
   return protocol.ChatChoice(
-    index=one.index,
-    message=protocol.Spoken(content=one.prompt),
-    finish_reason=one.finish_reason,
+    index=candidate.index,
+    message=protocol.AssistantMessage(content=candidate.prompt),
+    finish_reason=candidate.finish_reason,
   )
 
 
-def _plain(one: records.Candidate) -> protocol.CompletionChoice:
+def _text_choice(candidate: records.Candidate) -> protocol.CompletionChoice:
   return protocol.CompletionChoice(
-    index=one.index, text=one.prompt, finish_reason=one.finish_reason
+    index=candidate.index,
+    text=candidate.prompt,
+    finish_reason=candidate.finish_reason,
   )
 
 
-_CHAT = _Form("chatcmpl", "chat.completion.chunk", _delta, _message, protocol.Chat)
-_TEXT = _Form("cmpl", "text_completion", _text, _plain, protocol.Completion)
+_CHAT = _Format(
+  "chatcmpl", "chat.completion.chunk", _chat_delta, _chat_choice, protocol.Chat
+)
+_TEXT = _Format(
+  "cmpl", "text_completion", _text_delta, _text_choice, protocol.Completion
+)

@@ -1,4 +1,4 @@
-"""One continuous batch for all who ask: a thread that owns the sampler."""
+"""Continuous batching for concurrent clients: one thread owns the scheduler."""
 
 import dataclasses
 import functools
@@ -10,44 +10,53 @@ from collections.abc import Callable
 
 from vpo_jax.sample import lm, pool, schedule, settings
 
-STEPS = 4  # of a block: what a stream waits for, and a newcomer for a slot
-_LONGEST_WAIT = 60  # seconds that `Full` asks for at the most
+STEPS = 4  # decode steps per block: the granularity of streams and admission
+_MAX_RETRY_AFTER = 60  # seconds
 
 
-class Full(Exception):
-  """No room in the queue; `seconds` is when to try again."""
+class QueueFull(Exception):
+  """There is no room in the queue; retry after `seconds`."""
 
   def __init__(self, seconds: int):
     super().__init__(f"the queue is full; try again in {seconds} s")
     self.seconds = seconds
 
 
-class Stopped(Exception):
-  """The engine takes nothing any more, or broke while it worked on a request."""
+class EngineStopped(Exception):
+  """The engine is shutting down, or failed while it worked on a request."""
 
 
-# Is told of a request's news, on the engine's thread; of None when the engine broke.
-Listener = Callable[[pool.Update | None], None]
+# Called on the engine's thread with each update of a request; with None if the engine
+# failed.
+OnUpdate = Callable[[pool.Update | None], None]
 
 
 @dataclasses.dataclass(eq=False)
-class Ticket:
-  """A request that was let in.
+class Request:
+  """An admitted request.
 
   Attributes:
-    left: candidates that have not ended.
+    on_update: see `OnUpdate`.
+    remaining: candidates that have not ended.
+    start: time of admission.
   """
 
-  listen: Listener
-  left: int
-  began: float
+  on_update: OnUpdate
+  remaining: int
+  start: float
 
 
 class Engine:
-  """Lets requests into the batch between blocks of steps, and tells what they drew.
+  """Admits requests between blocks of decode steps and reports what they generate.
 
-  A candidate is what `generate.generate` makes of the same prompt and settings: who
-  else is in the batch changes nothing.
+  A candidate equals what `generate.generate` draws for the same prompt and settings; it
+  does not depend on the other requests in the batch.
+
+  Attributes:
+    slots: candidates decoded at once.
+    active: candidates in a slot.
+    waiting: candidates that wait for a slot.
+    problem: why the engine failed; None while it works.
   """
 
   def __init__(
@@ -56,8 +65,8 @@ class Engine:
     """Starts the thread.
 
     Args:
-      slots: candidates decoded side by side.
-      queue_size: candidates that may wait beyond these.
+      slots: candidates decoded at once.
+      queue_size: candidates that may wait for a slot.
       warm: compile the usual shapes now, so that the first clients do not wait for it.
     """
     self.slots, self.active, self.waiting = slots, 0, 0
@@ -65,102 +74,104 @@ class Engine:
     self._scheduler = schedule.Scheduler(
       policy, slots=slots, steps=STEPS, eager=True, shortest=schedule.FIRST_POOL
     )
-    self._room = slots + queue_size
-    self._answer_seconds = 1.0  # a running mean
+    self._capacity = slots + queue_size
+    self._answer_seconds = 1.0  # running mean
     self._closing = False
-    self._lock = threading.Lock()  # of _tickets, _closing, problem
-    self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-    self._tickets: set[Ticket] = set()  # let in and not ended
+    self._lock = threading.Lock()  # guards _requests, _closing and problem
+    self._commands: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    self._requests: set[Request] = set()  # admitted and not ended
     if warm:
-      _warm(policy, self._scheduler)
+      _warm_up(policy, self._scheduler)
     self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
     self._thread.start()
 
   def submit(
     self,
     prompt: lm.Prompt,
-    wanted: settings.Settings,
-    listen: Listener,
+    sampling: settings.Settings,
+    on_update: OnUpdate,
     *,
-    again: bool = False,
-  ) -> Ticket:
+    retry: bool = False,
+  ) -> Request:
     """Queues a prompt's candidates.
 
     Args:
-      prompt: leaves room for an answer in the model's context.
-      again: another attempt of a request that was let in: the queue's limit and a
-        shutdown do not hold it.
+      prompt: shorter than the model's context.
+      retry: another attempt for an admitted request, which is accepted even if the
+        queue is full or the engine is closing.
 
     Raises:
-      Full: more would wait than may.
-      Stopped: the engine is closed or broken.
+      QueueFull: too many candidates are waiting.
+      EngineStopped: the engine is closed or has failed.
     """
-    ticket = Ticket(listen, wanted.num_candidates, time.monotonic())
+    request = Request(on_update, sampling.num_candidates, time.monotonic())
     with self._lock:
-      if self.problem or (self._closing and not again):
-        raise Stopped(self.problem or "the server is shutting down")
-      candidates = sum(each.left for each in (ticket, *self._tickets))
-      if candidates > self._room and not again:
-        raise Full(min(math.ceil(self._answer_seconds), _LONGEST_WAIT))
-      self._tickets.add(ticket)
-    self._inbox.put(functools.partial(self._scheduler.add, ticket, prompt, wanted))
-    return ticket
+      if self.problem or (self._closing and not retry):
+        raise EngineStopped(self.problem or "the server is shutting down")
+      candidates = sum(each.remaining for each in (request, *self._requests))
+      if candidates > self._capacity and not retry:
+        raise QueueFull(min(math.ceil(self._answer_seconds), _MAX_RETRY_AFTER))
+      self._requests.add(request)
+    self._commands.put(
+      functools.partial(self._scheduler.add, request, prompt, sampling)
+    )
+    return request
 
-  def cancel(self, ticket: Ticket) -> None:
-    """Frees what the request holds; nothing where it has ended."""
-    self._inbox.put(functools.partial(self._cancel, ticket))
+  def cancel(self, request: Request) -> None:
+    """Frees the slots of a request; does nothing if it has ended."""
+    self._commands.put(functools.partial(self._cancel, request))
 
   def close(self) -> None:
-    """Takes nothing more, finishes what was let in, and ends the thread."""
+    """Stops admission, finishes admitted requests, and ends the thread."""
     with self._lock:
       self._closing = True
-    self._inbox.put(lambda: None)
+    self._commands.put(lambda: None)
     self._thread.join()
 
   def _run(self) -> None:
     try:
-      while not (self._closing and not self._tickets and self._inbox.empty()):
-        self._turn()
+      while not (self._closing and not self._requests and self._commands.empty()):
+        self._iterate()
     except Exception as error:
       with self._lock:
-        self.problem = f"the sampler broke: {type(error).__name__}"
-      for ticket in self._tickets:  # no more are let in
-        ticket.listen(None)
+        self.problem = f"the sampler failed: {type(error).__name__}"
+      for request in self._requests:  # `problem` stops further admission
+        request.on_update(None)
       raise
 
-  def _turn(self) -> None:
-    """What came in, then a block of steps."""
-    if not self._tickets:
-      self._inbox.get()()  # sleeps until there is something to do
-    while not self._inbox.empty():
-      self._inbox.get()()
+  def _iterate(self) -> None:
+    """Runs the pending commands, then one block of decode steps."""
+    if not self._requests:
+      self._commands.get()()  # blocks until there is work
+    while not self._commands.empty():
+      self._commands.get()()
     for update in self._scheduler.step():
-      self._tell(update)
+      self._report(update)
     self.active, self.waiting = self._scheduler.active, self._scheduler.waiting
 
-  def _cancel(self, ticket: Ticket) -> None:
-    if ticket in self._tickets:
-      self._scheduler.cancel(ticket)
-      self._end(ticket)
+  def _cancel(self, request: Request) -> None:
+    if request in self._requests:
+      self._scheduler.cancel(request)
+      self._remove(request)
 
-  def _tell(self, update: pool.Update) -> None:
-    ticket: Ticket = update.job.request
+  def _report(self, update: pool.Update) -> None:
+    request: Request = update.job.request
     if update.finish_reason:
-      ticket.left -= 1
-      took = time.monotonic() - ticket.began
-      self._answer_seconds += 0.1 * (took - self._answer_seconds)
-      if not ticket.left:
-        self._end(ticket)
-    ticket.listen(update)
+      request.remaining -= 1
+      seconds = time.monotonic() - request.start
+      self._answer_seconds += 0.1 * (seconds - self._answer_seconds)
+      if not request.remaining:
+        self._remove(request)
+    request.on_update(update)
 
-  def _end(self, ticket: Ticket) -> None:
+  def _remove(self, request: Request) -> None:
     with self._lock:
-      self._tickets.remove(ticket)
+      self._requests.remove(request)
 
 
-def _warm(policy: lm.LanguageModel, scheduler: schedule.Scheduler) -> None:
-  """Most queries are of two lengths; and see `schedule.FEW` for how many at once."""
-  short = settings.Settings(max_new_tokens=2, ignore_eos=True)  # a prefill, and a block
+def _warm_up(policy: lm.LanguageModel, scheduler: schedule.Scheduler) -> None:
+  """Compiles for the two most common prompt lengths and the sizes of `schedule.FEW`."""
+  short = settings.Settings(max_new_tokens=2, ignore_eos=True)  # a prefill and a block
   for query in ("a cat", "a cat on a skateboard, " * 5):
     for prompts in (1, 2, schedule.FEW[-1] + 1):
       for number in range(prompts):

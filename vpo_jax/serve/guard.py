@@ -1,4 +1,4 @@
-"""What must not be passed on silently: an answer that is no prompt."""
+"""Detects answers that are not usable prompts."""
 
 import collections
 import re
@@ -7,13 +7,13 @@ import pycld2
 
 from vpo_jax import records
 
-# Prompts are in English whatever the query is in: the paper's are, and the instruction
-# asks for it. "" lets every language pass.
+# As in the paper, and as the instruction asks, prompts are English for queries in any
+# language. "" allows every language.
 LANGUAGE = "en"
-_FOREIGN = 90  # percent of a text, by CLD2, where that is sure of itself
-_ENOUGH = 50  # bytes of words; of a few names it is sure as well, and wrong
+_MIN_PERCENT = 90  # of the text in another language, according to CLD2
+_MIN_BYTES = 50  # of words; CLD2 claims to be reliable on a few names, but is not
 
-# Markers of chat templates and of this project's own templates.
+# Markers of chat templates and of this project's templates.
 _MARKERS = re.compile(
   r"<\|[^|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|\[\[(?:start|end)\]\]"
   r"|\b(?:User Query|Video Prompt)\s*:",
@@ -25,10 +25,10 @@ _WORD = re.compile(r"\w+")
 
 
 def problem(answer: records.Candidate, language: str = LANGUAGE) -> str | None:
-  """Why an answer is not to be used, in words that finish "the prompt ..."; or None.
+  """Why an answer is unusable, as the end of a sentence "the prompt ..."; or None.
 
   Args:
-    language: code of the language that it must be in.
+    language: code of the required language; "" allows any.
   """
   text = answer.prompt
   if not _WORD.search(text):
@@ -45,22 +45,22 @@ def problem(answer: records.Candidate, language: str = LANGUAGE) -> str | None:
 
 
 def foreign(text: str, language: str) -> str | None:
-  """The name of the language that a text is in for certain, where it is another one.
+  """The name of the text's language if it is certainly not `language`, else None.
 
-  A few words, names, and quotations in another language leave doubt, and pass.
+  Short texts, names, and quotations in another language are not certain.
   """
   try:
-    sure, size, found = pycld2.detect(text)
-  except pycld2.error:  # characters that it does not take
+    reliable, size, languages = pycld2.detect(text)
+  except pycld2.error:  # invalid characters
     return None
-  name, code, percent, _ = found[0]
-  if sure and size >= _ENOUGH and code not in (language, "un") and percent >= _FOREIGN:
-    return name.capitalize()
-  return None
+  name, code, percent, _ = languages[0]
+  if not reliable or size < _MIN_BYTES or percent < _MIN_PERCENT:
+    return None
+  return None if code in (language, "un") else name.capitalize()
 
 
 def repeats(text: str) -> bool:
-  """A run of one character, a sentence three times, or the same words in a circle."""
+  """Whether a character, a sentence or a phrase is repeated too often."""
   if _RUN.search(text):
     return True
   words = [word.lower() for word in _WORD.findall(text)]
@@ -69,6 +69,6 @@ def repeats(text: str) -> bool:
   )
   if any(n >= 3 and len(s.split()) >= 3 for s, n in sentences.items()):
     return True
-  fours = collections.Counter(zip(*(words[i:] for i in range(4)), strict=False))
-  # Half of a text being four-word phrases that were there before is no prose.
-  return sum(fours.values()) >= 20 and len(fours) < 0.5 * sum(fours.values())
+  # In prose, fewer than half of the four-word phrases occurred before.
+  phrases = collections.Counter(zip(*(words[i:] for i in range(4)), strict=False))
+  return phrases.total() >= 20 and len(phrases) < 0.5 * phrases.total()

@@ -1,4 +1,4 @@
-"""What a request may ask for, checked before any work is done for it."""
+"""Checks requests before any work is done for them."""
 
 import dataclasses
 import hmac
@@ -8,22 +8,22 @@ import starlette.requests
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vpo_jax.sample import lm
-from vpo_jax.serve import refusals
+from vpo_jax.serve import api_errors
 
-_DISCARDED = 64 * 2**20  # bytes read of a body that is too large, to be heard
-_NO_TEXT = ("Cc", "Cs")  # Unicode's categories of control characters and surrogates
-_OPEN = ("/", "/healthz", "/metrics")  # paths that want no key
+_MAX_READ = 64 * 2**20  # bytes read of a body that is too large
+_FORBIDDEN = ("Cc", "Cs")  # Unicode categories of control characters and surrogates
+_PUBLIC = ("/", "/healthz", "/metrics")  # paths that require no key
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Of one request, but for the queue.
+  """The most that one request may ask for.
 
   Attributes:
-    body: bytes.
-    prompt_tokens: of the whole prompt, instruction included.
-    new_tokens: of an answer.
-    candidates: of a prompt, `n`.
+    body: bytes of the request body.
+    prompt_tokens: tokens of the whole prompt, instruction included.
+    new_tokens: tokens of an answer.
+    candidates: `n`, answers to a prompt.
   """
 
   body: int = 256 * 1024
@@ -33,7 +33,7 @@ class Limits:
 
 
 class Gate:
-  """ASGI: turns away requests without the key and bodies that are too large."""
+  """ASGI middleware that rejects a wrong API key and too large a body."""
 
   def __init__(self, app: ASGIApp, *, body: int, key: str = ""):
     self._app, self._body, self._key = app, body, key.encode()
@@ -43,11 +43,11 @@ class Gate:
       return await self._app(scope, receive, send)
     request = starlette.requests.Request(scope, receive)
     body = await self._read(request)
-    if body is None:  # hung up
+    if body is None:  # disconnected
       return None
-    refusal = self._refusal(request, body)
-    if refusal is not None:
-      return await refusal.response()(scope, receive, send)
+    error = self._error(request, body)
+    if error is not None:
+      return await error.response()(scope, receive, send)
     pending: list[Message] = [{"type": "http.request", "body": bytes(body)}]
 
     async def replay() -> Message:
@@ -56,88 +56,93 @@ class Gate:
     return await self._app(scope, replay, send)
 
   async def _read(self, request: starlette.requests.Request) -> bytearray | None:
-    """The body; of one that is too large the beginning.
+    """The body, truncated if it is too large; None if the client disconnected.
 
-    It is read to its end even so: most clients hear nothing before they have sent all.
+    A body that is too large is still read, because most clients read the response only
+    after they have sent everything.
     """
-    kept, read = bytearray(), 0
+    body, read = bytearray(), 0
     try:
       async for chunk in request.stream():
         read += len(chunk)
-        if len(kept) <= self._body:
-          kept += chunk
-        if read > _DISCARDED:
+        if len(body) <= self._body:
+          body += chunk
+        if read > _MAX_READ:
           break
     except starlette.requests.ClientDisconnect:
       return None
-    return kept
+    return body
 
-  def _refusal(
+  def _error(
     self, request: starlette.requests.Request, body: bytearray
-  ) -> refusals.Refusal | None:
-    if not self._admits(request):
-      return refusals.Refusal(
+  ) -> api_errors.ApiError | None:
+    if not self._authorized(request):
+      return api_errors.ApiError(
         401,
-        "wrong or no API key: send it as 'Authorization: Bearer KEY'",
+        "missing or wrong API key: send it as 'Authorization: Bearer KEY'",
         code="invalid_api_key",
         headers={"WWW-Authenticate": "Bearer"},
       )
     if len(body) > self._body:
       message = f"the body has more than {self._body} bytes"
-      return refusals.Refusal(413, message, code="request_too_large")
+      return api_errors.ApiError(413, message, code="request_too_large")
     return None
 
-  def _admits(self, request: starlette.requests.Request) -> bool:
-    if not self._key or request.url.path in _OPEN:
+  def _authorized(self, request: starlette.requests.Request) -> bool:
+    if not self._key or request.url.path in _PUBLIC:
       return True
     kind, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
-    return same and kind.lower() == "bearer"
+    equal = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+    return equal and kind.lower() == "bearer"
 
 
-def plain(text: str, param: str) -> str:
-  """A text that says something, without control characters and half surrogate pairs.
+def check_text(text: str, param: str) -> str:
+  """Returns `text`, the value of the request's field `param`.
 
   Raises:
-    Refusal: it is not.
+    ApiError: it is blank or contains control characters or lone surrogates.
   """
   if not text.strip():
-    raise refusals.Refusal(400, f"{param} is empty", param=param)
+    raise api_errors.ApiError(400, f"{param} is empty", param=param)
   for character in text:
-    if unicodedata.category(character) in _NO_TEXT and character not in "\t\n\r":
-      raise refusals.Refusal(
-        400, f"{param} holds U+{ord(character):04X}, which is no text", param=param
+    if unicodedata.category(character) in _FORBIDDEN and character not in "\t\n\r":
+      raise api_errors.ApiError(
+        400, f"{param} contains the character U+{ord(character):04X}", param=param
       )
   return text
 
 
-def unmarked(policy: lm.LanguageModel, text: str, param: str) -> str:
-  """`plain`, and without the model's special tokens, which would end the turn.
+def check_user_text(policy: lm.LanguageModel, text: str, param: str) -> str:
+  """Returns `text`, which must not contain special tokens: they could end the turn.
 
   Raises:
-    Refusal: it is not.
+    ApiError: as `check_text`, or it contains a special token.
   """
-  plain(text, param)
-  for marker in markers(policy):
-    if marker in text:
-      raise refusals.Refusal(
-        400, f"{param} holds {marker}, a marker of the model's chat text", param=param
+  check_text(text, param)
+  for token in special_tokens(policy):
+    if token in text:
+      raise api_errors.ApiError(
+        400, f"{param} contains {token}, a special token of the model", param=param
       )
   return text
 
 
-def markers(policy: lm.LanguageModel) -> list[str]:
-  """The texts that the model's tokenizer reads as special tokens."""
+def special_tokens(policy: lm.LanguageModel) -> list[str]:
+  """The texts that the model's tokenizer parses as special tokens."""
   added = policy.tokenizer.added_tokens_decoder.values()
   return [token.content for token in added if token.special]
 
 
-def room(policy: lm.LanguageModel, prompt: lm.Prompt, limits: Limits) -> None:
-  """Raises Refusal where a prompt is too long."""
+def check_prompt(policy: lm.LanguageModel, prompt: lm.Prompt, limits: Limits) -> None:
+  """Checks the length of a prompt.
+
+  Raises:
+    ApiError: the prompt is too long.
+  """
   most = min(limits.prompt_tokens, policy.config.context - 1)
   if len(prompt.tokens) > most:
-    raise refusals.Refusal(
+    raise api_errors.ApiError(
       400,
-      f"the prompt has {len(prompt.tokens)} tokens; at most {most} are taken",
+      f"the prompt has {len(prompt.tokens)} tokens; at most {most} are allowed",
       code="context_length_exceeded",
     )

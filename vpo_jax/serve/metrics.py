@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Prometheus metrics."""
 
 import time
 
@@ -11,45 +11,48 @@ _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 class Metrics:
-  """One server's counters, in a registry of their own."""
+  """The metrics of one server."""
 
   def __init__(self, engine: engines.Engine):
     self._registry = prometheus_client.CollectorRegistry()
     self.requests = prometheus_client.Counter(
-      "vpo_requests", "Answered requests.", ["route", "status"], registry=self._registry
+      "vpo_requests", "Requests answered.", ["route", "status"], registry=self._registry
     )
     self.seconds = prometheus_client.Histogram(
       "vpo_request_seconds",
-      "From a request to the end of its answer.",
+      "Time from a request to the end of its response.",
       ["route"],
       buckets=_SECONDS,
       registry=self._registry,
     )
     self.first_token = prometheus_client.Histogram(
       "vpo_first_token_seconds",
-      "From a prompt to the first tokens of its answer.",
+      "Time from a prompt to its first new tokens.",
       buckets=_SECONDS,
       registry=self._registry,
     )
     self.tokens = prometheus_client.Counter(
-      "vpo_tokens", "Tokens of prompts and new ones.", ["kind"], registry=self._registry
+      "vpo_tokens", "Prompt tokens and new tokens.", ["kind"], registry=self._registry
     )
     self.guarded = prometheus_client.Counter(
-      "vpo_guard_retries", "Prompts that the guard had redone.", registry=self._registry
+      "vpo_guard_retries", "Prompts that the guard rejected.", registry=self._registry
     )
-    for name, what in (
+    for name, description in (
       ("active", "Candidates in a slot."),
-      ("waiting", "Candidates that wait for a slot."),
+      ("waiting", "Candidates waiting for a slot."),
     ):
-      gauge = prometheus_client.Gauge(f"vpo_{name}", what, registry=self._registry)
+      gauge = prometheus_client.Gauge(
+        f"vpo_{name}", description, registry=self._registry
+      )
       gauge.set_function(lambda name=name: getattr(engine, name))
 
   def text(self) -> bytes:
+    """All metrics in Prometheus' text format."""
     return prometheus_client.generate_latest(self._registry)
 
 
-class Counting:
-  """ASGI: counts requests by the route that answered, and times them."""
+class RequestMetrics:
+  """ASGI middleware that counts and times requests by route."""
 
   def __init__(self, app: ASGIApp, *, metrics: Metrics):
     self._app, self._metrics = app, metrics
@@ -57,17 +60,17 @@ class Counting:
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
       return await self._app(scope, receive, send)
-    status, began = 499, time.monotonic()  # what nginx calls a client that hung up
+    status, start = 499, time.monotonic()  # nginx's status for a client disconnect
 
-    async def watched(message: Message) -> None:
+    async def send_and_record(message: Message) -> None:
       nonlocal status
       if message["type"] == "http.response.start":
         status = message["status"]
       await send(message)
 
     try:
-      await self._app(scope, receive, watched)
+      await self._app(scope, receive, send_and_record)
     finally:
       route = getattr(scope.get("route"), "path", "none")
       self._metrics.requests.labels(route, str(status)).inc()
-      self._metrics.seconds.labels(route).observe(time.monotonic() - began)
+      self._metrics.seconds.labels(route).observe(time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""Queries in, optimized prompts out: what a user of the trained model does."""
+"""Rewrites queries into prompts with the trained model."""
 
 import dataclasses
 import functools
@@ -15,10 +15,11 @@ from vpo_jax.serve import guard as guards
 
 ATTEMPTS = 3  # the first and two retries
 BLOCK = 64  # queries of a file between two writes
-_RETRY = 2**32  # beyond the seeds that a user gives
+_SEED_STEP = 2**32  # between attempts; users' seeds are smaller
 
-# Finds what is wrong with an answer.
+# Names the problem of an answer.
 _Check = Callable[[records.Candidate], str | None]
+_OnUpdate = Callable[[pool.Update], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Optimized:
   """A query's prompts.
 
   Attributes:
-    rendered: the exact chat text given to the model (of the last rewrite, and of the
-      first candidate, where there are more).
-    prompt: the first of `prompts` that the guard let through, else the first.
+    query: the query.
+    rendered: the exact chat text that `prompt` answers, in the last iteration.
+    prompt: the first of `prompts` that passes the guard, else the first.
     prompts: all candidates.
-    problem: what the guard found in `prompt`; None when it is good.
+    problem: why the guard rejects `prompt`; None if it passes.
   """
 
   query: str
@@ -43,83 +44,90 @@ class Optimized:
 def optimize(
   policy: lm.LanguageModel,
   queries: Sequence[str],
-  wanted: settings.Settings,
+  sampling: settings.Settings,
   *,
   guard: bool = True,
   language: str = guards.LANGUAGE,
   iterations: int = 1,
   slots: int = 32,
-  listen: Callable[[pool.Update], None] | None = None,
+  listen: _OnUpdate | None = None,
 ) -> list[Optimized]:
-  """Rewrites queries, and rewrites the rewrites (paper, table 6).
+  """Rewrites queries, optionally several times (paper, table 6).
 
   Args:
-    guard: try again, up to `ATTEMPTS` times, what the guard finds unusable.
+    guard: sample unusable prompts again, up to `ATTEMPTS` times in all.
     language: see `guard.problem`.
-    iterations: 1 rewrites the query; more rewrite each prompt in turn.
-    listen: is told of the last rewrite's tokens as they are drawn.
+    iterations: 1 rewrites the query; more also rewrite each prompt in turn.
+    slots: candidates decoded at once.
+    listen: called with the last iteration's tokens as they are drawn.
   """
   check = functools.partial(guards.problem, language=language) if guard else None
-  hear = [None] * (iterations - 1) + [listen]
-  asked = [policy.prompt(query) for query in queries]
-  answers = _guarded(policy, asked, wanted, check, slots, hear[0])
-  made = [
+  listeners = [None] * (iterations - 1) + [listen]
+  prompts = [policy.prompt(query) for query in queries]
+  answers = _sample(policy, prompts, sampling, check, slots, listeners[0])
+  rows = [
     [(prompt, answer) for answer in row]
-    for prompt, row in zip(asked, answers, strict=True)
+    for prompt, row in zip(prompts, answers, strict=True)
   ]
-  # From here on every candidate goes its own way.
-  one = dataclasses.replace(wanted, num_candidates=1)
-  for told in hear[1:]:
-    asked = [policy.prompt(answer.prompt) for row in made for _, answer in row]
-    answers = _guarded(policy, asked, one, check, slots, told)
-    pairs = zip(asked, (row[0] for row in answers), strict=True)
-    made = [[next(pairs) for _ in row] for row in made]
-  return [_best(query, row, check) for query, row in zip(queries, made, strict=True)]
+  # Later iterations rewrite each candidate separately.
+  single = dataclasses.replace(sampling, num_candidates=1)
+  for listener in listeners[1:]:
+    prompts = [policy.prompt(answer.prompt) for row in rows for _, answer in row]
+    answers = _sample(policy, prompts, single, check, slots, listener)
+    pairs = zip(prompts, (row[0] for row in answers), strict=True)
+    rows = [[next(pairs) for _ in row] for row in rows]
+  return [_best(query, row, check) for query, row in zip(queries, rows, strict=True)]
 
 
 def _best(
   query: str,
-  made: list[tuple[lm.Prompt, records.Candidate]],
+  candidates: list[tuple[lm.Prompt, records.Candidate]],
   check: _Check | None,
 ) -> Optimized:
-  problems = [check(answer) if check else None for _, answer in made]
+  problems = [check(answer) if check else None for _, answer in candidates]
   best = problems.index(None) if None in problems else 0
-  prompt, answer = made[best]
-  prompts = tuple(answer.prompt for _, answer in made)
+  prompt, answer = candidates[best]
+  prompts = tuple(answer.prompt for _, answer in candidates)
   return Optimized(query, prompt.rendered, answer.prompt, prompts, problems[best])
 
 
-def _guarded(
+def _sample(
   policy: lm.LanguageModel,
   prompts: Sequence[lm.Prompt],
-  wanted: settings.Settings,
+  sampling: settings.Settings,
   check: _Check | None,
   slots: int,
-  listen: Callable[[pool.Update], None] | None,
+  listen: _OnUpdate | None,
 ) -> list[tuple[records.Candidate, ...]]:
-  """The candidates of each prompt, those with a problem drawn again with new noise."""
+  """The candidates of each prompt; those with a problem are sampled again."""
   answers: dict[int, list[records.Candidate]] = {}
-  again = list(range(len(prompts)))
-  for ask in attempts(wanted, check is not None):
-    chosen = [prompts[place] for place in again]
-    rows = generate.stream(policy, chosen, ask, slots=slots, listen=listen)
+  pending = list(range(len(prompts)))
+  for attempt in attempts(sampling, check is not None):
+    chosen = [prompts[index] for index in pending]
+    rows = generate.stream(policy, chosen, attempt, slots=slots, listen=listen)
     for number, row in rows:
-      kept = answers.setdefault(again[number], list(row))
+      best = answers.setdefault(pending[number], list(row))
       for index, answer in enumerate(row):
-        if check and check(kept[index]) and not check(answer):
-          kept[index] = answer
-    again = [p for p in again if check and any(map(check, answers[p]))]
-    if not again:
+        if check and check(best[index]) and not check(answer):
+          best[index] = answer
+    pending = [i for i in pending if check and any(map(check, answers[i]))]
+    if not pending:
       break
-  return [tuple(answers[place]) for place in range(len(prompts))]
+  return [tuple(answers[index]) for index in range(len(prompts))]
 
 
-def attempts(wanted: settings.Settings, guard: bool) -> list[settings.Settings]:
-  """What to ask for, in order, until the guard finds nothing: each with new noise."""
-  # The most probable answer is the same each time.
-  count = ATTEMPTS if guard and wanted.temperature > 0 else 1
+def attempts(sampling: settings.Settings, guard: bool) -> list[settings.Settings]:
+  """The settings of each attempt, which differ in their seed.
+
+  Args:
+    sampling: settings of the first attempt.
+    guard: whether there are retries.
+  """
+  # Greedy decoding gives the same answer each time.
+  count = ATTEMPTS if guard and sampling.temperature > 0 else 1
   return [
-    dataclasses.replace(wanted, seed=wanted.seed + n * _RETRY) for n in range(count)
+    dataclasses.replace(sampling, seed=sampling.seed + n * _SEED_STEP)
+    for n in range(count)
   ]
 
 
@@ -127,7 +135,7 @@ def optimize_file(
   policy: lm.LanguageModel,
   path: epath.PathLike,
   output: epath.PathLike,
-  wanted: settings.Settings,
+  sampling: settings.Settings,
   *,
   guard: bool = True,
   language: str = guards.LANGUAGE,
@@ -136,14 +144,14 @@ def optimize_file(
 ) -> dict[str, int]:
   """Rewrites a file of queries (see `queries.read`) to JSON Lines of `Optimized` rows.
 
-  A row is published with its block of queries; run again, what is there is kept. The
-  rows of the finished file are in the queries' order.
+  Rows are published a block at a time; a second run makes only the missing ones. They
+  are in the order of the queries.
 
   Raises:
-    UserError: no queries, or the output holds rows made with other settings.
+    UserError: no queries, or `output` has rows made with other settings.
   """
   queries = _read(epath.Path(path))
-  made_with = dataclasses.asdict(wanted) | {
+  made_with = dataclasses.asdict(sampling) | {
     "guard": guard,
     "language": language,
     "iterations": iterations,
@@ -158,7 +166,7 @@ def optimize_file(
       for row in optimize(
         policy,
         block,
-        wanted,
+        sampling,
         guard=guard,
         language=language,
         iterations=iterations,
@@ -172,25 +180,27 @@ def optimize_file(
 
 
 def _read(path: epath.Path) -> list[str]:
-  queries, aside = queries_lib.load(path)
-  for row in aside:
-    console.say(f"{path}: left out {row.text[:60]!r}: {row.reason}")
+  queries, set_aside = queries_lib.load(path)
+  for row in set_aside:
+    console.say(f"{path}: set aside {row.text[:60]!r}: {row.reason}")
   return list(dict.fromkeys(query.asked for query in queries))
 
 
 def _resume(output: epath.Path, made_with: dict[str, Any]) -> dict[str, Optimized]:
-  """The rows that are there; a file beside them says what they were made with."""
-  beside = output.parent / f"{output.name}.settings.json"
-  if not output.exists() or not beside.exists():
+  """The rows of an earlier run, whose settings are stored next to `output`."""
+  path = output.parent / f"{output.name}.settings.json"
+  if not output.exists() or not path.exists():
     if output.exists():
-      raise errors.UserError(f"{output} exists and was not begun here; name another")
-    files.write_json(beside, made_with)
-    return {}
-  found = files.read_json(beside)
-  for key, value in made_with.items():
-    if found.get(key) != value:
       raise errors.UserError(
-        f"{output} holds prompts made with {key}={found.get(key)!r}, asked for"
-        f" {key}={value!r}; name another --output or remove it"
+        f"{output} exists, but not its {path.name}; choose another --output"
+      )
+    files.write_json(path, made_with)
+    return {}
+  previous = files.read_json(path)
+  for key, value in made_with.items():
+    if previous.get(key) != value:
+      raise errors.UserError(
+        f"{output} was made with {key}={previous.get(key)!r}, but this run has"
+        f" {key}={value!r}; choose another --output or remove it"
       )
   return {row.query: row for row in records.read(output, Optimized)}

@@ -1,4 +1,4 @@
-"""The bodies of requests and answers: OpenAI's, with what the sampler adds."""
+"""Request and response bodies: OpenAI's, with the sampler's additions."""
 
 import secrets
 from typing import Annotated, Any, Literal
@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from vpo_jax.sample import settings
+from vpo_jax.serve import api_errors
 from vpo_jax.serve import limits as limits_lib
-from vpo_jax.serve import refusals
 
-# The release's inference settings, and launch/optimize.py's.
+# The release's inference settings, as in launch/optimize.py.
 _DEFAULTS = settings.Settings()
 
-# Fields of the OpenAI API that would change an answer and are not here, with the
-# values that ask for nothing. Fields that nobody knows are passed over, as there.
+# Fields of the OpenAI API that are not supported, with the values that have no effect.
+# Unknown fields are ignored, as in the OpenAI API.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
   "best_of": (1,),
   "echo": (False,),
@@ -65,27 +65,27 @@ class _OpenAI(_Request):
   def stops(self) -> tuple[str, ...]:
     return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
-  def usage_wanted(self) -> bool:
+  def include_usage(self) -> bool:
     return bool(self.stream_options and self.stream_options.include_usage)
 
   def settings(self, limits: limits_lib.Limits) -> settings.Settings:
-    """What is asked of the sampler; without a seed, one is drawn.
+    """The sampler's settings; a missing seed is drawn at random.
 
     Raises:
-      Refusal: more than the limits allow, or a field that is not supported.
+      ApiError: a value exceeds its limit, or a field is not supported.
     """
     for name, neutral in _NEUTRAL.items():
       value = (self.model_extra or {}).get(name)
       if value is not None and value not in neutral:
-        raise refusals.Refusal(
+        raise api_errors.ApiError(
           400,
-          f"{name} is not supported; leave it out",
+          f"{name} is not supported; omit it",
           param=name,
           code="unsupported_parameter",
         )
     if (self.n or 1) > limits.candidates:
-      message = f"n={self.n}: at most {limits.candidates} are made"
-      raise refusals.Refusal(400, message, param="n")
+      message = f"n={self.n}: at most {limits.candidates} are allowed"
+      raise api_errors.ApiError(400, message, param="n")
     seed = secrets.randbelow(2**31) if self.seed is None else self.seed
     return _settings(self, limits, seed, self._tokens(), "max_tokens", self.n or 1)
 
@@ -133,7 +133,11 @@ class OptimizeRequest(_Request):
   guard: bool | None = None
 
   def settings(self, limits: limits_lib.Limits) -> settings.Settings:
-    """As launch/optimize.py has them: without a seed, the same prompt each time."""
+    """The sampler's settings; a missing seed is 0, as in launch/optimize.py.
+
+    Raises:
+      ApiError: a value exceeds its limit.
+    """
     name = "max_new_tokens"
     return _settings(self, limits, self.seed or 0, self.max_new_tokens, name, 1)
 
@@ -147,21 +151,21 @@ def _settings(
   candidates: int,
 ) -> settings.Settings:
   if (tokens or 0) > limits.new_tokens:
-    raise refusals.Refusal(
+    raise api_errors.ApiError(
       400,
-      f"{tokens_name}={tokens}: at most {limits.new_tokens} are made",
+      f"{tokens_name}={tokens}: at most {limits.new_tokens} are allowed",
       param=tokens_name,
     )
 
-  def given(name: str) -> Any:
+  def value_of(name: str) -> Any:
     value = getattr(request, name)
     return getattr(_DEFAULTS, name) if value is None else value
 
   return settings.Settings(
     num_candidates=candidates,
-    temperature=given("temperature"),
-    top_p=given("top_p"),
-    top_k=given("top_k"),
+    temperature=value_of("temperature"),
+    top_p=value_of("top_p"),
+    top_k=value_of("top_k"),
     max_new_tokens=tokens or min(_DEFAULTS.max_new_tokens, limits.new_tokens),
     seed=seed,
   )
@@ -173,7 +177,7 @@ class Usage(pydantic.BaseModel):
   total_tokens: int
 
 
-class Spoken(pydantic.BaseModel):
+class AssistantMessage(pydantic.BaseModel):
   role: Literal["assistant"] = "assistant"
   content: str
 
@@ -185,15 +189,15 @@ class Choice(pydantic.BaseModel):
 
 
 class ChatChoice(Choice):
-  message: Spoken
+  message: AssistantMessage
 
 
 class CompletionChoice(Choice):
   text: str
 
 
-class Answer(pydantic.BaseModel):
-  """`seed` is not OpenAI's: with it the same answer can be had again."""
+class Response(pydantic.BaseModel):
+  """`seed`, which OpenAI does not have, reproduces the answer."""
 
   id: str
   created: int
@@ -202,12 +206,12 @@ class Answer(pydantic.BaseModel):
   seed: int
 
 
-class Chat(Answer):
+class Chat(Response):
   object: Literal["chat.completion"] = "chat.completion"
   choices: list[ChatChoice]
 
 
-class Completion(Answer):
+class Completion(Response):
   object: Literal["text_completion"] = "text_completion"
   choices: list[CompletionChoice]
 
@@ -225,12 +229,12 @@ class Models(pydantic.BaseModel):
 
 
 class Optimized(pydantic.BaseModel):
-  """A query's prompt.
+  """The prompt for a query.
 
   Attributes:
     rendered: the exact chat text given to the model.
-    problem: what the guard found; only ever set where it is turned off or streaming.
-    attempts: how often the model was asked.
+    problem: why the guard rejects the prompt; only set in a stream.
+    attempts: number of prompts sampled.
   """
 
   query: str

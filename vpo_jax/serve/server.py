@@ -1,4 +1,4 @@
-"""Binds, loads, serves, and leaves nothing unanswered on SIGTERM."""
+"""Runs the HTTP server; on SIGTERM it finishes running requests."""
 
 import asyncio
 import os
@@ -14,41 +14,41 @@ from vpo_jax.serve import engine as engines
 from vpo_jax.serve import limits as limits_lib
 from vpo_jax.serve import metrics, service, web
 
-_LONGEST_END = 600  # seconds for what is begun, after SIGTERM: a client may not read
+_SHUTDOWN_SECONDS = 600  # limit for running requests: a client may have stopped reading
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def key_of(name: str) -> str:
-  """The API key that the environment variable `name` holds; "" for no name.
+def read_api_key(name: str) -> str:
+  """The value of environment variable `name`; "" if `name` is empty.
 
   Raises:
-    UserError: there is no such variable, or it is empty.
+    UserError: the variable is not set or empty.
   """
   if name and not os.environ.get(name):
-    raise errors.UserError(f"${name} holds no API key: export {name}=...")
+    raise errors.UserError(f"${name} contains no API key: export {name}=...")
   return os.environ[name] if name else ""
 
 
 def bind(host: str, port: int) -> socket.socket:
-  """A socket that is held while the model loads, and does not listen yet.
+  """Reserves the address before the model loads; the socket does not listen yet.
 
   Raises:
-    UserError: the address cannot be had.
+    UserError: the address is not available.
   """
   family = socket.AF_INET6 if ":" in host else socket.AF_INET
-  held = socket.socket(family, socket.SOCK_STREAM)
-  held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+  sock = socket.socket(family, socket.SOCK_STREAM)
+  sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
-    held.bind((host, port))
+    sock.bind((host, port))
   except (OSError, OverflowError) as error:
-    held.close()
+    sock.close()
     reason = getattr(error, "strerror", None) or error
     raise errors.UserError(f"--host={host} --port={port}: {reason}") from error
-  return held
+  return sock
 
 
 def serve(
-  held: socket.socket,
+  sock: socket.socket,
   policy: lm.LanguageModel,
   *,
   slots: int,
@@ -58,13 +58,15 @@ def serve(
   aliases: tuple[str, ...] = (),
   key: str = "",
 ) -> None:
-  """Serves until SIGTERM or SIGINT; then takes nothing new, and ends what is begun.
+  """Serves until SIGTERM or SIGINT, then finishes running requests.
 
   Args:
-    held: from `bind`.
-    slots: candidates decoded side by side.
+    sock: from `bind`.
+    slots: candidates decoded at once.
     queue_size: candidates that may wait for a slot.
-    guard_language, aliases: see `service.Service`.
+    limits: what a request may ask for.
+    guard_language: see `service.Service`.
+    aliases: see `service.Service`.
     key: see `web.make`.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
@@ -76,23 +78,23 @@ def serve(
     log_level="warning",
     access_log=False,
     server_header=False,
-    timeout_graceful_shutdown=_LONGEST_END,
+    timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
   )
   server = uvicorn.Server(config)
-  # uvicorn raises the signal again when it is done: it must not be died of.
+  # uvicorn raises the signal again after shutdown; this handler ignores it then.
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, server.handle_exit)
-  asyncio.run(_run(server, held, bool(key)))
-  console.say("stopped: every request was answered")
+  asyncio.run(_run(server, sock, bool(key)))
+  console.say("stopped: all requests were answered")
 
 
-async def _run(server: uvicorn.Server, held: socket.socket, has_key: bool) -> None:
-  serving = asyncio.create_task(server.serve(sockets=[held]))
+async def _run(server: uvicorn.Server, sock: socket.socket, has_key: bool) -> None:
+  serving = asyncio.create_task(server.serve(sockets=[sock]))
   while not server.started and not serving.done():
     await asyncio.sleep(0.01)
   if server.started:
-    host, port = held.getsockname()[:2]
+    host, port = sock.getsockname()[:2]
     console.say(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}")
     if host not in _LOOPBACK and not has_key:
-      console.say("anyone who reaches this address can use it: see --api_key_env")
+      console.say("warning: no API key is required; see --api_key_env")
   await serving

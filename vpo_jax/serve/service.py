@@ -10,12 +10,12 @@ from typing import Any
 from fastapi import responses
 
 from vpo_jax.sample import lm, settings
-from vpo_jax.serve import answers, limits, metrics, refusals
+from vpo_jax.serve import api_errors, generation, limits, metrics
 from vpo_jax.serve import engine as engines
 
 _LOG = logging.getLogger("uvicorn.error")
 
-# For the schema: what a route answers that also streams.
+# The 200 response of routes that can stream, for the OpenAPI schema.
 _EVENT = {
   "type": "object",
   "properties": {"data": {"type": "string"}},
@@ -31,8 +31,13 @@ class Service:
   """One model on one engine.
 
   Attributes:
-    guard_language: what the guard wants prompts to be in; "" is any.
-    aliases: other names of the optimizer, for clients that cannot be told one.
+    policy: the model.
+    engine: its sampler.
+    limits: what a request may ask for.
+    metrics: the server's counters.
+    guard_language: language that the guard requires; "" allows any.
+    aliases: other names of the optimizer, for clients with a fixed model name.
+    created: start time, in seconds since 1970.
   """
 
   policy: lm.LanguageModel
@@ -41,44 +46,44 @@ class Service:
   metrics: metrics.Metrics
   guard_language: str
   aliases: tuple[str, ...] = ()
-  began: int = dataclasses.field(default_factory=lambda: int(time.time()))
+  created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
-  async def prompt(self, make: Callable[..., lm.Prompt], *given: Any) -> lm.Prompt:
-    """`make(*given)`, aside from the loop: a long text takes its time.
+  async def render(self, make: Callable[..., lm.Prompt], *args: Any) -> lm.Prompt:
+    """`make(*args)` in a thread, since tokenizing a long text would block the loop.
 
     Raises:
-      Refusal: it has more tokens than are taken.
+      ApiError: the prompt is too long.
     """
-    prompt = await asyncio.to_thread(make, *given)
-    limits.room(self.policy, prompt, self.limits)
+    prompt = await asyncio.to_thread(make, *args)
+    limits.check_prompt(self.policy, prompt, self.limits)
     return prompt
 
-  def ask(
+  def generate(
     self,
     prompt: lm.Prompt,
-    wanted: settings.Settings,
+    sampling: settings.Settings,
     *,
     stops: Sequence[str] = (),
-    again: bool = False,
-  ) -> answers.Answer:
-    """Queues a prompt; see `answers.Answer`."""
-    return answers.Answer(
-      self.policy, self.engine, self.metrics, prompt, wanted, stops=stops, again=again
+    retry: bool = False,
+  ) -> generation.Generation:
+    """Submits a prompt; see `generation.Generation`."""
+    return generation.Generation(
+      self.policy, self.engine, self.metrics, prompt, sampling, stops=stops, retry=retry
     )
 
 
-def events(made: AsyncIterator[str]) -> responses.StreamingResponse:
-  """Server-sent events of JSON texts; an exception becomes the last of them."""
+def event_stream(texts: AsyncIterator[str]) -> responses.StreamingResponse:
+  """Sends JSON texts as server-sent events; an exception becomes the last event."""
 
   async def lines() -> AsyncIterator[str]:
     try:
-      async for text in made:
+      async for text in texts:
         yield f"data: {text}\n\n"
     except Exception as error:
-      refusal = refusals.of(error)
-      if refusal.status == 500:
-        _LOG.exception("while an answer was streamed")
-      yield f"data: {refusal.body.model_dump_json()}\n\n"
+      api_error = api_errors.from_exception(error)
+      if api_error.status == 500:
+        _LOG.exception("error while streaming")
+      yield f"data: {api_error.body.model_dump_json()}\n\n"
 
   headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
   return responses.StreamingResponse(

@@ -1,66 +1,66 @@
-"""Text as its tokens come."""
+"""Decodes tokens to text incrementally."""
 
 from collections.abc import Sequence
 
 from vpo_jax.sample import lm
 
-_HALF = "\ufffd"  # what a decoder writes for bytes of a character that goes on
+_INCOMPLETE = "\ufffd"  # decoders write it for the first bytes of a character
 
 
 class Text:
-  """Turns a growing list of tokens into pieces of text that are never taken back."""
+  """Decodes a growing list of tokens into pieces of text that never change again."""
 
   def __init__(self, policy: lm.LanguageModel):
     self._policy = policy
     self._tokens: list[int] = []
-    self._shown = ""
+    self._emitted = ""
 
   @property
   def count(self) -> int:
-    """Tokens so far."""
+    """Number of tokens so far."""
     return len(self._tokens)
 
   def add(self, tokens: Sequence[int], last: bool = False) -> str:
-    """The text that became certain with these tokens.
+    """Appends tokens and returns the text that is now final.
 
-    All pieces together are `policy.decode` of all tokens: outer spaces are left out,
-    so spaces at the end wait for what follows them, as does half a character.
+    The pieces add up to `policy.decode` of all tokens, which strips outer spaces;
+    trailing spaces and incomplete characters are therefore held back.
     """
     self._tokens += tokens
     text = self._policy.decode(self._tokens)
     if not last:
-      text = text.rstrip(_HALF).rstrip()
-    piece = text[len(self._shown) :]
-    self._shown = text
+      text = text.rstrip(_INCOMPLETE).rstrip()
+    piece = text[len(self._emitted) :]
+    self._emitted = text
     return piece
 
 
-class Stopping(Text):
-  """A text that ends before the first of some stop texts.
+class StoppingText(Text):
+  """A text that ends before the first occurrence of a stop text.
 
   Attributes:
-    stopped: a stop text was met.
+    stopped: whether a stop text occurred.
   """
 
   def __init__(self, policy: lm.LanguageModel, stops: Sequence[str]):
     super().__init__(policy)
     self.stopped = False
     self._stops = stops
-    self._held = ""  # certain, but perhaps the beginning of a stop text
+    self._pending = ""  # may be the beginning of a stop text
 
   def add(self, tokens: Sequence[int], last: bool = False) -> str:
-    """As `Text.add`; what may be the beginning of a stop text waits."""
-    text = self._held + super().add(tokens, last)
-    found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+    """As `Text.add`; holds back text that may be the beginning of a stop text."""
+    text = self._pending + super().add(tokens, last)
+    found = [start for stop in self._stops if (start := text.find(stop)) >= 0]
     if found:
       self.stopped = True
       return text[: min(found)]
-    held = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
-    self._held = text[len(text) - held :]
-    return text[: len(text) - held]
+    size = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
+    self._pending = text[len(text) - size :]
+    return text[: len(text) - size]
 
 
 def _overlap(text: str, stop: str) -> int:
-  """How many characters at the end of `text` begin `stop`."""
+  """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
   sizes = range(min(len(text), len(stop) - 1), 0, -1)
   return next((n for n in sizes if text.endswith(stop[:n])), 0)

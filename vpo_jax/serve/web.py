@@ -1,4 +1,4 @@
-"""The server as an ASGI app."""
+"""The server's ASGI app."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -8,11 +8,11 @@ import prometheus_client
 from etils import epath
 from fastapi import responses
 
-from vpo_jax.serve import completions, limits, metrics, refusals, rewrite
+from vpo_jax.serve import api_errors, completions, limits, metrics, optimize_route
 from vpo_jax.serve import service as services
 
 _PAGE = epath.Path(__file__).parent / "page.html"
-# The page has all it needs in it, and the browser holds it to that.
+# The page is self-contained; this policy makes the browser enforce it.
 _PAGE_HEADERS = {
   "Content-Security-Policy": (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
@@ -25,10 +25,11 @@ _PAGE_HEADERS = {
 
 
 def make(service: services.Service, *, key: str = "") -> fastapi.FastAPI:
-  """The app; its engine is closed when the app ends.
+  """Makes the app, which closes the service's engine on shutdown.
 
   Args:
-    key: what clients must send as a bearer token; "" wants none.
+    service: the model to serve.
+    key: bearer token that clients must send; "" requires none.
   """
 
   @contextlib.asynccontextmanager
@@ -38,26 +39,26 @@ def make(service: services.Service, *, key: str = "") -> fastapi.FastAPI:
 
   app = fastapi.FastAPI(
     title="vpo-jax",
-    description="Queries into prompts for text-to-video models.",
-    docs_url=None,  # their pages want assets of other hosts
+    description="Rewrites queries into prompts for text-to-video models.",
+    docs_url=None,  # these pages load assets from other hosts
     redoc_url=None,
     lifespan=lifespan,
   )
   app.add_middleware(limits.Gate, body=service.limits.body, key=key)
-  app.add_middleware(metrics.Counting, metrics=service.metrics)
-  refusals.handle(app)
+  app.add_middleware(metrics.RequestMetrics, metrics=service.metrics)
+  api_errors.install(app)
   app.include_router(completions.router(service))
-  app.include_router(rewrite.router(service))
+  app.include_router(optimize_route.router(service))
   page = _PAGE.read_text(encoding="utf-8")
 
   @app.get("/", include_in_schema=False)
   async def index() -> responses.HTMLResponse:
     return responses.HTMLResponse(page, headers=_PAGE_HEADERS)
 
-  @app.get("/healthz", responses={503: {"model": refusals.Body}})
+  @app.get("/healthz", responses={503: {"model": api_errors.Body}})
   async def healthz() -> dict[str, str]:
     if service.engine.problem:
-      raise refusals.Refusal(503, service.engine.problem)
+      raise api_errors.ApiError(503, service.engine.problem)
     return {"status": "ok"}
 
   @app.get("/metrics", include_in_schema=False)

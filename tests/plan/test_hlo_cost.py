@@ -1,4 +1,4 @@
-"""What is read from a compiled program is what it does."""
+"""The work counted in a compiled program equals the work it does."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vpo_jax.plan import count, groups, hlo, products, trips
+from vpo_jax.plan import groups, hlo, hlo_cost, loops, products
 
 
-def text(function, *arguments):
+def hlo_text(function, *arguments):
   return jax.jit(function).lower(*arguments).compile().as_text()
 
 
@@ -17,47 +17,47 @@ def f32(*shape):
   return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def test_a_product_is_two_for_each_multiply():
-  cost = count.cost(text(lambda x, w: x @ w, f32(64, 96), f32(96, 160)))
+def test_a_multiply_add_is_two_flops():
+  cost = hlo_cost.analyze(hlo_text(lambda x, w: x @ w, f32(64, 96), f32(96, 160)))
   assert cost.flops == 2 * 64 * 96 * 160
   assert cost.bytes >= 4 * (64 * 96 + 96 * 160 + 64 * 160)
 
 
-def test_a_loop_counts_as_often_as_it_runs_and_reads_a_layer_at_a_time():
+def test_a_scan_counts_each_iteration_and_reads_one_layer_in_each():
   def layers(x, ws):
     return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, ws)[0]
 
-  cost = count.cost(text(layers, f32(16, 128), f32(20, 128, 128)))
+  cost = hlo_cost.analyze(hlo_text(layers, f32(16, 128), f32(20, 128, 128)))
   assert cost.flops == 20 * 2 * 16 * 128 * 128
   weights = 20 * 4 * 128 * 128
-  # If all layers were read at each turn, the weights alone would be 20 times that.
+  # Reading all layers in each iteration would be 20 times the weights.
   assert weights < cost.bytes < 6 * weights
 
 
-def test_a_loop_that_is_told_its_turns_takes_them_from_the_caller():
-  def sums(x, count):
-    return jax.lax.fori_loop(0, count, lambda _, x: jnp.tanh(x @ x), x)
+def test_a_trip_count_that_is_an_input_is_taken_from_the_caller():
+  def repeat(x, trips):
+    return jax.lax.fori_loop(0, trips, lambda _, x: jnp.tanh(x @ x), x)
 
-  program = text(sums, f32(64, 64), jax.ShapeDtypeStruct((), jnp.int32))
-  assert count.cost(program, loops=5).flops == 5 * 2 * 64**3
+  program = hlo_text(repeat, f32(64, 64), jax.ShapeDtypeStruct((), jnp.int32))
+  assert hlo_cost.analyze(program, trips=5).flops == 5 * 2 * 64**3
 
 
 @pytest.mark.parametrize("devices", [2, 8])
-def test_what_devices_send_is_told_by_kind(devices):
+def test_collectives_are_counted_by_kind(devices):
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("d",))
 
-  def array(spec):
-    where = NamedSharding(mesh, spec)
-    return jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=where)
+  def array(*spec):
+    sharding = NamedSharding(mesh, PartitionSpec(*spec))
+    return jax.ShapeDtypeStruct((512, 512), jnp.float32, sharding=sharding)
 
-  split, whole = PartitionSpec("d", None), NamedSharding(mesh, PartitionSpec())
-  gather = jax.jit(lambda x: x, out_shardings=whole).lower(array(split))
+  replicated = NamedSharding(mesh, PartitionSpec())
+  gather = jax.jit(lambda x: x, out_shardings=replicated).lower(array("d", None))
   size = 4 * 512 * 512
-  sent = count.cost(gather.compile().as_text()).collectives
+  sent = hlo_cost.analyze(gather.compile().as_text()).collectives
   assert sent == {("all-gather", devices, devices): size * (devices - 1) / devices}
-  rows, columns = array(PartitionSpec(None, "d")), array(PartitionSpec("d", None))
-  reduce = jax.jit(lambda x, w: x @ w, out_shardings=whole).lower(rows, columns)
-  cost = count.cost(reduce.compile().as_text())
+  matmul = jax.jit(lambda x, w: x @ w, out_shardings=replicated)
+  reduce = matmul.lower(array(None, "d"), array("d", None))
+  cost = hlo_cost.analyze(reduce.compile().as_text())
   assert cost.collectives == {
     ("all-reduce", devices, devices): 2 * size * (devices - 1) / devices
   }
@@ -65,7 +65,7 @@ def test_what_devices_send_is_told_by_kind(devices):
 
 
 @pytest.mark.parametrize(
-  ("text", "group", "beside"),
+  ("text", "group", "per_node"),
   [
     ("replica_groups={{0,8},{1,9}}, dimensions={0}", (0, 8), 1),
     ("replica_groups=[4,8]<=[32], to_apply=%add", range(8), 8),
@@ -78,24 +78,23 @@ def test_what_devices_send_is_told_by_kind(devices):
     ("channel_id=3, use_global_device_ids=true", range(32), 8),
   ],
 )  # fmt: skip
-def test_a_group_is_who_shares_it_and_how_many_are_neighbours(text, group, beside):
-  found = groups.members(text, 32)
-  assert found == tuple(group)
-  assert groups.beside(found) == beside
+def test_groups_are_parsed_in_every_notation(text, group, per_node):
+  members = groups.members(text, 32)
+  assert members == tuple(group)
+  assert groups.per_node(members) == per_node
 
 
-def test_splits_of_a_mesh_are_the_groups_of_its_axes():
-  """Of 2 x 4 devices; what XLA writes of a sum over the outer axis."""
+def test_a_sum_over_a_mesh_axis_has_the_groups_of_that_axis():
   mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 4), ("a", "b"))
-  where = NamedSharding(mesh, PartitionSpec("a", "b"))
-  array = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=where)
+  sharding = NamedSharding(mesh, PartitionSpec("a", "b"))
+  array = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=sharding)
   over = NamedSharding(mesh, PartitionSpec("b"))
   compiled = jax.jit(lambda x: x.sum(0), out_shardings=over).lower(array).compile()
   line = next(x for x in compiled.as_text().splitlines() if "all-reduce(" in x)
   assert groups.members(line, 8) == (0, 4)
 
 
-# As libtpu writes them: a product, and one with a batch axis that is a window.
+# From libtpu: a product, and a product whose batch axis is a window.
 TPU = """HloModule jit_f, is_scheduled=true, num_partitions=4
 
 %fused (p.0: bf16[128,64], p.1: bf16[64,32]) -> f32[128,32] {
@@ -119,14 +118,14 @@ dimensions={0}, to_apply=%add
 """.replace("\\\n", "")
 
 
-def test_a_tpus_convolutions_are_products():
-  cost = count.cost(TPU)
+def test_convolutions_of_a_tpu_are_products():
+  cost = hlo_cost.analyze(TPU)
   assert cost.flops == 2 * 128 * 64 * 32 + 6 * 2 * 16 * 8 * 4
   assert cost.collectives == {("reduce-scatter", 2, 2): 4 * 128 * 32 / 2}
 
 
-# A loop as libtpu writes it, without the number of its turns: here from 0, by 2, to a
-# bound that the loop is given; S(1) is a chip's own memory.
+# From libtpu: a loop without a trip count, here from 0 by 2 to a bound in its tuple.
+# S(1) is on-chip memory.
 LOOP = """HloModule jit_f, is_scheduled=true, num_partitions=1
 
 %turn (p: (s32[], f32[8,128], s32[])) -> (s32[], f32[8,128], s32[]) {
@@ -166,8 +165,8 @@ while(%given), condition=%more, body=%turn
 """.replace("\\\n", "")
 
 
-# An all-gather that goes on behind a product: it stands in both fusions, and is one.
-BEHIND = """HloModule jit_f, is_scheduled=true, num_partitions=4
+# From libtpu: an all-gather that overlaps a product appears in both fusions.
+OVERLAP = """HloModule jit_f, is_scheduled=true, num_partitions=4
 
 %begins (p.0: bf16[32,64]) -> (bf16[32,64], bf16[128,64]) {
   %p.0 = bf16[32,64]{1,0} parameter(0)
@@ -200,22 +199,27 @@ kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%go
 """.replace("\\\n", "")
 
 
-def test_a_collective_behind_products_is_one():
-  cost = count.cost(BEHIND)
+def test_a_collective_that_overlaps_products_counts_once():
+  cost = hlo_cost.analyze(OVERLAP)
   assert cost.collectives == {("all-gather", 4, 4): 3 * 2 * 32 * 64}
-  # The gathered array is written once, by the first; the second moves x and y.
+  # The first fusion writes the gathered array; the second moves x and y.
   assert cost.bytes == 2 * 128 * 64 + 2 * 4 * 16 * 8
 
 
-def test_a_tpus_loops_are_read_and_memory_of_the_chip_itself_costs_nothing():
-  fixed, given = (LOOP.replace("BOUND", b) for b in ("constant(7)", "copy(%n)"))
-  assert trips.count(*loop_of(fixed)) == 4
-  cost = count.cost(fixed)
+def test_trip_counts_of_a_tpu_are_derived_and_on_chip_memory_is_free():
+  fixed, variable = (LOOP.replace("BOUND", b) for b in ("constant(7)", "copy(%n)"))
+  assert loops.trip_count(*loop_of(fixed)) == 4
+  cost = hlo_cost.analyze(fixed)
   array, number = 4 * 8 * 128, 4
-  # A turn reads x, a row of it once more, and writes y; the sum reads its number.
-  assert cost.bytes == 4 * (2.125 * array + number) + 2 * number  # and one copy before
-  assert trips.count(*loop_of(given)) is None
-  assert count.cost(given, loops=3).bytes == 3 * (2.125 * array + number) + 4 * number
+  # An iteration reads x, one of its rows again, and writes y; the sum reads a scalar.
+  assert (
+    cost.bytes == 4 * (2.125 * array + number) + 2 * number
+  )  # and a copy before the loop
+  assert loops.trip_count(*loop_of(variable)) is None
+  assert (
+    hlo_cost.analyze(variable, trips=3).bytes
+    == 3 * (2.125 * array + number) + 4 * number
+  )
 
 
 def loop_of(program):
@@ -223,14 +227,15 @@ def loop_of(program):
   return computations, computations[entry], computations[entry]["w"]
 
 
-def test_shapes_take_the_bytes_of_their_bits():
-  assert hlo._bytes(("bf16", (3, 5))) == 30
-  assert hlo._bytes(("pred", (7,))) == 7
-  assert hlo._bytes(("s4", (3,))) == 2
-  assert hlo._bytes(("f8e4m3fn", (4,))) == 4
+def test_array_bytes_follow_from_the_element_type():
+  assert hlo.array_bytes("bf16", (3, 5)) == 30
+  assert hlo.array_bytes("pred", (7,)) == 7
+  assert hlo.array_bytes("s4", (3,)) == 2
+  assert hlo.array_bytes("f8e4m3fn", (4,)) == 4
 
 
-def test_valid_places_of_a_window():
-  # A padded one: 5 inputs, window of 3, same size out: the edges see two.
-  assert products.valid(5, 5, size="3", pad="1_1") == 13
-  np.testing.assert_equal(products.valid(6, 6, size="6", stride="5", lhs_dilate="6"), 6)
+def test_valid_positions_of_a_window():
+  # 5 inputs, 5 outputs, a window of 3 with padding: the two edges read 2 inputs.
+  assert products.valid_positions(5, 5, size="3", pad="1_1") == 13
+  window = {"size": "6", "stride": "5", "lhs_dilate": "6"}  # a batch axis
+  assert products.valid_positions(6, 6, **window) == 6

@@ -1,4 +1,4 @@
-"""Errors as clients of the OpenAI API read them."""
+"""Errors in the format of the OpenAI API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +20,19 @@ class Error(pydantic.BaseModel):
 
 
 class Body(pydantic.BaseModel):
-  """Every answer that is not a success."""
+  """The body of every error response."""
 
   error: Error
 
 
-class Refusal(Exception):
-  """A request that is not served, and why."""
+class ApiError(Exception):
+  """An error response.
+
+  Attributes:
+    status: the HTTP status.
+    headers: of the response.
+    body: of the response.
+  """
 
   def __init__(
     self,
@@ -43,7 +49,7 @@ class Refusal(Exception):
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
       kind = "rate_limit_error"
-    # A message may quote what the client sent: half a surrogate pair is no UTF-8.
+    # A message may quote the request: lone surrogates cannot be encoded as UTF-8.
     message = message.encode("utf-8", "replace").decode()
     self.body = Body(error=Error(message=message, type=kind, param=param, code=code))
 
@@ -53,54 +59,54 @@ class Refusal(Exception):
     )
 
 
-def of(error: BaseException) -> Refusal:
-  """The refusal that an exception amounts to."""
-  if isinstance(error, Refusal):
+def from_exception(error: BaseException) -> ApiError:
+  """The error response for any exception."""
+  if isinstance(error, ApiError):
     return error
   if isinstance(error, exceptions.RequestValidationError):
     return _invalid(error)
   if isinstance(error, starlette_exceptions.HTTPException):
-    return Refusal(error.status_code, str(error.detail), headers=error.headers)
+    return ApiError(error.status_code, str(error.detail), headers=error.headers)
   if isinstance(error, errors.UserError):
-    return Refusal(400, str(error))
-  if isinstance(error, engine.Full):
+    return ApiError(400, str(error))
+  if isinstance(error, engine.QueueFull):
     after = {"Retry-After": str(error.seconds)}
-    return Refusal(429, str(error), code="queue_full", headers=after)
-  if isinstance(error, engine.Stopped):
-    return Refusal(503, str(error))
-  return Refusal(500, "a defect of the server; its log says more")
+    return ApiError(429, str(error), code="queue_full", headers=after)
+  if isinstance(error, engine.EngineStopped):
+    return ApiError(503, str(error))
+  return ApiError(500, "internal server error; see the server's log")
 
 
-def _invalid(error: exceptions.RequestValidationError) -> Refusal:
+def _invalid(error: exceptions.RequestValidationError) -> ApiError:
   first = error.errors()[0]
   if first["type"] == "json_invalid":
-    return Refusal(400, f"the body is not JSON: {first['ctx']['error']}")
-  # ("body", "messages", 0, "content", "str") names the union's branch at the end.
+    return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
+  # The last part of ("body", "messages", 0, "content", "str") is the union's branch.
   param = ".".join(str(part) for part in first["loc"][1:]) or None
   message = first["msg"] if param is None else f"{param}: {first['msg']}"
-  return Refusal(400, message, param=param, code=first["type"])
+  return ApiError(400, message, param=param, code=first["type"])
 
 
-def handle(app: fastapi.FastAPI) -> None:
-  """Has the app answer every exception in this form."""
+def install(app: fastapi.FastAPI) -> None:
+  """Makes the app answer every exception in this format."""
 
   async def answer(_: fastapi.Request, error: Exception) -> responses.JSONResponse:
-    return of(error).response()
+    return from_exception(error).response()
 
   for kind in (
-    Refusal,
+    ApiError,
     exceptions.RequestValidationError,
     starlette_exceptions.HTTPException,
     errors.UserError,
-    engine.Full,
-    engine.Stopped,
+    engine.QueueFull,
+    engine.EngineStopped,
     Exception,
   ):
     app.add_exception_handler(kind, answer)
 
 
-# For the schema: what any route may answer.
-DECLARED: dict[int | str, dict[str, Any]] = {
-  "4XX": {"model": Body, "description": "The request is refused; why is said."},
-  "5XX": {"model": Body, "description": "The server cannot answer now."},
+# Error responses of every route, for the OpenAPI schema.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+  "4XX": {"model": Body, "description": "The request is invalid or not allowed."},
+  "5XX": {"model": Body, "description": "The server cannot answer."},
 }

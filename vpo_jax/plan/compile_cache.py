@@ -1,4 +1,4 @@
-"""Compilations by worker processes, kept: asked again, the answer is there."""
+"""Compiles steps in subprocesses and caches the results on disk."""
 
 import dataclasses
 import gzip
@@ -15,9 +15,9 @@ from etils import epath
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import count, models, worker
+from vpo_jax.plan import hlo_cost, models, worker
 
-# What the compiled step depends on, besides the request.
+# The packages and sources that a compiled step depends on, besides the request.
 _PACKAGES = ("jax", "jaxlib", "libtpu", "optax")
 _SOURCES = ("decoder", "data", "plan/program.py", "plan/models.py")
 
@@ -28,8 +28,8 @@ class Request:
 
   Attributes:
     stage: sft, dpo or sample.
-    topology: a TPU's ("v5p:2x2x2"), or `worker.HOST`.
-    devices: how many.
+    topology: a TPU slice ("v5p:2x2x2"), or `worker.HOST`.
+    devices: number of devices.
   """
 
   stage: str
@@ -47,24 +47,25 @@ def folder() -> epath.Path:
   return files.cache_folder() / "plans"
 
 
-def find(request: Request) -> dict[str, Any]:
-  """What `worker.answer` says of a request, and `cost`: what `count` finds in it.
+def get(request: Request) -> dict[str, Any]:
+  """Compiles a step, or loads it from the user's cache folder.
 
-  The answer and the compiled program's text are kept in the user's cache folder.
+  Returns: the result of `worker.compile_step`, and `cost`: the work of one device (see
+    `hlo_cost.Cost`), or None if the compiler refused the step.
 
   Raises:
-    UserError: the request makes no sense, or libtpu is not installed.
+    UserError: a request that cannot be compiled, or libtpu is not installed.
   """
   body = request.json()
   name = hashlib.sha256(
     json.dumps([body, _versions(request.stage)]).encode()
   ).hexdigest()[:16]
-  kept = folder() / f"{name}.json"
-  if kept.exists():
-    return _counted(files.read_json(kept), request)
+  cached = folder() / f"{name}.json"
+  if cached.exists():
+    return _with_cost(files.read_json(cached), request)
   if request.topology != worker.HOST and not _version("libtpu"):
     raise errors.UserError(
-      "planning for a TPU wants its compiler, which needs no TPU:"
+      "planning for a TPU requires its compiler (but no TPU):"
       ' pip install -c constraints.txt -e ".[tpu]"'
     )
   ran = subprocess.run(
@@ -81,29 +82,30 @@ def find(request: Request) -> dict[str, Any]:
   result = json.loads(ran.stdout.strip().splitlines()[-1])
   if "error" in result:
     raise errors.UserError(result["error"])
-  files.write_json(kept, result | {"request": body})
-  return _counted(result, request)
+  files.write_json(cached, result | {"request": body})
+  return _with_cost(result, request)
 
 
-def _counted(result: dict[str, Any], request: Request) -> dict[str, Any]:
-  """With `cost`: one device's step; None where the compiler refused."""
+def _with_cost(result: dict[str, Any], request: Request) -> dict[str, Any]:
   if "text" not in result:
     return result | {"cost": None}
   host = request.topology == worker.HOST
-  found = count.cost(text(result["text"]), result["loops"], host=host)
-  done, useful = found.flops * request.devices, result["work"]["flops"]
-  if done < 0.9 * useful:  # a loop's turns were not seen
-    raise RuntimeError(f"counted {done:.3g} FLOPs of a step of at least {useful:.3g}")
+  found = hlo_cost.analyze(text(result["text"]), result["trips"], host=host)
+  counted, useful = found.flops * request.devices, result["work"]["flops"]
+  if counted < 0.9 * useful:  # a loop's trip count was not recognized
+    raise RuntimeError(
+      f"counted {counted:.3g} FLOPs in a step that needs at least {useful:.3g}"
+    )
   sent = [
-    {"kind": kind, "devices": size, "beside": beside, "bytes": moved}
-    for (kind, size, beside), moved in sorted(found.collectives.items())
+    {"kind": kind, "devices": size, "per_node": per_node, "bytes": n}
+    for (kind, size, per_node), n in sorted(found.collectives.items())
   ]
   cost = {"flops": found.flops, "bytes": found.bytes, "collectives": sent}
   return result | {"cost": cost}
 
 
 def text(path: epath.PathLike) -> str:
-  """A kept program."""
+  """The HLO text of a cached program."""
   return gzip.decompress(epath.Path(path).read_bytes()).decode()
 
 

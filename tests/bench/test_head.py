@@ -1,9 +1,10 @@
-"""Logits in blocks: what a step holds of them does not grow with its rows."""
+"""With logits in blocks, their memory does not grow with the rows of a step."""
 
 import pytest
 
+from vpo_jax.bench import head
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import head, models
+from vpo_jax.plan import models
 
 TINY = decoder_config.parse(
   models.MODELS["llama3-8b"]

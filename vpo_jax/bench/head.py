@@ -1,4 +1,4 @@
-"""What the head's blocks save: a DPO step compiled with them and without, never run."""
+"""Memory that logits in blocks save: compiles a DPO step with and without blocks."""
 
 import functools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from vpo_jax.train import objective, optimizer
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
-TREES = 6  # pairs of a row
+TREES = 6  # pairs per row
 
 
 def measure(
@@ -28,24 +28,24 @@ def measure(
   precision: str,
   remat: str,
 ) -> list[dict[str, Any]]:
-  """XLA's count of a step's temporaries, by the number of its rows.
+  """XLA's size of a step's temporaries, by rows of the micro-batch.
 
   Args:
-    rows: of a micro-batch, each number compiled by itself.
-    row: tokens of a row, all of which predict: none is left to a query.
+    rows: numbers of rows, each compiled separately.
+    row: tokens per row; all of them predict.
 
-  Returns: bytes for each of `rows`: of the step with logits in blocks (`blocks`) and
-    all at once under JAX's own derivative (`plain`), and of the head alone, forward and
-    backward (`blocks_head`, `plain_head`).
+  Returns: bytes for each of `rows`: the step with logits in blocks (`blocks`); the
+    step with all logits at once and JAX's own derivative (`plain`); and the head's
+    forward and backward pass alone (`blocks_head`, `plain_head`).
   """
-  found = []
+  sizes = []
   for count in rows:
     of_step = functools.partial(_step_bytes, model, count, row, precision, remat)
     of_head = functools.partial(_head_bytes, model, count * row, precision)
-    found.append({"rows": count, "blocks": of_step(), "blocks_head": of_head()})
+    sizes.append({"rows": count, "blocks": of_step(), "blocks_head": of_head()})
     with mock.patch.object(head, "logps", plain):
-      found[-1] |= {"plain": of_step(), "plain_head": of_head()}
-  return found
+      sizes[-1] |= {"plain": of_step(), "plain_head": of_head()}
+  return sizes
 
 
 def plain(
@@ -55,7 +55,7 @@ def plain(
   blocks: int,
   dtype: str,
 ) -> Float[Array, "G P"]:
-  """`head.logps` with all logits at once, as other trainers have them."""
+  """`head.logps` with all logits at once; `blocks` is ignored."""
   del blocks
   x, w = x_GPD.astype(dtype), head_VD.astype(dtype)
   logits_GPV = jnp.einsum("gpd,vd->gpv", x, w, preferred_element_type="float32")

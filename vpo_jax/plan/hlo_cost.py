@@ -1,8 +1,8 @@
-"""What a compiled program does: a count over its HLO text.
+"""FLOPs, memory traffic and transfers of a compiled program, counted in its HLO text.
 
-XLA's own cost analysis counts a loop's body once and knows no interconnect. Here every
-computation is counted as often as it runs (`trips`), products inside fusions are found,
-and a stacked weight of which a loop slices one layer is read a layer at a time.
+XLA's own cost analysis counts a loop's body once and ignores transfers. Here each
+computation counts as often as it runs (`loops`), products inside fusions are found, and
+a loop that slices one layer of a stacked weight reads one layer per iteration.
 """
 
 import dataclasses
@@ -11,27 +11,27 @@ import math
 import re
 from collections.abc import Callable
 
-from vpo_jax.plan import groups, hlo, products, traffic, trips
+from vpo_jax.plan import groups, hlo, loops, products, traffic
 
-FREE = {  # move nothing, or are counted elsewhere
+FREE = {  # no memory traffic of their own
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
   *("while", "conditional", "call", "iota", "partition-id", "replica-id"),
   *("opt-barrier", "async-start", "async-done", "async-update"),
 }
 
+# Bytes by kind of collective, devices of a group, and how many of them share a node.
 Sent = dict[tuple[str, int, int], float]
 
 
 @dataclasses.dataclass
 class Cost:
-  """What a program does on one device in one run.
+  """The work of one device in one run of a program.
 
   Attributes:
-    flops: multiply-adds x 2 of its products.
-    bytes: read and written by its operations, each from and to the main memory.
-    roofline: seconds a rate of each, summed over operations; see `cost`.
-    collectives: bytes that a device sends, by kind, devices of a group, and how many of
-      them share a board (`groups.beside`).
+    flops: of its matrix products; a multiply-add is 2 FLOPs.
+    bytes: main-memory traffic, as if no operation's result stayed in a cache.
+    roofline: seconds, summed over operations; see `analyze`.
+    collectives: bytes that the device sends.
   """
 
   flops: float = 0.0
@@ -47,66 +47,69 @@ class Cost:
       self.collectives[key] = self.collectives.get(key, 0.0) + times * value
 
 
-# (flops, bytes) of one operation -> seconds
+# (FLOPs, bytes) of an operation -> seconds
 Rate = Callable[[float, float], float]
 
 
-def cost(
-  text: str, loops: float = 1.0, seconds: Rate | None = None, host: bool = False
+def analyze(
+  text: str, trips: float = 1.0, seconds: Rate | None = None, host: bool = False
 ) -> Cost:
-  """Counts a module, as often as each of its computations runs.
+  """Counts a module's work on one device.
 
   Args:
     text: `compiled.as_text()`.
-    loops: runs of a loop that does not tell its trips (of micro-batches, of decode
-      steps): those are counts that the program is given.
-    seconds: of an operation, for `Cost.roofline`; None leaves it 0.
-    host: the text is of a CPU's compiler, and another machine is meant. A CPU's sends
-      bfloat16 as float32, and sums whole arrays of which each device keeps a slice;
-      this is counted as what it stands for. Of memory, only what no compiler saves is
-      counted: operands and results of products, and the pass over the weights.
+    trips: iterations of loops whose count is an input of the program: micro-batches or
+      decode steps.
+    seconds: time of one operation, summed in `Cost.roofline`; None leaves that 0.
+    host: the module is a stand-in for another machine, compiled by the CPU compiler.
+      Then bfloat16 that it sends as float32 counts as bfloat16; an all-reduce of which
+      each device keeps a slice counts as a reduce-scatter; and memory traffic counts
+      only operands and results of products and the update of the weights, which every
+      compiler has to move.
   """
-  counter = _Counter(text, loops, seconds, host)
+  counter = _Counter(text, trips, seconds, host)
   return counter.computation(counter.entry)
 
 
 class _Counter:
-  def __init__(self, text: str, loops: float, seconds: Rate | None, host: bool):
+  def __init__(self, text: str, trips: float, seconds: Rate | None, host: bool):
     self._computations, self.entry = hlo.read(text)
     partitions = re.search(r"num_partitions=(\d+)", text.split("\n", 1)[0])
     self._devices = int(partitions[1]) if partitions else 1
-    self._loops = loops
+    self._trips = trips
     self._seconds = seconds
     self._host = host
-    self._channels: set[str] = set()  # of fused collectives that are counted
-    self.computation = functools.cache(self._uncached)
+    self._channels: set[str] = set()  # of fused collectives already counted
+    self.computation = functools.cache(self._computation)
 
-  def _uncached(self, name: str) -> Cost:
+  def _computation(self, name: str) -> Cost:
     total = Cost()
     computation = self._computations.get(name, {})
     for instruction in computation.values():
       if instruction.op == "while":
-        times = trips.count(self._computations, computation, instruction)
-        times = self._loops if times is None else times
-        total.add(self.computation(trips.body(instruction)), times)
+        trips = loops.trip_count(self._computations, computation, instruction)
+        trips = self._trips if trips is None else trips
+        total.add(self.computation(loops.body(instruction)), trips)
       elif instruction.op in ("call", "conditional", "async-start"):
         for called in instruction.called:
           total.add(self.computation(called))
       else:
-        cost = self._one(computation, instruction)
+        cost = self._instruction(computation, instruction)
         if self._host and not cost.flops and name != self.entry:
           cost.bytes = 0.0
         total.add(cost)
     return total
 
-  def _one(self, computation: hlo.Computation, instruction: hlo.Instruction) -> Cost:
+  def _instruction(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> Cost:
     op = instruction.op.removesuffix("-start")
     if op in hlo.COLLECTIVES:
       return Cost(collectives=self._collective(computation, instruction, op))
     if op in FREE or op.endswith("-done"):
       return Cost()
     cost = Cost(flops=self._flops(computation, instruction))
-    cost.bytes = traffic.moved(self._computations, computation, instruction)
+    cost.bytes = traffic.bytes_moved(self._computations, computation, instruction)
     if self._seconds:
       cost.roofline = self._seconds(cost.flops, cost.bytes)
     if op == "fusion":
@@ -114,36 +117,35 @@ class _Counter:
     return cost
 
   def _fused(self, fusion: hlo.Instruction) -> Sent:
-    """Of the collectives in a TPU's fusions.
+    """Collectives inside a TPU's fusion.
 
-    A reduction is fused with the slice that a device keeps. A collective that goes on
-    behind products stands in each of their fusions, and is one: the first.
+    A reduction is fused with the slice that each device keeps. A collective that
+    overlaps several products appears in each of their fusions; it counts once.
     """
     sent: Sent = {}
     for called in fusion.called:
-      inner = self._computations.get(called, {})
-      channels = hlo.channels(inner)
+      channels = hlo.channels(self._computations.get(called, {}))
       if channels and channels <= self._channels:
         continue
       self._channels |= channels
       scatter = "reduce-scatter" in called or "reduce-scatter" in fusion.name
-      for (kind, *group), moved in self.computation(called).collectives.items():
+      for (kind, size, per_node), n in self.computation(called).collectives.items():
         if scatter and kind == "all-reduce":
-          kind, moved = "reduce-scatter", moved / 2
-        key = kind, group[0], group[1]
-        sent[key] = sent.get(key, 0.0) + moved
+          kind, n = "reduce-scatter", n / 2
+        key = kind, size, per_node
+        sent[key] = sent.get(key, 0.0) + n
     return sent
 
   def _collective(
     self, computation: hlo.Computation, instruction: hlo.Instruction, op: str
   ) -> Sent:
-    """Bytes that one device sends, as rings do it."""
-    group = groups.members(instruction.rest, self._devices)
-    size, beside = len(group), groups.beside(group)
+    """Bytes that one device sends, with ring algorithms."""
+    group = groups.members(instruction.attributes, self._devices)
+    size, per_node = len(group), groups.per_node(group)
     if size == 1:
       return {}
     part = (size - 1) / size
-    times = {
+    factors = {
       "all-gather": size - 1,
       "all-reduce": 2 * part,
       "reduce-scatter": part,
@@ -151,45 +153,47 @@ class _Counter:
       "ragged-all-to-all": part,
     }
     sent: Sent = {}
-    for place, name in enumerate(instruction.operands):
+    for index, name in enumerate(instruction.operands):
       if name not in computation:
         continue
-      given, kind = computation[name].bytes, op
+      operand, kind = computation[name].bytes, op
       if self._host and self._widened(computation[name]):
-        given /= 2
+        operand /= 2
       if (
         self._host
         and op == "all-reduce"
-        and self._sliced(computation, instruction, place)
+        and self._sliced(computation, instruction, index)
       ):
         kind = "reduce-scatter"
-      key = kind, size, beside
-      sent[key] = sent.get(key, 0.0) + given * times.get(kind, 1.0)
+      key = kind, size, per_node
+      sent[key] = sent.get(key, 0.0) + operand * factors.get(kind, 1.0)
     return sent
 
-  def _widened(self, made: hlo.Instruction) -> bool:
-    """Whether a float32 array holds what was bfloat16 a moment ago."""
-    if made.shapes[0][0] != "f32":
+  def _widened(self, instruction: hlo.Instruction) -> bool:
+    """Whether a float32 result was converted from bfloat16 just before."""
+    if instruction.shapes[0][0] != "f32":
       return False
-    inner = (i for c in made.called for i in self._computations.get(c, {}).values())
-    size = math.prod(made.dims)
+    inner = (
+      i for c in instruction.called for i in self._computations.get(c, {}).values()
+    )
+    size = math.prod(instruction.dims)
     return any(
       i.shapes[0][0] == "bf16" and math.prod(i.dims) == size for i in inner if i.shapes
     )
 
   def _sliced(
-    self, computation: hlo.Computation, made: hlo.Instruction, place: int
+    self, computation: hlo.Computation, instruction: hlo.Instruction, index: int
   ) -> bool:
-    """Whether all that is used of a result is one slice of it."""
-    name = made.name
-    if len(made.shapes) > 1:
+    """Whether only a slice of result `index` is ever used."""
+    name = instruction.name
+    if len(instruction.shapes) > 1:
       name = next(
         (
           i.name
           for i in computation.values()
           if i.op == "get-tuple-element"
-          and i.operands == (made.name,)
-          and re.search(rf"index={place}\b", i.rest)
+          and i.operands == (instruction.name,)
+          and re.search(rf"index={index}\b", i.attributes)
         ),
         "",
       )
@@ -198,7 +202,9 @@ class _Counter:
       user.op == "dynamic-slice"
       or (
         user.op == "fusion"
-        and traffic.read(self._computations, user.called[0], user.operands.index(name))
+        and traffic.bytes_read(
+          self._computations, user.called[0], user.operands.index(name)
+        )
         < computation[name].bytes
       )
       for user in users
@@ -209,7 +215,7 @@ class _Counter:
       return products.dot(computation, instruction)
     if instruction.op == "convolution":
       return products.convolution(computation, instruction)
-    if instruction.op == "custom-call" and "matmul" in instruction.rest:
+    if instruction.op == "custom-call" and "matmul" in instruction.attributes:
       return products.matmul(computation, instruction)
     if instruction.op == "fusion":
       return sum(

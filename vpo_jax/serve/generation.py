@@ -1,0 +1,148 @@
+"""The candidates of one prompt while the engine generates them."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import TypeVar
+
+import fastapi
+
+from vpo_jax import records
+from vpo_jax.sample import lm, pool, settings
+from vpo_jax.serve import api_errors, metrics, streaming
+from vpo_jax.serve import engine as engines
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Delta:
+  """New text of a candidate, and its finish reason if it has ended."""
+
+  index: int
+  text: str
+  finish_reason: str | None
+
+
+class ClientDisconnected(api_errors.ApiError):
+  """The client closed the connection."""
+
+  def __init__(self):
+    super().__init__(499, "the client closed the connection")  # nginx's status
+
+
+class Generation:
+  """One prompt's candidates in progress.
+
+  Attributes:
+    prompt: the prompt.
+    sampling: its sampling settings.
+    tokens: tokens generated so far, over all candidates.
+  """
+
+  def __init__(
+    self,
+    policy: lm.LanguageModel,
+    engine: engines.Engine,
+    counters: metrics.Metrics,
+    prompt: lm.Prompt,
+    sampling: settings.Settings,
+    *,
+    stops: Sequence[str] = (),
+    retry: bool = False,
+  ):
+    """Submits the prompt, so that a full queue is reported before a response starts.
+
+    Args:
+      stops: texts that end a candidate; they are not part of it.
+      retry: see `Engine.submit`.
+
+    Raises:
+      QueueFull, EngineStopped: see `Engine.submit`.
+    """
+    self.prompt, self.sampling = prompt, sampling
+    self.tokens = 0
+    self._engine, self._metrics = engine, counters
+    self._texts = [
+      streaming.StoppingText(policy, stops) for _ in range(sampling.num_candidates)
+    ]
+    self._updates: asyncio.Queue[pool.Update | None] = asyncio.Queue()
+    self._start = time.monotonic()
+    loop = asyncio.get_running_loop()
+
+    def on_update(update: pool.Update | None) -> None:
+      with contextlib.suppress(RuntimeError):  # the event loop is closed
+        loop.call_soon_threadsafe(self._updates.put_nowait, update)
+
+    self._request = engine.submit(prompt, sampling, on_update, retry=retry)
+
+  async def deltas(self) -> AsyncGenerator[Delta, None]:
+    """Yields text as it is generated; closing the generator frees the slots.
+
+    Raises:
+      EngineStopped: the engine failed.
+    """
+    running = set(range(self.sampling.num_candidates))
+    try:
+      while running:
+        update = await self._updates.get()
+        if update is None:
+          raise engines.EngineStopped("the sampler failed")
+        if not self.tokens:
+          self._metrics.first_token.observe(time.monotonic() - self._start)
+        index = update.job.index
+        if index not in running:
+          continue  # the engine does not know stop texts and went on
+        self.tokens += len(update.tokens)
+        text = self._texts[index]
+        new = text.add(update.tokens, last=update.finish_reason is not None)
+        finish_reason = "stop" if text.stopped else update.finish_reason
+        if finish_reason:
+          running.discard(index)
+        if new or finish_reason:
+          yield Delta(index, new, finish_reason)
+    finally:
+      self._engine.cancel(self._request)
+      self._metrics.tokens.labels("prompt").inc(len(self.prompt.tokens))
+      self._metrics.tokens.labels("new").inc(self.tokens)
+
+  async def candidates(self) -> list[records.Candidate]:
+    """Waits for all candidates; their `tokens` include tokens after a stop text."""
+    texts = [""] * self.sampling.num_candidates
+    reasons = [""] * self.sampling.num_candidates
+    async with contextlib.aclosing(self.deltas()) as deltas:
+      async for delta in deltas:
+        texts[delta.index] += delta.text
+        reasons[delta.index] = delta.finish_reason or ""
+    return [
+      records.Candidate(
+        index, text, "stop" if reason == "stop" else "length", self._texts[index].count
+      )
+      for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+    ]
+
+
+async def until_disconnect(request: fastapi.Request, work: Awaitable[T]) -> T:
+  """Awaits `work`; cancels it if the client disconnects.
+
+  Raises:
+    ClientDisconnected: the client closed the connection.
+  """
+  task = asyncio.ensure_future(work)
+  disconnect = asyncio.ensure_future(_disconnected(request))
+  try:
+    await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+      raise ClientDisconnected
+    return task.result()
+  finally:
+    for each in (task, disconnect):
+      each.cancel()
+    await asyncio.gather(task, disconnect, return_exceptions=True)
+
+
+async def _disconnected(request: fastapi.Request) -> None:
+  while (await request.receive())["type"] != "http.disconnect":
+    pass

@@ -1,0 +1,112 @@
+"""POST /optimize: rewrites a query into a prompt that passes the guard."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import fastapi
+
+from vpo_jax import records
+from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
+from vpo_jax.serve import service as services
+
+
+def router(service: services.Service) -> fastapi.APIRouter:
+  """The route /optimize."""
+  routes = fastapi.APIRouter(responses=api_errors.RESPONSES)
+
+  @routes.post(
+    "/optimize", response_model=protocol.Optimized, responses=services.STREAMED
+  )
+  async def rewrite(body: protocol.OptimizeRequest, request: fastapi.Request):
+    """Rewrites a query; 422 if the guard rejects every attempt.
+
+    With `stream`, the server-sent events are {"text": ...}, which continues the prompt;
+    {"again": reason}, which starts it over; and last {"optimized": ...}.
+    """
+    attempts = _Attempts(service, body)
+    first = await attempts.start()
+    if body.stream:
+      return services.event_stream(attempts.events(first))
+    result = await generation.until_disconnect(request, attempts.run(first))
+    if result.problem and attempts.guarded:
+      raise unusable(result)
+    return result
+
+  return routes
+
+
+def unusable(result: protocol.Optimized) -> api_errors.ApiError:
+  """The error for a prompt that the guard rejects."""
+  return api_errors.ApiError(
+    422,
+    f"the prompt {result.problem}; tried {result.attempts} times ('guard': false"
+    " accepts any prompt)",
+    param="query",
+    code="unusable_prompt",
+  )
+
+
+class _Attempts:
+  """The attempts of one request."""
+
+  def __init__(self, service: services.Service, body: protocol.OptimizeRequest):
+    self.guarded = body.guard is not False
+    self._service = service
+    self._query = limits.check_user_text(service.policy, body.query, "query")
+    self._samplings = optimize.attempts(body.settings(service.limits), self.guarded)
+
+  async def start(self) -> generation.Generation:
+    prompt = await self._service.render(self._service.policy.prompt, self._query)
+    return self._service.generate(prompt, self._samplings[0])
+
+  async def run(self, running: generation.Generation) -> protocol.Optimized:
+    number, candidate = 1, (await running.candidates())[0]
+    while (problem := self._problem(candidate)) and number < len(self._samplings):
+      running = self._retry(running, number)
+      number, candidate = number + 1, (await running.candidates())[0]
+    return self._result(running, candidate, problem, number)
+
+  async def events(self, running: generation.Generation) -> AsyncIterator[str]:
+    for number in range(1, len(self._samplings) + 1):
+      text, reason = "", ""
+      async with contextlib.aclosing(running.deltas()) as deltas:
+        async for delta in deltas:
+          text, reason = text + delta.text, delta.finish_reason or ""
+          if delta.text:
+            yield json.dumps({"text": delta.text})
+      finish_reason = "stop" if reason == "stop" else "length"
+      candidate = records.Candidate(0, text, finish_reason, running.tokens)
+      problem = self._problem(candidate)
+      if not problem or number == len(self._samplings):
+        result = self._result(running, candidate, problem, number)
+        yield json.dumps({"optimized": result.model_dump()})
+        return
+      yield json.dumps({"again": problem})
+      running = self._retry(running, number)
+
+  def _problem(self, candidate: records.Candidate) -> str | None:
+    if not self.guarded:
+      return None
+    return guard.problem(candidate, self._service.guard_language)
+
+  def _retry(self, running: generation.Generation, number: int):
+    self._service.metrics.guarded.inc()
+    return self._service.generate(running.prompt, self._samplings[number], retry=True)
+
+  def _result(
+    self,
+    running: generation.Generation,
+    candidate: records.Candidate,
+    problem: str | None,
+    attempts: int,
+  ) -> protocol.Optimized:
+    return protocol.Optimized(
+      query=self._query,
+      prompt=candidate.prompt,
+      rendered=running.prompt.rendered,
+      finish_reason=candidate.finish_reason,
+      problem=problem,
+      attempts=attempts,
+      seed=self._samplings[0].seed,
+    )
