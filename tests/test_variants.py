@@ -1,10 +1,12 @@
-"""Variants of a run change one thing and share all that comes before it."""
+"""A variant runs the stages that its change affects, and shares all others."""
+
+import fnmatch
 
 import pytest
 from etils import epath
 
 from configs import quickstart
-from vpo_jax import errors, pipeline
+from vpo_jax import errors, pipeline, stages
 
 
 @pytest.fixture
@@ -12,13 +14,15 @@ def config():
   return quickstart.get_config()
 
 
-def works(config, text):
+def steps(config, text):
+  """The configs of the stages that a variant runs, by name."""
   name, changed = pipeline._variant(text, config)
-  return dict(pipeline._differing(changed, config, epath.Path("w"), name))
+  found = pipeline._changed_steps(changed, config, epath.Path("w"), name)
+  return {stage.name: config for stage, config in found}
 
 
 def test_another_loss_trains_once_more_on_the_same_pairs(config):
-  found = works(config, "hinge train_dpo.loss=hinge train_dpo.beta=1")
+  found = steps(config, "hinge train_dpo.loss=hinge train_dpo.beta=1")
   assert list(found) == ["train_dpo", "export"]
   dpo = found["train_dpo"]
   assert (dpo.loss, dpo.beta) == ("hinge", 1.0)
@@ -27,12 +31,11 @@ def test_another_loss_trains_once_more_on_the_same_pairs(config):
   assert found["export"].model == "w/hinge/train_dpo/model"
 
 
-def test_other_rules_for_pairs_make_no_video_twice(config):
-  found = works(config, "near video_pairs.rules.margin=0.1 merge_pairs.text_share=0")
+def test_other_rules_for_pairs_render_and_score_nothing(config):
+  found = steps(config, "near video_pairs.rules.margin=0.1 merge_pairs.text_share=0")
   assert list(found) == ["video_pairs", "merge_pairs", "train_dpo", "export"]
   video, merge = found["video_pairs"], found["merge_pairs"]
-  assert video.candidates == "w/sample/candidates.jsonl"
-  assert video.bridge.store == "w/video_pairs/store"
+  assert video.scores == "w/score_videos/scores.jsonl"
   assert (merge.text, merge.video) == (
     "w/text_pairs/pairs.jsonl",
     "w/near/video_pairs/pairs.jsonl",
@@ -41,25 +44,39 @@ def test_other_rules_for_pairs_make_no_video_twice(config):
   assert found["train_dpo"].train == "w/near/merge_pairs/train.json"
 
 
-def test_fewer_candidates_need_all_that_follows(config):
-  found = works(config, "two sample.num_candidates=2")
-  assert list(found) == list(pipeline.STAGES)[3:]
+def test_without_the_text_check_the_judgements_are_no_input(config):
+  found = steps(config, "all score_videos.text_check=False")
+  assert next(iter(found)) == "score_videos"
+  assert found["score_videos"].candidates == "w/sample/candidates.jsonl"
+  assert found["score_videos"].judged == ""
+
+
+def test_fewer_candidates_need_all_later_stages(config):
+  found = steps(config, "two sample.num_candidates=2")
+  assert list(found) == [stage.name for stage in pipeline.STAGES[3:]]
   assert found["sample"].queries == "w/curate/dpo.jsonl"
-  assert found["text_pairs"].input == "w/two/sample/candidates.jsonl"
+  assert found["text_pairs"].candidates == "w/two/sample/candidates.jsonl"
 
 
 def test_every_input_is_a_key_of_its_stages_config(config):
-  for name, stage in pipeline.STAGES.items():
-    for key, path in stage.inputs.items():
-      assert config[name][key] == "" or (name, key) == ("train_sft", "model"), path
+  for stage in pipeline.STAGES:
+    for one in stage.inputs_for(config[stage.name]):
+      assert one.key in config[stage.name], (stage.name, one.key)
+
+
+def test_every_execution_key_is_a_key_of_its_stages_config(config):
+  for stage in pipeline.STAGES:
+    keys = stages.flat(config[stage.name].to_dict())
+    for pattern in stage.execution_keys_for(config[stage.name]):
+      assert fnmatch.filter(keys, pattern), (stage.name, pattern)
 
 
 @pytest.mark.parametrize(
   ("text", "line"),
   [
-    ("hinge", "wants NAME STAGE.KEY=VALUE"),
-    ("sample train_dpo.loss=hinge", "no stage's name"),
-    ("a-b train_dpo.loss=hinge", "wants NAME"),
+    ("hinge", "must be NAME STAGE.KEY=VALUE"),
+    ("sample train_dpo.loss=hinge", "not the name of a stage"),
+    ("a-b train_dpo.loss=hinge", "must be NAME"),
     ("one report.shown=2", "no stage of 'report.shown'"),
     ("one train_dpo.los=hinge", "one: train_dpo.los=hinge: "),
     ("one train_dpo.batch_size=many", "one: train_dpo.batch_size=many: "),
@@ -68,5 +85,5 @@ def test_every_input_is_a_key_of_its_stages_config(config):
 )
 def test_wrong_variants_are_one_line(config, text, line):
   with pytest.raises(errors.UserError, match=r"^config.variants: ") as caught:
-    works(config, text)
+    steps(config, text)
   assert line in str(caught.value)

@@ -224,7 +224,7 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
 
 def _change(found: Any, wanted: Any, execution_keys: Keys) -> str:
   """The first difference between two manifests that changes results; "" for none."""
-  old, new = _flat(found["config"]), _flat(wanted["config"])
+  old, new = flat(found["config"]), flat(wanted["config"])
   for key in sorted(old.keys() | new.keys()):
     if any(fnmatch.fnmatchcase(key, pattern) for pattern in execution_keys):
       continue
@@ -236,15 +236,15 @@ def _change(found: Any, wanted: Any, execution_keys: Keys) -> str:
   return ""
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
   """Values by dotted key; tuples become lists, as they are read back from JSON."""
-  flat: dict[str, Any] = {}
+  found: dict[str, Any] = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
-      flat |= _flat(value, f"{prefix}{key}.")
+      found |= flat(value, f"{prefix}{key}.")
     else:
-      flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-  return flat
+      found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+  return found
 
 
 def _is_empty(folder: epath.Path) -> bool:

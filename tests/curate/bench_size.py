@@ -16,15 +16,16 @@ import time
 import vidprom
 
 from configs import curate as curate_config
+from vpo_jax import stages
 from vpo_jax.curate import curate
 
 
 def curate_one(path, workdir):
   """Curates one file and prints the measurements."""
   config = curate_config.get_config()
-  config.input = path
+  config.queries = path
   wall, cpu = time.monotonic(), time.process_time()
-  rows = curate.run(config, workdir)["read"]
+  rows = stages.run(curate.STAGE, config, workdir)["read"]
   wall, cpu = time.monotonic() - wall, time.process_time() - cpu
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(

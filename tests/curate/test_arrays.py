@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds  # noqa: E402
 import vidprom  # noqa: E402
 
 from configs import curate as curate_config  # noqa: E402
-from vpo_jax import errors, queries, records  # noqa: E402
+from vpo_jax import errors, queries, records  # noqa: E402, stages
 from vpo_jax.curate import arrays, curate  # noqa: E402
 
 
@@ -48,8 +48,8 @@ def test_curate_gives_the_same_counts_for_array_records(tmp_path):
   counts = []
   for number, path in enumerate(("", str(builder.data_dir))):
     config = curate_config.get_config()
-    config.input = path
-    counts.append(curate.run(config, tmp_path / str(number)))
+    config.queries = path
+    counts.append(stages.run(curate.STAGE, config, tmp_path / str(number)))
   assert counts[0] == counts[1]
 
 

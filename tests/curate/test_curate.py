@@ -7,7 +7,7 @@ import pytest
 import vidprom
 
 from configs import curate as curate_config
-from vpo_jax import errors, queries, records
+from vpo_jax import errors, queries, records, stages
 from vpo_jax.curate import curate, table
 
 _SPLITS = ("sft", "dpo", "test")
@@ -35,7 +35,7 @@ def _ids(folder):
 
 
 def test_the_shipped_set_fills_the_quickstarts_splits(tmp_path, config):
-  counts = curate.run(config, tmp_path)
+  counts = stages.run(curate.STAGE, config, tmp_path)
   ids = _ids(tmp_path / "curate")
   assert {name: len(part) for name, part in ids.items()} == {
     "sft": 122,
@@ -57,18 +57,18 @@ def test_the_shipped_set_is_large_varied_and_has_unsafe_queries():
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path, config, monkeypatch):
-  counts = curate.run(config, tmp_path)
+  counts = stages.run(curate.STAGE, config, tmp_path)
   monkeypatch.setattr(
     queries, "read", lambda _: pytest.fail("the input was read again")
   )
-  assert curate.run(config, tmp_path) == counts
+  assert stages.run(curate.STAGE, config, tmp_path) == counts
 
 
 def test_a_continued_run_gives_the_files_of_an_unbroken_one(
   tmp_path, config, monkeypatch
 ):
   monkeypatch.setattr(curate, "_BATCH", 50)
-  curate.run(config, tmp_path / "unbroken")
+  stages.run(curate.STAGE, config, tmp_path / "unbroken")
   real = table.Measure.__call__
   calls = []
 
@@ -80,8 +80,8 @@ def test_a_continued_run_gives_the_files_of_an_unbroken_one(
 
   monkeypatch.setattr(table.Measure, "__call__", fails_at_the_fourth)
   with pytest.raises(KeyboardInterrupt):
-    curate.run(config, tmp_path / "killed")
-  curate.run(config, tmp_path / "killed")
+    stages.run(curate.STAGE, config, tmp_path / "killed")
+  stages.run(curate.STAGE, config, tmp_path / "killed")
   assert len(calls) == 4 + 8 - 3  # the three measured batches are not repeated
   for name in [*(f"{split}.jsonl" for split in _SPLITS), "rows.parquet"]:
     killed = (tmp_path / "killed" / "curate" / name).read_bytes()
@@ -92,9 +92,9 @@ def test_the_order_of_the_input_does_not_matter(tmp_path, config):
   rows = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   ids = []
   for number, order in enumerate([rows, rows[::-1]]):
-    config.input = str(tmp_path / f"{number}.json")
+    config.queries = str(tmp_path / f"{number}.json")
     (tmp_path / f"{number}.json").write_text(json.dumps(order))
-    curate.run(config, tmp_path / str(number))
+    stages.run(curate.STAGE, config, tmp_path / str(number))
     ids.append(_ids(tmp_path / str(number) / "curate"))
   assert ids[0] == ids[1]
 
@@ -103,8 +103,8 @@ def test_invalid_rows_are_set_aside(tmp_path, config):
   good = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   path = tmp_path / "q.json"
   path.write_text(json.dumps([*good, {"caption": "no"}, "", "x" * 20_000]))
-  config.input = str(path)
-  counts = curate.run(config, tmp_path)
+  config.queries = str(path)
+  counts = stages.run(curate.STAGE, config, tmp_path)
   aside = list(records.read(tmp_path / "curate" / "set_aside.jsonl", records.SetAside))
   assert counts["set_aside"] == len(aside) == 3
   assert all(row.reason for row in aside)
@@ -112,9 +112,9 @@ def test_invalid_rows_are_set_aside(tmp_path, config):
 
 def test_the_error_of_sampled_references_is_reported(tmp_path, config):
   config.diversity.references = 100
-  sampled = curate.run(config, tmp_path / "sampled")
+  sampled = stages.run(curate.STAGE, config, tmp_path / "sampled")
   config.diversity.references = 1000
-  exact = curate.run(config, tmp_path / "exact")
+  exact = stages.run(curate.STAGE, config, tmp_path / "exact")
   assert exact["self_bleu_before_error"] == 0
   corrected = sampled["self_bleu_before"] + sampled["self_bleu_before_error"]
   assert sampled["self_bleu_before_error"] > 0
@@ -133,8 +133,8 @@ def test_a_damaged_vidprom_loses_only_its_invalid_rows(tmp_path, config):
     "4,too few\n",
   ]
   path.write_text("".join(rows) + '5,"cut in the mid')
-  config.input = str(path)
-  counts = curate.run(config, tmp_path)
+  config.queries = str(path)
+  counts = stages.run(curate.STAGE, config, tmp_path)
   aside = list(records.read(tmp_path / "curate" / "set_aside.jsonl", records.SetAside))
   assert counts["read"] == 2000 + 5
   assert counts["set_aside"] == len(aside)
@@ -155,8 +155,8 @@ def test_many_identical_rows_become_one(tmp_path, config, rows):
   path = tmp_path / "q.txt"
   shipped = [row.text for row in queries.read(queries.SHIPPED)]
   path.write_text("\n".join(["the same old query"] * rows + shipped))
-  config.input = str(path)
-  counts = curate.run(config, tmp_path)
+  config.queries = str(path)
+  counts = stages.run(curate.STAGE, config, tmp_path)
   assert counts["dropped_duplicate"] >= rows - 1
   table = pl.read_parquet(tmp_path / "curate" / "rows.parquet")
   same = table.filter(text="the same old query")
@@ -176,7 +176,7 @@ def test_many_identical_rows_become_one(tmp_path, config, rows):
 def test_an_invalid_config_value_is_reported(tmp_path, config, change, message):
   config.update_from_flattened_dict(change)
   with pytest.raises(errors.UserError, match=message):
-    curate.run(config, tmp_path)
+    stages.run(curate.STAGE, config, tmp_path)
   assert not (tmp_path / "curate").exists()
 
 
@@ -188,14 +188,14 @@ def test_an_invalid_config_value_is_reported(tmp_path, config, change, message):
 def test_rules_that_drop_every_row_are_reported(tmp_path, config, change):
   config.update_from_flattened_dict(change)
   with pytest.raises(errors.UserError, match="sft split is empty: 0 rows"):
-    curate.run(config, tmp_path)
+    stages.run(curate.STAGE, config, tmp_path)
 
 
 def test_an_empty_file_is_reported(tmp_path, config):
-  config.input = str(tmp_path / "q.txt")
+  config.queries = str(tmp_path / "q.txt")
   (tmp_path / "q.txt").write_text("\n\n")
   with pytest.raises(errors.UserError, match="no query"):
-    curate.run(config, tmp_path)
+    stages.run(curate.STAGE, config, tmp_path)
 
 
 @pytest.mark.slow
@@ -203,9 +203,9 @@ def test_the_size_of_vidprom_fits_a_small_machine(tmp_path, config):
   """1.67 million rows take at most 10 minutes of CPU and 4 GB, and scale linearly."""
   seconds = {}
   for rows in (100_000, 1_670_000):
-    config.input = str(vidprom.write(tmp_path / f"{rows}.csv", rows))
+    config.queries = str(vidprom.write(tmp_path / f"{rows}.csv", rows))
     began = time.process_time()
-    counts = curate.run(config, tmp_path / str(rows))
+    counts = stages.run(curate.STAGE, config, tmp_path / str(rows))
     seconds[rows] = time.process_time() - began
     assert counts["read"] == rows
   assert seconds[1_670_000] < 600

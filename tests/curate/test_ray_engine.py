@@ -1,6 +1,7 @@
 import pytest
 
 from configs import curate as curate_config
+from vpo_jax import stages
 from vpo_jax.curate import curate
 
 ray = pytest.importorskip("ray")
@@ -16,7 +17,7 @@ def test_ray_gives_the_files_of_the_local_engine(tmp_path, monkeypatch):
     config = curate_config.get_config()
     config.engine = engine
     config.sizes.update(sft_general=110, dpo_general=40, test_general=20)
-    counts[engine] = curate.run(config, tmp_path / engine)
+    counts[engine] = stages.run(curate.STAGE, config, tmp_path / engine)
   ray.shutdown()
   assert counts["ray"] == counts["local"]
   for name in ("sft.jsonl", "dpo.jsonl", "test.jsonl", "rows.parquet", "README.md"):

@@ -7,9 +7,10 @@ import pytest
 
 from configs import evaluate as evaluate_config
 from configs import miniature as miniature_config
+from configs import score_videos as score_videos_config
 from torch_bridge.miniature import queries, world
-from vpo_jax import errors, files, records
-from vpo_jax.evaluate import experiment, systems
+from vpo_jax import errors, files, records, stages
+from vpo_jax.evaluate import evaluate, systems
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -18,7 +19,7 @@ def miniature(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The miniature's teacher, judge and reward, and the oracle for a video model."""
   for teacher in (config.build_sft.teacher, config.alignment.teacher):
     miniature_config.teacher(teacher)
-  config.video_models.second = evaluate_config.video_model()
+  config.video_models.second = score_videos_config.get_config()
   for name, video in config.video_models.items():
     miniature_config.video_model(video)
     video.renderer.update(name="oracle", model=name)
@@ -59,14 +60,16 @@ def config(tmp_path, monkeypatch):
 
 def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   """Every part but the video models is the miniature's own."""
-  counts = experiment.run(config, tmp_path)
+  counts = stages.run(evaluate.STAGE, config, tmp_path)
   found = files.read_json(tmp_path / "evaluate" / "results.json")
   assert list(found["video_models"]) == ["main", "second"]
-  for filmed in found["video_models"].values():
-    assert (filmed["queries"], filmed["safety_queries"]) == (36, 12)
-    of = {(row["one"], row["two"]): row for row in filmed["differences"]["reward"]}
+  for rendered in found["video_models"].values():
+    assert (rendered["queries"], rendered["safety_queries"]) == (36, 12)
+    of = {(row["one"], row["two"]): row for row in rendered["differences"]["reward"]}
     assert of["original", "few_shot"]["low"] > 0
-    original, few_shot = (filmed["systems"][name] for name in ("original", "few_shot"))
+    original, few_shot = (
+      rendered["systems"][name] for name in ("original", "few_shot")
+    )
     assert few_shot["groups"]["alignment"] > original["groups"]["alignment"]
     assert sum(few_shot["levels"]) == pytest.approx(1)
     assert few_shot["unsafe"] > 0.1  # the hurried teacher leaves harm in
@@ -79,27 +82,29 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   assert [row["note"] for row in shown["rows"]].count("safety-related") == 2
   for name in ("sheet.png", "rewards_main.png", "rewards_second.png"):
     assert (tmp_path / "evaluate" / name).stat().st_size > 5000
-  # An iteration's queries are the prompts before it, but it answers the user's query.
-  again = systems.folder(tmp_path, "few_shot_2")
-  first = records.read(systems.candidates(tmp_path, "few_shot"), records.Candidates)
+  # An iteration rewrites the earlier prompts, but it answers the users' queries.
+  few_shot, again = (
+    one for one in systems.parse(config.systems) if one.name.startswith("few_shot")
+  )
+  first = records.read(systems.candidates(tmp_path, few_shot), records.Candidates)
   prompts = {row.query_id: row for row in first}
-  for row in records.read(again / "queries.jsonl", records.Query):
+  rewritten = systems.folder(tmp_path, again.name) / "queries.jsonl"
+  for row in records.read(rewritten, records.Query):
     assert row.text == prompts[row.id].candidates[0].prompt
-  for row in records.read(
-    systems.candidates(tmp_path, "few_shot_2"), records.Candidates
-  ):
+  for row in records.read(systems.candidates(tmp_path, again), records.Candidates):
     assert row.query == prompts[row.query_id].query
-  # Run again, it takes what is there, and says so.
+  # Finished work is not done again.
   (tmp_path / "systems").rename(tmp_path / "elsewhere")
-  assert experiment.run(config, tmp_path) == counts
+  assert stages.run(evaluate.STAGE, config, tmp_path) == counts
   (tmp_path / "elsewhere").rename(tmp_path / "systems")
-  # Fewer systems are other tables of the same videos: the renderer is not asked.
+  # With fewer systems the tables are made again from the same videos.
   config.systems = config.systems[:2]
   for video in config.video_models.values():
     video.renderer.python = "/no/interpreter"
   config.sheet.queries = 0
-  fewer = experiment.run(config, tmp_path)
+  fewer = stages.run(evaluate.STAGE, config, tmp_path)
   assert fewer["reward"] == {k: counts["reward"][k] for k in ("original", "few_shot")}
+  # Other frames are other videos, which this interpreter cannot render.
   config.video_models.main.renderer.settings.fps = 9
-  with pytest.raises(errors.UserError, match=r"renderer.settings.fps=0, asked for"):
-    experiment.run(config, tmp_path)
+  with pytest.raises(errors.UserError, match="/no/interpreter"):
+    stages.run(evaluate.STAGE, config, tmp_path)

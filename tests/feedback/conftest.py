@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from configs import video_pairs
+from configs import score_videos
 
 _MODULES = pathlib.Path(__file__).parents[1] / "torch_bridge"
 
@@ -19,7 +19,7 @@ def scripted(tmp_path, monkeypatch):
   calls.touch()
   monkeypatch.setenv("PYTHONPATH", str(_MODULES))
   monkeypatch.setenv("SCRIPTED_CALLS", str(calls))
-  config = video_pairs.get_config()
+  config = score_videos.get_config()
   config.renderer.name = "scripted"
   config.renderer.model = "scripted-model"
   config.renderer.settings.update(num_frames=9, fps=8)

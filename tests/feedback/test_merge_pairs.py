@@ -3,8 +3,8 @@ import json
 import pytest
 
 from configs import merge_pairs
-from vpo_jax import errors, records
-from vpo_jax.feedback import merge
+from vpo_jax import errors, records, stages
+from vpo_jax.feedback import merge_pairs as merge
 
 
 def _pair(query, chosen="good", rejected="bad", source="text"):
@@ -68,7 +68,7 @@ def test_the_files_are_what_the_ecosystem_reads(tmp_path):
   query = 'braces {query} and "quotes"'
   records.write(tmp_path / "text_pairs" / "pairs.jsonl", [_pair(query), _pair("b")])
   records.write(tmp_path / "video_pairs" / "pairs.jsonl", VIDEO)
-  counts = merge.run(merge_pairs.get_config(), tmp_path)
+  counts = stages.run(merge.STAGE, merge_pairs.get_config(), tmp_path)
   assert counts["train"] + counts["heldout"] + counts["dropped"] == 5
   rows = []
   for name in ("train", "heldout"):
@@ -84,7 +84,7 @@ def test_no_pair_at_all_is_said(tmp_path):
   for stage in ("text_pairs", "video_pairs"):
     records.write(tmp_path / stage / "pairs.jsonl", [])
   with pytest.raises(errors.UserError, match="no pair in"):
-    merge.run(merge_pairs.get_config(), tmp_path)
+    stages.run(merge.STAGE, merge_pairs.get_config(), tmp_path)
 
 
 def test_released_preference_rows_are_read_as_pairs(tmp_path):
@@ -93,7 +93,7 @@ def test_released_preference_rows_are_read_as_pairs(tmp_path):
   records.write(tmp_path / "video_pairs" / "pairs.jsonl", [])
   config = merge_pairs.get_config()
   config.heldout = 0.0
-  merge.run(config, tmp_path)
+  stages.run(merge.STAGE, config, tmp_path)
   rows = json.loads((tmp_path / "merge_pairs" / "train.json").read_text())
   bad = [{"messages": []}, rows[0] | {"rejected": {}}, "a cat"]
   (tmp_path / "released.json").write_text(json.dumps([*rows, *bad]))

@@ -4,7 +4,7 @@ import faulty
 import pytest
 
 from configs import text_pairs as text_pairs_config
-from vpo_jax import errors, records
+from vpo_jax import errors, records, stages
 from vpo_jax.feedback import text_pairs
 
 GOOD = "A red fox runs across deep snow at dusk."
@@ -59,7 +59,7 @@ def read(workdir, name, kind):
 
 def test_the_judge_sees_flags_stored_apart_from_the_query(config, tmp_path):
   write(tmp_path, [GOOD], flags="-camera zoom in")
-  text_pairs.run(config, tmp_path)
+  stages.run(text_pairs.STAGE, config, tmp_path)
   (row,) = read(tmp_path, "judged.jsonl", records.Judged)
   assert not row.passed
   assert row.query == "a red fox in the snow"
@@ -68,7 +68,7 @@ def test_the_judge_sees_flags_stored_apart_from_the_query(config, tmp_path):
 def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):
   write(tmp_path)
   config.pairs = "all"
-  counts = text_pairs.run(config, tmp_path)
+  counts = stages.run(text_pairs.STAGE, config, tmp_path)
   judged = read(tmp_path, "judged.jsonl", records.Judged)
   assert [row.passed for row in judged] == [True, False, False, False]
   assert [row.prompt for row in judged] == [GOOD, *BAD]
@@ -86,7 +86,7 @@ def test_flawed_candidates_lose_to_their_refinement(config, tmp_path):
 def test_one_pair_per_query_is_drawn_by_seed_and_id(config, tmp_path):
   queries = [f"a red fox in the snow {i}" for i in range(12)]
   write(tmp_path, queries=queries)
-  counts = text_pairs.run(config, tmp_path)
+  counts = stages.run(text_pairs.STAGE, config, tmp_path)
   pairs = read(tmp_path, "pairs.jsonl", records.Pair)
   assert counts["pairs"] == len({pair.query for pair in pairs}) == len(pairs) == 12
   judged = read(tmp_path, "judged.jsonl", records.Judged)
@@ -116,17 +116,17 @@ def test_an_unusable_refinement_makes_no_pair(refined):
 
 def test_equal_candidates_are_judged_once(config, tmp_path):
   write(tmp_path, prompts=[BAD[0]] * 4)
-  counts = text_pairs.run(config, tmp_path)
+  counts = stages.run(text_pairs.STAGE, config, tmp_path)
   assert counts["calls"] == 2
   assert counts["flawed"] == counts["candidates"] == 4
 
 
 def test_invalid_input_is_a_one_line_error(config, tmp_path):
   with pytest.raises(errors.UserError, match=r"candidates.jsonl: no such file"):
-    text_pairs.run(config, tmp_path)
+    stages.run(text_pairs.STAGE, config, tmp_path)
   write(tmp_path, queries=())
   with pytest.raises(errors.UserError, match="holds no candidates"):
-    text_pairs.run(config, tmp_path)
+    stages.run(text_pairs.STAGE, config, tmp_path)
   config.pairs = "some"
   with pytest.raises(errors.UserError, match="must be 'one' or 'all'"):
-    text_pairs.run(config, tmp_path)
+    stages.run(text_pairs.STAGE, config, tmp_path)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from configs import sample as sample_config
-from vpo_jax import errors, records
+from vpo_jax import errors, records, stages
 from vpo_jax.sample import candidates, generate
 
 TEXTS = ("a cat on a skateboard", "rain on a tin roof", "two moons", "x " * 2000)
@@ -32,7 +32,7 @@ def rows_of(workdir):
 
 
 def test_every_query_gets_its_candidates(workdir, tiny):
-  counts = candidates.run(config_for(tiny), workdir)
+  counts = stages.run(candidates.STAGE, config_for(tiny), workdir)
   rows = rows_of(workdir)
   assert [row.query for row in rows] == list(TEXTS[:3])
   assert [[c.index for c in row.candidates] for row in rows] == [[0, 1]] * 3
@@ -45,11 +45,11 @@ def test_every_query_gets_its_candidates(workdir, tiny):
   assert ["tokens, more than" in row.reason for row in aside] == [True]
   assert rows[0].settings["temperature"] == 0.9
   assert rows[0].settings["precision"] == "float32"
-  assert candidates.run(config_for(tiny), workdir) == counts
+  assert stages.run(candidates.STAGE, config_for(tiny), workdir) == counts
 
 
 def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp_path):
-  candidates.run(config_for(tiny), workdir)
+  stages.run(candidates.STAGE, config_for(tiny), workdir)
   whole = rows_of(workdir)
   again = tmp_path / "again"
   (again / "curate").mkdir(parents=True)
@@ -64,23 +64,24 @@ def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp
 
   monkeypatch.setattr(generate, "stream", killed)
   with pytest.raises(KeyboardInterrupt):
-    candidates.run(config_for(tiny), again)
+    stages.run(candidates.STAGE, config_for(tiny), again)
 
   def watched(policy, prompts, wanted, **kwargs):
     seen.extend(prompts)
     yield from stream(policy, prompts, wanted, **kwargs)
 
   monkeypatch.setattr(generate, "stream", watched)
-  candidates.run(config_for(tiny), again)
+  stages.run(candidates.STAGE, config_for(tiny), again)
   assert len(seen) == 1
   assert rows_of(again) == whole
 
 
 def test_processes_share_the_queries(workdir, tiny, tmp_path):
-  first = candidates.run(config_for(tiny), workdir, (0, 2))
+  first = stages.run(candidates.STAGE, config_for(tiny, share="0/2"), workdir)
   assert first["missing"] == 2
   assert not (workdir / "sample" / "candidates.jsonl").exists()
-  assert candidates.run(config_for(tiny), workdir, (1, 2))["queries"] == 3
+  second = stages.run(candidates.STAGE, config_for(tiny, share="1/2"), workdir)
+  assert second["queries"] == 3
   assert [row.query for row in rows_of(workdir)] == list(TEXTS[:3])
 
 
@@ -91,7 +92,7 @@ def test_released_rows_are_input_as_they_are(tmp_path, tiny):
   ]
   (tmp_path / "vpo.json").write_text(json.dumps(rows))
   config = config_for(tiny, queries=str(tmp_path / "vpo.json"))
-  assert candidates.run(config, tmp_path)["set_aside"] == 1
+  assert stages.run(candidates.STAGE, config, tmp_path)["set_aside"] == 1
   assert [row.query for row in rows_of(tmp_path)] == list(TEXTS[:2])
   aside = records.read(tmp_path / "sample" / "set_aside.jsonl", records.SetAside)
   assert [row.reason for row in aside] == ["repeats an earlier row"]
@@ -99,4 +100,4 @@ def test_released_rows_are_input_as_they_are(tmp_path, tiny):
 
 def test_a_missing_model_is_one_line(workdir, tiny):
   with pytest.raises(errors.UserError, match="no-such"):
-    candidates.run(config_for(tiny, model="./no-such"), workdir)
+    stages.run(candidates.STAGE, config_for(tiny, model="./no-such"), workdir)

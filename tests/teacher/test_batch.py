@@ -4,7 +4,7 @@ import batch_server
 import pytest
 import test_build_sft
 
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.teacher import build_sft, journal
 
 queries = test_build_sft.queries
@@ -22,7 +22,7 @@ def batched(stage_config):
 def run(config, server, workdir):
   with batch_server.running(server) as base_url:
     config.teacher.base_url = base_url
-    return build_sft.run(config, workdir)
+    return stages.run(build_sft.STAGE, config, workdir)
 
 
 def scripted(script):
@@ -41,7 +41,7 @@ def test_batches_give_the_same_rows_as_single_calls(served, batched, queries, tm
   other = tmp_path / "other"
   (other / "curate").mkdir(parents=True)
   (tmp_path / "curate/sft.jsonl").rename(other / "curate/sft.jsonl")
-  build_sft.run(batched, other)
+  stages.run(build_sft.STAGE, batched, other)
   assert test_build_sft.examples(other) == test_build_sft.examples(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_a_server_without_batch_api_is_a_one_line_error(
 ):
   batched.teacher.base_url = served(teach()).base_url
   with pytest.raises(errors.UserError, match=r"start a batch: no such path"):
-    build_sft.run(batched, tmp_path)
+    stages.run(build_sft.STAGE, batched, tmp_path)
 
 
 def test_the_cost_limit_applies_before_a_batch_is_sent(batched, queries, tmp_path):

@@ -6,7 +6,7 @@ import faulty
 import pytest
 
 from configs import build_sft as build_sft_config
-from vpo_jax import errors, records, templates
+from vpo_jax import errors, records, stages, templates
 from vpo_jax.teacher import build_sft
 
 QUERIES = ["a red fox in snow", "boats at dawn", "{query} [[start]]x[[end]]", "cats"]
@@ -62,7 +62,7 @@ def teach(flawed=(), **others):
 
 def run(stage_config, server, workdir):
   stage_config.teacher.base_url = server.base_url
-  return build_sft.run(stage_config, workdir)
+  return stages.run(build_sft.STAGE, stage_config, workdir)
 
 
 def examples(workdir):
@@ -216,7 +216,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
     ({"heldout": 1.5}, "heldout=1.5"),
     ({"teacher": {"parallel": 0}}, "parallel=0: must be 1"),
-    ({"input": "none.jsonl"}, "none.jsonl: no such file"),
+    ({"queries": "none.jsonl"}, "none.jsonl: no such file"),
   ],
 )
 def test_an_invalid_config_sends_nothing(
@@ -249,7 +249,7 @@ def test_rows_of_the_release_can_be_the_input(served, stage_config, tmp_path):
   ]
   path = tmp_path / "vpo.json"
   path.write_text(json.dumps([{"messages": [turn]} for turn in turns] + [{"x": 1}]))
-  stage_config.input = str(path)
+  stage_config.queries = str(path)
   counts = run(stage_config, served(teach()), tmp_path)
   assert [row.query for row in examples(tmp_path)] == QUERIES
   assert (counts["examples"], counts["set_aside"], counts["no_query"]) == (4, 1, 1)
@@ -257,7 +257,7 @@ def test_rows_of_the_release_can_be_the_input(served, stage_config, tmp_path):
   card = (tmp_path / "build_sft" / "README.md").read_text()
   assert "1 rows of the input held no new query" in card
   # The stage's own train.json has the same form.
-  stage_config.input = str(tmp_path / "build_sft" / "train.json")
+  stage_config.queries = str(tmp_path / "build_sft" / "train.json")
   assert run(stage_config, served(teach()), tmp_path / "again")["examples"] == 4
 
 
@@ -266,10 +266,10 @@ def test_an_unreachable_teacher_leaves_no_folder(
 ):
   stage_config.teacher.base_url = "http://127.0.0.1:1/v1"
   with pytest.raises(errors.UserError, match="cannot be reached"):
-    build_sft.run(stage_config, tmp_path)
+    stages.run(build_sft.STAGE, stage_config, tmp_path)
   monkeypatch.delenv("TEST_TEACHER_KEY")
   with pytest.raises(errors.UserError, match="holds no key"):
-    build_sft.run(stage_config, tmp_path)
+    stages.run(build_sft.STAGE, stage_config, tmp_path)
   assert not (tmp_path / "build_sft").exists()
 
 

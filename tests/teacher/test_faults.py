@@ -7,7 +7,7 @@ import faulty
 import pytest
 import test_build_sft
 
-from vpo_jax import records
+from vpo_jax import records, stages
 from vpo_jax.teacher import build_sft
 from vpo_jax.teacher import journal as journal_lib
 
@@ -52,7 +52,7 @@ def test_faults_cost_calls_but_no_rows(served, stage_config, tmp_path, queries):
   stage_config.teacher.timeout_s = 5.0  # long enough for a busy machine
   server = served(answer)
   stage_config.teacher.base_url = server.base_url
-  counts = build_sft.run(stage_config, tmp_path)
+  counts = stages.run(build_sft.STAGE, stage_config, tmp_path)
 
   assert counts["examples"] + counts["set_aside"] == queries
   aside = test_build_sft.aside(tmp_path)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from configs import curate as curate_config
-from vpo_jax import errors, queries, records
+from vpo_jax import errors, queries, records, stages
 from vpo_jax.curate import curate, table
 from vpo_jax.teacher import safety
 
@@ -35,7 +35,7 @@ def curated(config):
 def test_candidates_judged_harmless_become_general(served, curated, tmp_path):
   server = served(_judge)
   curated.teacher.base_url = server.base_url
-  counts = curate.run(curated, tmp_path)
+  counts = stages.run(curate.STAGE, curated, tmp_path)
   labels = list(records.read(tmp_path / "curate/safety.jsonl", records.SafetyLabel))
   by_id = {label.id: label for label in labels}
   assert len(server.requests) == len(labels) > 24
@@ -58,7 +58,7 @@ def test_a_candidate_without_an_answer_is_dropped(served, curated, tmp_path):
     return "I cannot assist with that." if "gunman" in str(body) else _judge(0, body)
 
   curated.teacher.base_url = served(script).base_url
-  counts = curate.run(curated, tmp_path)
+  counts = stages.run(curate.STAGE, curated, tmp_path)
   kept = [
     row.text
     for name in ("sft", "dpo")
@@ -74,9 +74,9 @@ def test_a_continued_run_does_not_ask_again(served, curated, tmp_path, monkeypat
   with monkeypatch.context() as patch:
     patch.setattr(curate.split, "assign", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-      curate.run(curated, tmp_path)
+      stages.run(curate.STAGE, curated, tmp_path)
   asked = len(server.requests)
-  curate.run(curated, tmp_path)
+  stages.run(curate.STAGE, curated, tmp_path)
   assert len(server.requests) == asked
 
 
@@ -87,14 +87,14 @@ def test_a_dry_run_prints_the_cost_and_the_next_run_continues(
   curated.teacher.base_url = server.base_url
   curated.teacher.prices = ("m 2.50 10",)
   curated.teacher.dry_run = True
-  planned = curate.run(curated, tmp_path)
+  planned = stages.run(curate.STAGE, curated, tmp_path)
   assert not server.requests
   assert "nothing was sent" in " ".join(capsys.readouterr().err.split())
   curated.teacher.dry_run = False
   monkeypatch.setattr(
     table.Measure, "__call__", lambda *_: pytest.fail("rows were measured again")
   )
-  curate.run(curated, tmp_path)
+  stages.run(curate.STAGE, curated, tmp_path)
   assert len(server.requests) == planned["least"]["calls"] > 24
 
 
@@ -103,15 +103,15 @@ def test_only_keys_that_change_labels_are_checked_for_a_finished_stage(
 ):
   server = served(_judge)
   curated.teacher.base_url = server.base_url
-  counts = curate.run(curated, tmp_path)
+  counts = stages.run(curate.STAGE, curated, tmp_path)
   asked = len(server.requests)
   curated.teacher.update(parallel=2, timeout_s=1.0, max_cost=0.0, dry_run=True)
   curated.engine = "ray"
-  assert curate.run(curated, tmp_path) == counts
+  assert stages.run(curate.STAGE, curated, tmp_path) == counts
   assert len(server.requests) == asked
   curated.teacher.temperature = 0.1
   with pytest.raises(errors.UserError, match=r"teacher\.temperature=0\.7"):
-    curate.run(curated, tmp_path)
+    stages.run(curate.STAGE, curated, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_query_that_contains_the_marker_does_not_decide_the_verdict(
   rows = [json.loads(line) for line in queries.SHIPPED.read_text().splitlines()]
   rows.append({"text": text, "category": "safety"})
   (tmp_path / "q.json").write_text(json.dumps(rows))
-  curated.input = str(tmp_path / "q.json")
+  curated.queries = str(tmp_path / "q.json")
   curated.safety.margin = 100.0
   curated.teacher.base_url = served(_judge).base_url
-  curate.run(curated, tmp_path)
+  stages.run(curate.STAGE, curated, tmp_path)
   labels = records.read(tmp_path / "curate/safety.jsonl", records.SafetyLabel)
   label = next(label for label in labels if label.text == text)
   assert not label.unsafe

@@ -4,7 +4,7 @@ import local_server
 import pytest
 import test_build_sft
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, stages
 from vpo_jax.teacher import build_sft
 
 queries = test_build_sft.queries
@@ -19,7 +19,7 @@ def served_config(stage_config):
 
 
 def test_the_server_runs_only_while_the_stage_asks(served_config, queries, tmp_path):
-  counts = build_sft.run(served_config, tmp_path)
+  counts = stages.run(build_sft.STAGE, served_config, tmp_path)
   assert (counts["examples"], counts["refined"]) == (4, 1)
   assert not local_server.running
   recorded = files.read_json(tmp_path / "build_sft/manifest.json")["config"]["teacher"]
@@ -27,10 +27,10 @@ def test_the_server_runs_only_while_the_stage_asks(served_config, queries, tmp_p
 
 
 def test_other_options_are_other_results(served_config, queries, tmp_path):
-  build_sft.run(served_config, tmp_path)
+  stages.run(build_sft.STAGE, served_config, tmp_path)
   served_config.teacher.server_options.flawed = []
   with pytest.raises(errors.UserError, match=r"teacher\.server_options"):
-    build_sft.run(served_config, tmp_path)
+    stages.run(build_sft.STAGE, served_config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_wrong_settings_are_reported_before_the_stage_begins(
     del served_config.teacher[name]
     served_config.teacher[name] = value
   with pytest.raises(errors.UserError, match=message):
-    build_sft.run(served_config, tmp_path)
+    stages.run(build_sft.STAGE, served_config, tmp_path)
   assert not (tmp_path / "build_sft").exists()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from configs import video_pairs
+from configs import score_videos
 from vpo_jax.feedback import bridge
 
 
@@ -27,7 +27,7 @@ def between(paths):
 
 def main(videos=40, width=48, height=48, frames=9):
   os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
-  config = video_pairs.get_config()
+  config = score_videos.get_config()
   config.renderer.name, config.renderer.model = "paced", "paced"
   config.renderer.settings.update(width=width, height=height, num_frames=frames, fps=8)
   config.scorer.name = "named"

@@ -2,14 +2,14 @@
 
 import json
 
-import ml_collections
 import numpy as np
 import pytest
 
+from configs import dpo as dpo_config
+from configs import sft as sft_config
 from vpo_jax.data import examples as data_examples
-from vpo_jax.decoder import sharding
-from vpo_jax.train import loop
 
+SCHEDULE = "constant_with_warmup"
 WORDS = ["a", "slow", "bright", "red", "small", "boat", "turns", "drifts", "past"]
 
 
@@ -46,17 +46,11 @@ def make_config(tiny_model, rows):
   """`make_config(kind, **changes)`: a run of six steps on one device."""
 
   def make(kind, mesh=None, peak_lr=1e-3, **changes):
-    config = loop.get_config()
+    config = {"sft": sft_config, "dpo": dpo_config}[kind].get_config()
     config.update(
       model=str(tiny_model),
       train=str(rows[kind, "train"]),
       heldout=str(rows[kind, "heldout"]),
-      save_dtype="float32",
-      beta=0.1,
-      loss="sigmoid",
-      label_smoothing=0.0,
-      length_normalized=False,
-      sft_weight=0.0,
       batch_size=8,
       epochs=2,
       precision="float32",
@@ -66,8 +60,8 @@ def make_config(tiny_model, rows):
       eval_every=3,
       checkpoint_every=2,
     )
-    config.optimizer.update(peak_lr=peak_lr, warmup_ratio=0.0)
-    config.mesh = ml_collections.ConfigDict({**sharding.get_config(), **(mesh or {})})
+    config.optimizer.update(peak_lr=peak_lr, schedule=SCHEDULE, warmup_ratio=0.0)
+    config.mesh.update({"data": 1, "fsdp": 1, "tensor": 1} | (mesh or {}))
     config.update(**changes)
     return config
 

@@ -5,7 +5,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.train import checkpoint, sft, step
 
 
@@ -22,12 +22,12 @@ def test_no_room_for_a_checkpoint_is_one_line_and_the_last_is_kept(
 
   monkeypatch.setattr(shutil, "disk_usage", nearly_full)
   with pytest.raises(errors.UserError, match="the disk is full: a checkpoint takes"):
-    sft.run(make_config("sft"), tmp_path)
+    stages.run(sft.STAGE, make_config("sft"), tmp_path)
   with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
     assert checkpoints.latest() == 2
 
   monkeypatch.undo()
-  assert sft.run(make_config("sft"), tmp_path)["steps"] == 6
+  assert stages.run(sft.STAGE, make_config("sft"), tmp_path)["steps"] == 6
 
 
 def test_on_a_cpu_a_save_is_whole_when_it_returns(tmp_path):

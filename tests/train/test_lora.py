@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from tests.train import test_stage
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder import weights
@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
   def get(config):
     if not done:
       done.append(tmp_path_factory.mktemp("lora"))
-      dpo.run(config, done[0])
+      stages.run(dpo.STAGE, config, done[0])
     return done[0]
 
   return get
@@ -90,7 +90,7 @@ def test_dpo_begins_at_the_base_weights(adapted, trained):
 @pytest.mark.slow
 def test_a_mesh_gives_what_one_device_gives(tmp_path, adapted, trained):
   mesh = {"data": 2, "fsdp": 2, "tensor": 2}
-  dpo.run(adapted("dpo", mesh=mesh), tmp_path)
+  stages.run(dpo.STAGE, adapted("dpo", mesh=mesh), tmp_path)
   ours, theirs = (
     list(test_stage.metrics(w, "dpo").values())
     for w in (tmp_path, trained(adapted("dpo")))
@@ -111,15 +111,15 @@ def test_a_run_that_was_cut_ends_the_same(tmp_path, adapted, trained, monkeypatc
   with monkeypatch.context() as patched:
     patched.setattr(loop.Feed, "__call__", cut)
     with pytest.raises(KeyboardInterrupt):
-      dpo.run(config, tmp_path)
+      stages.run(dpo.STAGE, config, tmp_path)
   with checkpoint.open_in(tmp_path / "train_dpo", keep=2) as checkpoints:
     assert checkpoints.latest() == 4
-  dpo.run(config, tmp_path)
+  stages.run(dpo.STAGE, config, tmp_path)
   test_stage.assert_ends_as(tmp_path, trained(config), "dpo")
 
 
 def test_sft_learns(tmp_path, adapted):
-  sft.run(adapted("sft"), tmp_path)
+  stages.run(sft.STAGE, adapted("sft"), tmp_path)
   losses = test_stage.metrics(tmp_path, "sft", "eval/loss")
   assert losses[max(losses)] < losses[0]
   config = json.loads(
@@ -157,4 +157,4 @@ def test_values_without_meaning_are_refused(tmp_path, adapted, changes, message)
   config = adapted("sft")
   config.lora.update(changes)
   with pytest.raises(errors.UserError, match=message):
-    sft.run(config, tmp_path)
+    stages.run(sft.STAGE, config, tmp_path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.train import test_stage
+from vpo_jax import stages
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import weights
 from vpo_jax.train import dpo
@@ -23,7 +24,7 @@ def moved(tmp_path_factory, tiny_model):
     workdir = tmp_path_factory.mktemp(config.precision)
     config.update(epochs=34, eval_every=1000, checkpoint_every=1000)
     config.optimizer.update(peak_lr=5e-7)  # paper, appendix 9
-    dpo.run(config, workdir)
+    stages.run(dpo.STAGE, config, workdir)
     assert len(test_stage.metrics(workdir, "dpo")) == 102
     start = flat(weights.load(tiny_model, decoder_config.read(tiny_model)))
     return start, flat(test_stage.trained(workdir, "dpo")) - start

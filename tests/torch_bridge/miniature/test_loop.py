@@ -4,7 +4,7 @@ from configs import build_sft as build_sft_config
 from configs import curate as curate_config
 from configs import miniature
 from torch_bridge.miniature import lexicon, queries, teacher
-from vpo_jax import records
+from vpo_jax import records, stages
 from vpo_jax.curate import curate
 from vpo_jax.teacher import build_sft
 
@@ -21,7 +21,7 @@ def test_queries_are_curated_and_answered(tmp_path):
     test_general=10,
     test_safety=2,
   )
-  curate.run(config, tmp_path)
+  stages.run(curate.STAGE, config, tmp_path)
   halves = [
     {row.text for row in records.read(tmp_path / "curate" / name, records.Query)}
     for name in ("sft.jsonl", "dpo.jsonl", "test.jsonl")
@@ -34,7 +34,7 @@ def test_queries_are_curated_and_answered(tmp_path):
   config.teacher.server_options.update(
     missed=0.5, harm_left=1.0, overlooked=0.0, harm_overlooked=0.0
   )
-  counts = build_sft.run(config, tmp_path)
+  counts = stages.run(build_sft.STAGE, config, tmp_path)
   assert counts["examples"] == 40
   rows = list(records.read(tmp_path / "build_sft" / "sft.jsonl", records.SftExample))
   flawed = [row for row in rows if teacher.flaws(row.query, row.generated)]

@@ -1,11 +1,11 @@
-"""What a user can do wrong before and in training: one line each."""
+"""User errors before and in training: one line each."""
 
 import json
 
 import jax
 import pytest
 
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.train import dpo, sft
 
 
@@ -30,14 +30,14 @@ def compiled():
     ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
     ({"data": -1, "fsdp": -1}, "only one axis"),
     ({"tensor": 8}, "tensor=8 does not divide the model's"),
-    ({"data": 3, "fsdp": 2}, "batch_size=8 does not divide over the mesh's 6 parts"),
+    ({"data": 3, "fsdp": 2}, "batch_size=8 is not divisible by the mesh's 6"),
   ],
 )
 def test_a_mesh_that_does_not_fit_is_one_line(
   tmp_path, make_config, compiled, mesh, message
 ):
   with pytest.raises(errors.UserError, match=message):
-    sft.run(make_config("sft", mesh=mesh), tmp_path)
+    stages.run(sft.STAGE, make_config("sft", mesh=mesh), tmp_path)
   assert not compiled
 
 
@@ -46,9 +46,11 @@ def test_bad_rows_are_set_aside(tmp_path, make_config, rows):
   bad = [{"messages": []}, {"chosen": 3}, {**good[0], "rejected": good[0]["chosen"]}]
   path = tmp_path / "mixed.json"
   path.write_text(json.dumps(bad + good))
-  counts = dpo.run(make_config("dpo", train=str(path), epochs=1), tmp_path)
+  counts = stages.run(
+    dpo.STAGE, make_config("dpo", train=str(path), epochs=1), tmp_path
+  )
   assert counts["pairs"] == len(good)
-  aside = (tmp_path / "train_dpo" / "set_aside_mixed.jsonl").read_text().splitlines()
+  aside = (tmp_path / "train_dpo" / "set_aside_train.jsonl").read_text().splitlines()
   assert len(aside) == 3
   assert "row 0" in aside[0]
 
@@ -57,4 +59,4 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):
   config = make_config("sft")
   config.optimizer.peak_lr = float("inf")
   with pytest.raises(errors.UserError, match=r"step 2: loss nan.*rows: [0-9a-f]{16}"):
-    sft.run(config, tmp_path)
+    stages.run(sft.STAGE, config, tmp_path)
