@@ -36,7 +36,7 @@ CONFIG = decoder_config.DecoderConfig(
 
 @pytest.fixture(autouse=True)
 def several_blocks_of_the_head(monkeypatch):
-  monkeypatch.setattr(head, "ON_CPU", 2**12)
+  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**12)
 
 
 def make_examples(seed, count, branches, stem=11, first=0):

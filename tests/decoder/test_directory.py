@@ -59,7 +59,7 @@ def test_config_is_written_last(tmp_path, monkeypatch):
   base, folder = tmp_path / "base", tmp_path / "new"
   config, params = tiny(base)
   directory.save_model(folder, params, config, base)
-  assert directory.is_whole(folder)
+  assert directory.is_complete(folder)
 
   def full_disk(*_, **__):
     raise OSError(28, "No space left on device")
@@ -67,7 +67,7 @@ def test_config_is_written_last(tmp_path, monkeypatch):
   monkeypatch.setattr(files, "publish", full_disk)
   with pytest.raises(OSError, match="No space"):
     directory.save_model(folder, params, config, base)
-  assert not directory.is_whole(folder)
+  assert not directory.is_complete(folder)
 
 
 def test_a_model_is_not_written_over_its_base(tmp_path):

@@ -95,7 +95,7 @@ def block(
   own = jax.tree.map(lambda x: x[:B], every)
   start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
   stop_ids = jnp.asarray(stop, jnp.int32)
-  turns = model.rotations(jnp.arange(prefill.length(stem) + T)[None], config)
+  rotation_table = model.rotations(jnp.arange(prefill.length(stem) + T)[None], config)
 
   def step(state):
     number, own, slots, tokens = state
@@ -109,7 +109,7 @@ def block(
       config,
       cache=tuple(zip(own, stem or (None,) * len(own), strict=True)),
       dtype=dtype,
-      turns=turns,
+      rotation_table=rotation_table,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
     logits_BV = matmul.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
