@@ -7,7 +7,7 @@ total probability of more probable tokens is below top_p, which takes one sum to
 if the winner is not in the nucleus, the race is repeated among more probable tokens.
 The result follows the truncated distribution exactly and takes a few passes over the
 vocabulary; a sort would take longer than the model. Rounding of the logits changes a
-draw only if two times nearly tie, which is much rarer than a change of a cumulative sum.
+draw only if two times nearly tie, which is far rarer than a changed cumulative sum.
 """
 
 import jax
