@@ -99,9 +99,7 @@ def test_a_row_does_not_depend_on_the_other_rows():
     jnp.full(6, 0),
   )
   together = choose.choose(*rows)
-  alone = [
-    choose.choose(*(x[i : i + 1] for x in rows))[0] for i in range(6)
-  ]
+  alone = [choose.choose(*(x[i : i + 1] for x in rows))[0] for i in range(6)]
   np.testing.assert_array_equal(together, np.stack(alone))
 
 
