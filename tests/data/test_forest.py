@@ -1,4 +1,4 @@
-"""A packed forest is the plain rows, computed once."""
+"""A packed forest gives the results of plain rows."""
 
 import json
 import pathlib
@@ -35,8 +35,8 @@ CONFIG = decoder_config.DecoderConfig(
 
 
 @pytest.fixture(autouse=True)
-def several_blocks_of_the_head(monkeypatch):
-  monkeypatch.setattr(head, "ON_CPU", 2**12)
+def split_the_head_into_several_blocks(monkeypatch):
+  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**12)
 
 
 def make_examples(seed, count, branches, stem=11, first=0):
@@ -57,17 +57,17 @@ def make_examples(seed, count, branches, stem=11, first=0):
 
 
 def make_mixed(seed=0, branches=2):
-  """Two instructions of different length, and three prompts with none."""
+  """Examples with two instructions of different length, and three without one."""
   parts = [(6, 70), (5, 50), (3, 0)]
-  made = [
+  families = [
     make_examples(seed + part, count, branches, stem, first=20 * part)
     for part, (count, stem) in enumerate(parts)
   ]
-  return [example for part in made for example in part]
+  return [example for family in families for example in family]
 
 
 def plain_logps(params, examples):
-  """Each (prompt, response) a causal row of its own, through a full softmax."""
+  """Log-probabilities of each (prompt, response) in a causal row, by a full softmax."""
   rows = [(e.prompt, r) for e in examples for r in e.responses]
   width = max(len(prompt) + len(response) for prompt, response in rows)
   tokens = np.zeros((len(rows), width), np.int32)
@@ -84,7 +84,7 @@ def plain_logps(params, examples):
 
 
 def forest_logps(params, examples, plan):
-  """[examples, branches], gathered from all micro-batches of the first step."""
+  """Log-probabilities [X, E] from all micro-batches of the first step."""
   policy = policies.Policy(CONFIG)
   result = [None] * len(examples)
   for micro in plan.steps[0]:
@@ -111,7 +111,7 @@ def make_plan(examples, groups=1, budget=256):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
   params = table.init(jax.random.key(0), CONFIG)
-  params = jax.tree.map(lambda leaf: 5 * leaf, params)  # far from uniform
+  params = jax.tree.map(lambda leaf: 5 * leaf, params)  # logits far from uniform
   examples = make_examples(0, 7, branches, stem)
   plan = make_plan(examples, groups)
   assert plan.shapes[0].stem == stem
@@ -135,8 +135,8 @@ def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_group_has_a_stem_of_its_own(groups):
-  """Where instructions differ, each runs once; results are the plain rows'."""
+def test_each_group_has_its_own_stem(groups):
+  """Mixed instructions: each is computed once, and results equal plain rows'."""
   params = table.init(jax.random.key(0), CONFIG)
   params = jax.tree.map(lambda leaf: 5 * leaf, params)
   examples = make_mixed()
@@ -168,7 +168,7 @@ def test_a_group_has_a_stem_of_its_own(groups):
     assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
 
 
-def test_families_are_instructions():
+def test_examples_with_one_instruction_are_a_family():
   found = families.find(make_mixed())
   assert [(family.stem, family.members) for family in found] == [
     (70, [0, 1, 2, 3, 4, 5]),
@@ -186,8 +186,8 @@ def test_families_are_instructions():
   groups=st.integers(1, 3),
 )
 @hypothesis.settings(deadline=None, max_examples=15)
-def test_every_path_is_its_own_row(seed, count, branches, groups):
-  """Walking from a leaf to the root by the mask reads the plain row back."""
+def test_each_path_of_the_mask_is_a_plain_row(seed, count, branches, groups):
+  """The tokens that a leaf attends to are its prompt and response, in order."""
   examples = make_examples(seed, count, branches)
   plan = make_plan(examples, groups)
   seen = []
@@ -211,16 +211,16 @@ def test_every_path_is_its_own_row(seed, count, branches, groups):
           start = plan.shapes[0].stem + row * plan.shapes[0].row
           path = np.nonzero(mask[group, row, column])[0] + start
           path = [*range(batch.stem_G[group]), *path]
-          want = np.concatenate([examples[index].prompt, response[:-1]])
-          np.testing.assert_array_equal(batch.tokens_GL[group, path], want)
+          expected = np.concatenate([examples[index].prompt, response[:-1]])
+          np.testing.assert_array_equal(batch.tokens_GL[group, path], expected)
           np.testing.assert_array_equal(
-            batch.positions_GL[group, path], np.arange(len(want))
+            batch.positions_GL[group, path], np.arange(len(expected))
           )
           assert batch.tokens_GNE[group, tree, branch] == len(response)
   assert sorted(seen) == list(range(count))
 
 
-def test_stem_never_takes_a_prompts_last_token():
+def test_the_stem_never_includes_a_prompts_last_token():
   same = np.arange(1, 9, dtype=np.int32)
   examples = [data_examples.Example("a", same, (same,))] * 2
   assert len(data_examples.common_stem(examples)) == 7
@@ -229,9 +229,9 @@ def test_stem_never_takes_a_prompts_last_token():
 @pytest.mark.parametrize("branches", [1, 2])
 @pytest.mark.parametrize("size", [8, 16])
 def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
-  """The shipped queries in the instruction template; responses of 80 to 130 tokens."""
+  """For the bundled queries in the instruction, with responses of 80 to 130 tokens."""
   tokenizer = chat.load_tokenizer(smollm2)
-  smollm2_config = decoder_config.read(smollm2)  # its cost of padding is a real one
+  smollm2_config = decoder_config.read(smollm2)  # for realistic FLOPs
   instruction = templates.load("instruction")
   rng = np.random.default_rng(0)
   examples = []
@@ -242,7 +242,7 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
     examples.append(data_examples.Example("", np.asarray(prompt, np.int32), responses))
   batches = order.batches(len(examples), size, 1, 0, True)
 
-  def padded(shapes, budget):
+  def padding(shapes, budget):
     plan = packing.plan(
       examples,
       batches,
@@ -258,9 +258,9 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
       assert all(len(micro[0]) == shape.rows for micro in micros)
     return plan.padding
 
-  assert all(padded(4, budget) < 0.1 for budget in (2048, 4096))
+  assert all(padding(4, budget) < 0.1 for budget in (2048, 4096))
 
 
-def test_an_example_longer_than_the_budget_is_named():
+def test_an_example_longer_than_the_budget_is_reported():
   with pytest.raises(errors.UserError, match="micro_tokens=32"):
     make_plan(make_examples(0, 4, 2, stem=0), budget=32)

@@ -1,4 +1,4 @@
-"""A packed forest of SmolLM2's is its plain rows, here and in transformers (slow)."""
+"""SmolLM2 on a packed forest equals plain rows, ours and transformers' (slow)."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ QUERIES = pathlib.Path(curate.__file__).parent / "queries.jsonl"
 
 @pytest.fixture(scope="module")
 def pairs(smollm2, tmp_path_factory):
-  """Three pairs under the real instruction, packed into two rows."""
+  """Three preference pairs with the real instruction."""
   queries = [json.loads(line)["text"] for line in QUERIES.read_text().splitlines()]
   path = tmp_path_factory.mktemp("pairs") / "train.json"
   path.write_text(json.dumps(rows.make("dpo", queries, 3)))
@@ -39,7 +39,7 @@ def scale():
 
 @pytest.fixture(scope="module")
 def packed(smollm2, pairs, scale):
-  """Log-probabilities, and gradients of their sum scaled, from one micro-batch."""
+  """Log-probabilities in one micro-batch, and gradients of their weighted sum."""
   config = decoder_config.read(smollm2)
   params = weights.load(smollm2, config)
   plan = packing.plan(
@@ -64,7 +64,7 @@ def packed(smollm2, pairs, scale):
 
 
 def plain_rows(pairs):
-  """(pair, branch, tokens of the whole row, where the response begins)."""
+  """Yields (pair, branch, tokens of the row, start of the response)."""
   for i, pair in enumerate(pairs):
     for j, response in enumerate(pair.responses):
       yield i, j, np.concatenate([pair.prompt, response]), len(pair.prompt)
@@ -94,7 +94,8 @@ def test_forest_equals_transformers(smollm2, pairs, scale, packed):
   llama = transformers.AutoModelForCausalLM.from_pretrained(
     smollm2, dtype=torch.float32
   )
-  # torch gives the pad token's embedding no gradient; here it ends every turn, too.
+  # torch computes no gradient for the embedding of the padding token, which here also
+  # ends every message.
   llama.get_input_embeddings().padding_idx = None
   for i, j, tokens, start in plain_rows(pairs):
     row = torch.tensor(tokens)[None].long()

@@ -1,4 +1,4 @@
-"""A saved model is a directory that transformers takes for its own."""
+"""A saved model is a directory that transformers can load."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from vpo_jax.decoder import config as decoder_config
 
 
 def tiny(folder):
-  """A base directory with a config and a tokenizer file, and random weights for it."""
+  """Writes a base directory; returns its config and random weights."""
   transformers.LlamaConfig(
     vocab_size=61,
     hidden_size=32,
@@ -27,7 +27,7 @@ def tiny(folder):
   return config, table.init(jax.random.key(0), config)
 
 
-def test_transformers_loads_it_with_equal_logits(tmp_path):
+def test_transformers_loads_a_saved_model_with_equal_logits(tmp_path):
   base, folder = tmp_path / "base", tmp_path / "new"
   config, params = tiny(base)
   directory.save_model(folder, params, config, base, "float32")
@@ -44,7 +44,7 @@ def test_transformers_loads_it_with_equal_logits(tmp_path):
   assert (folder / "chat_template.jinja").read_text() == "{{ messages }}"
 
 
-def test_bfloat16_is_written_and_named(tmp_path):
+def test_a_bfloat16_model_is_saved_in_bfloat16(tmp_path):
   base, folder = tmp_path / "base", tmp_path / "new"
   config, params = tiny(base)
   directory.save_model(folder, params, config, base, "bfloat16")
@@ -59,7 +59,7 @@ def test_config_is_written_last(tmp_path, monkeypatch):
   base, folder = tmp_path / "base", tmp_path / "new"
   config, params = tiny(base)
   directory.save_model(folder, params, config, base)
-  assert directory.is_whole(folder)
+  assert directory.is_complete(folder)
 
   def full_disk(*_, **__):
     raise OSError(28, "No space left on device")
@@ -67,7 +67,7 @@ def test_config_is_written_last(tmp_path, monkeypatch):
   monkeypatch.setattr(files, "publish", full_disk)
   with pytest.raises(OSError, match="No space"):
     directory.save_model(folder, params, config, base)
-  assert not directory.is_whole(folder)
+  assert not directory.is_complete(folder)
 
 
 def test_a_model_is_not_written_over_its_base(tmp_path):

@@ -1,4 +1,4 @@
-"""Our Llama gives transformers' logits."""
+"""The model's logits equal transformers', and its own derivatives are exact."""
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,13 @@ SHAPES = {
   "tied": {"tie_word_embeddings": True},
   "untied": {"tie_word_embeddings": False},
   "llama3_rope": {"rope_parameters": LLAMA3_ROPE},
-  "wide_head": {"head_dim": 32},  # heads * head_dim is not d_model
+  "wide_head": {"head_dim": 32},  # heads * head_dim differs from d_model
   "no_groups": {"num_key_value_heads": 4},
 }
 
 
 def make_llama(folder, **changes):
-  """Saves a tiny random Llama as transformers does; returns its torch model."""
+  """Saves a tiny random Llama with transformers and returns the torch model."""
   torch.manual_seed(0)
   config = transformers.LlamaConfig(
     **{
@@ -64,7 +64,7 @@ def their_logits(llama, tokens_BL):
 
 
 def relative_gap(ours, theirs):
-  """Largest difference, as a share of the logits' spread."""
+  """Largest difference relative to the range of the logits."""
   return np.abs(ours - theirs).max() / (theirs.max() - theirs.min())
 
 
@@ -83,8 +83,8 @@ def test_logits_equal_transformers_on_smollm2(smollm2):
   assert relative_gap(our_logits(smollm2, tokens), their_logits(llama, tokens)) < 1e-4
 
 
-def test_the_norms_own_derivative_is_that_of_its_formula():
-  """RMSNorm's backward pass is written out (`model._norm_backward`)."""
+def test_the_derivative_of_rms_norm_is_that_of_its_formula():
+  """RMSNorm's backward pass is a `custom_vjp`."""
   keys = jax.random.split(jax.random.key(0), 3)
   x, dy = (3 * jax.random.normal(key, (2, 5, 48)) for key in keys[:2])
   weight = 1 + jax.random.normal(keys[2], (48,))
@@ -93,20 +93,20 @@ def test_the_norms_own_derivative_is_that_of_its_formula():
     mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     return x / jnp.sqrt(mean + 1e-5) * weight[None, None]
 
-  ours, our_back = jax.vjp(lambda *a: model.rms_norm(*a, 1e-5), x, weight)
-  theirs, their_back = jax.vjp(plain, x, weight)
+  ours, our_backward = jax.vjp(lambda *a: model.rms_norm(*a, 1e-5), x, weight)
+  theirs, their_backward = jax.vjp(plain, x, weight)
   np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-  for a, b in zip(our_back(dy), their_back(dy), strict=True):
+  for a, b in zip(our_backward(dy), their_backward(dy), strict=True):
     assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-6), ("bfloat16", 1e-2)])
 @pytest.mark.parametrize("remat", ["none", "cheap", "full"])
-def test_a_layers_roundings_are_bfloat16s_and_none_in_float32(dtype, off, remat):
-  """The feed-forward's gate, up and their product are kept in the products' dtype.
+def test_a_layer_equals_its_formula_up_to_rounding(dtype, error, remat):
+  """Forward and backward against a layer written out in float32.
 
-  Against a layer written out in float32, forward and backward: bfloat16 has 8 bits, so
-  each rounding is 2^-9 at most, and what they make together stays a hundredth.
+  bfloat16 has 8 bits of precision: each rounding is a relative error of at most 2^-9,
+  and all of them together stay below 1 %.
   """
   config = decoder_config.DecoderConfig(
     vocab=64,
@@ -146,10 +146,10 @@ def test_a_layers_roundings_are_bfloat16s_and_none_in_float32(dtype, off, remat)
 
   def ours(weights, x):
     layers = jax.tree.map(lambda leaf: leaf[None], weights)
-    # Through the whole model, whose last norm and embedding stand aside.
-    whole = {"embed": x[0], "layers": layers, "norm": jnp.ones(64)}
+    # A whole model whose embedding is the input and whose last norm has weight 1.
+    params = {"embed": x[0], "layers": layers, "norm": jnp.ones(64)}
     out, _ = model.hidden(
-      whole,
+      params,
       jnp.arange(24)[None],
       jnp.arange(24)[None],
       attention.causal(dtype),
@@ -162,18 +162,18 @@ def test_a_layers_roundings_are_bfloat16s_and_none_in_float32(dtype, off, remat)
   def exact(weights, x):
     return norm(plain(weights, x), jnp.ones(64))
 
-  value, back = jax.vjp(ours, weights, x)
-  with jax.default_matmul_precision("highest"):  # of a GPU, too
-    wanted, wanted_back = jax.vjp(exact, weights, x)
+  value, backward = jax.vjp(ours, weights, x)
+  with jax.default_matmul_precision("highest"):  # also on a GPU
+    exact_value, exact_backward = jax.vjp(exact, weights, x)
   for a, b in zip(
-    jax.tree.leaves((value, back(dy))),
-    jax.tree.leaves((wanted, wanted_back(dy))),
+    jax.tree.leaves((value, backward(dy))),
+    jax.tree.leaves((exact_value, exact_backward(dy))),
     strict=True,
   ):
-    assert np.linalg.norm(a - b) < off * np.linalg.norm(b)
+    assert np.linalg.norm(a - b) < error * np.linalg.norm(b)
 
 
-def test_unstacked_layers_give_the_same(tmp_path):
+def test_a_tuple_of_layers_equals_stacked_layers(tmp_path):
   make_llama(tmp_path)
   config = decoder_config.read(tmp_path)
   params = weights.load(tmp_path, config)
@@ -190,7 +190,7 @@ def test_unstacked_layers_give_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("remat", ["none", "cheap"])
-def test_layers_written_out_give_the_loops_gradients(tmp_path, remat):
+def test_unrolled_layers_have_the_loops_gradients(tmp_path, remat):
   make_llama(tmp_path)
   config = decoder_config.read(tmp_path)
   params = weights.load(tmp_path, config)
@@ -208,33 +208,36 @@ def test_layers_written_out_give_the_loops_gradients(tmp_path, remat):
     )
     return jnp.sum(jnp.sin(x))
 
-  loop, written = (
+  loop, unrolled = (
     jax.jit(jax.value_and_grad(total), static_argnums=1)(params, unroll)
     for unroll in (False, True)
   )
-  for a, b in zip(jax.tree.leaves(loop), jax.tree.leaves(written), strict=True):
+  for a, b in zip(jax.tree.leaves(loop), jax.tree.leaves(unrolled), strict=True):
     assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
 
 
-def test_an_8_bit_product_is_the_plain_one_of_what_is_kept():
-  """And what is kept is half a step from what was given, at most."""
+def test_an_int8_product_is_exact_for_the_quantized_operands():
+  """Each quantized weight differs from the original by at most half a step."""
   rng = np.random.default_rng(0)
   w_OI = rng.normal(size=(48, 64)).astype(np.float32)
   w_OI[7] = 0
   x_BI = rng.normal(size=(3, 1, 64)).astype(np.float32) * [[[1.0]], [[1e-3]], [[0.0]]]
-  kept = decode_weights.quantize(jnp.asarray(w_OI))
-  w = np.asarray(kept.w, np.float64) * np.asarray(kept.scale, np.float64)[:, None]
-  assert (np.abs(w - w_OI) <= np.asarray(kept.scale)[:, None] * 0.50001).all()
+  quantized = decode_weights.quantize(jnp.asarray(w_OI))
+  w = (
+    np.asarray(quantized.w, np.float64)
+    * np.asarray(quantized.scale, np.float64)[:, None]
+  )
+  assert (np.abs(w - w_OI) <= np.asarray(quantized.scale)[:, None] * 0.50001).all()
   step = np.maximum(np.abs(x_BI).max(-1, keepdims=True) / 127, 1e-30)
   expected = np.round(x_BI / step) * step @ w.T
   for rows in (x_BI, x_BI[:1]):
-    y = matmul.product(jnp.asarray(rows, jnp.float32), kept, jnp.dtype("float32"))
+    y = matmul.product(jnp.asarray(rows, jnp.float32), quantized, jnp.dtype("float32"))
     np.testing.assert_allclose(y, expected[: len(rows)], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_products_of_few_rows_are_exact_and_summed_in_float32(rows):
-  """However many rows: one is a sum over the weights, more are a product."""
+def test_transposed_products_are_exact_and_accumulate_in_float32(rows):
+  """One row is computed as a sum over the weights, more rows as a matrix product."""
   rng = np.random.default_rng(0)
   w_OI = jnp.asarray(rng.normal(size=(48, 640)), jnp.bfloat16)
   x_BI = jnp.asarray(rng.normal(size=(rows, 640)), jnp.bfloat16)

@@ -33,7 +33,7 @@ def test_each_device_holds_its_share_of_every_matrix():
   ):
     parts = 1 if leaf.size < 100 else 4  # norms are replicated
     assert all(s.data.size == leaf.size // parts for s in leaf.addressable_shards)
-    np.testing.assert_array_equal(sharding.whole(leaf), original)
+    np.testing.assert_array_equal(sharding.to_host(leaf), original)
 
 
 def test_minus_one_takes_the_remaining_devices():

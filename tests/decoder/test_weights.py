@@ -1,4 +1,4 @@
-"""Weights come from and go to Hugging Face directories, whole or not at all."""
+"""Weights are loaded from and saved to Hugging Face directories."""
 
 import json
 
@@ -22,18 +22,18 @@ def edit(folder, change):
   safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
 
 
-def load(folder, **how):
-  return weights.load(folder, decoder_config.read(folder), **how)
+def load(folder, **options):
+  return weights.load(folder, decoder_config.read(folder), **options)
 
 
-def same(a, b):
+def equal(a, b):
   return all(
     np.array_equal(x, y)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
   )
 
 
-def test_a_missing_tensor_is_named(tmp_path):
+def test_a_missing_tensor_is_reported(tmp_path):
   test_model.make_llama(tmp_path)
   edit(tmp_path, lambda t: t.pop("model.layers.1.mlp.up_proj.weight"))
   with pytest.raises(
@@ -42,14 +42,14 @@ def test_a_missing_tensor_is_named(tmp_path):
     load(tmp_path)
 
 
-def test_a_wrong_shape_is_named(tmp_path):
+def test_a_wrong_shape_is_reported(tmp_path):
   test_model.make_llama(tmp_path)
   edit(tmp_path, lambda t: t.update({"model.norm.weight": np.ones(63, np.float32)}))
   with pytest.raises(errors.UserError, match=r"model\.norm\.weight has shape \(63,\)"):
     load(tmp_path)
 
 
-def test_a_file_cut_short_is_named(tmp_path):
+def test_a_truncated_file_is_reported(tmp_path):
   test_model.make_llama(tmp_path)
   path = tmp_path / "model.safetensors"
   path.write_bytes(path.read_bytes()[:-1000])
@@ -57,17 +57,17 @@ def test_a_file_cut_short_is_named(tmp_path):
     load(tmp_path)
 
 
-def test_another_architecture_is_refused(tmp_path):
+def test_an_unsupported_architecture_is_refused(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
   with pytest.raises(errors.UserError, match="'gpt2'"):
     decoder_config.read(tmp_path)
 
 
-def test_shards_load_as_one_file_does(tmp_path):
+def test_shards_load_like_one_file(tmp_path):
   llama = test_model.make_llama(tmp_path / "one")
   llama.save_pretrained(tmp_path / "many", max_shard_size="100KB")
   assert (tmp_path / "many" / weights.INDEX).exists()
-  assert same(load(tmp_path / "one"), load(tmp_path / "many"))
+  assert equal(load(tmp_path / "one"), load(tmp_path / "many"))
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 10**5])
@@ -91,11 +91,11 @@ def test_bfloat16_directories_load(tmp_path):
 def test_the_fingerprint_changes_with_any_weight(tmp_path):
   test_model.make_llama(tmp_path)
   params = load(tmp_path)
-  mark = weights.fingerprint(params)
-  assert mark == weights.fingerprint(load(tmp_path))
+  original = weights.fingerprint(params)
+  assert original == weights.fingerprint(load(tmp_path))
   gate = params["layers"]["gate"]
   nudged = gate.at[1, 2, 3].set(np.nextafter(gate[1, 2, 3], np.float32(9)))
   swapped = gate.at[0, 0, 0].set(gate[0, 0, 1]).at[0, 0, 1].set(gate[0, 0, 0])
   for changed in (nudged, swapped):
     layers = params["layers"] | {"gate": changed}
-    assert weights.fingerprint(params | {"layers": layers}) != mark
+    assert weights.fingerprint(params | {"layers": layers}) != original

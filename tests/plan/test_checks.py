@@ -65,7 +65,7 @@ def counted_and_by_hand(config, model, lengths):
 )
 def test_flops_equal_the_count_by_hand(monkeypatch, remat, precision):
   # Several blocks of logits: XLA would keep a single one for the backward pass.
-  monkeypatch.setattr(head, "ON_CPU", 2**16)
+  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**16)
   config = dpo.get_config()
   config.update(batch_size=8, micro_tokens=1024, remat=remat, precision=precision)
   config.mesh.fsdp = 1

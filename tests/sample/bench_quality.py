@@ -1,19 +1,19 @@
-r"""What a precision does to the texts: their log-probability to the float32 model.
+r"""Measures how a precision changes the texts' log-probability under the float32 model.
 
     python tests/sample/bench_quality.py --precision=bfloat16 --queries=64
 
-Three estimates of the change of the mean log-probability, each in percent of its size
-with one standard error (a jackknife's, over queries); below 0 is worse:
+Prints three estimates of the relative change of the mean log-probability, in percent
+with a standard error (jackknife over queries); negative is worse:
 
-- `next`: of the next token, wherever float32's texts pass. It is summed over the
-  vocabulary, so nothing is drawn; that other texts pass elsewhere is left out.
-- `weighted`: of whole texts. Two sets of drawn texts differ by chance far more than by
-  rounding, so float32's own are weighted by how much more often the other precision
-  draws them: the product of its probabilities over float32's. It says nothing once the
-  distributions are so far apart that few texts have all the weight.
-- `own`: of whole texts, drawn in each precision with the same seeds.
+- `next`: the expected log-probability of the next token, at each position of texts that
+  float32 drew. It sums over the vocabulary, so it has no sampling noise, but it ignores
+  that the other precision reaches other positions.
+- `weighted`: of whole texts. Two sets of sampled texts differ by chance far more than
+  by rounding, so float32's texts are reweighted by the ratio of the two probabilities
+  (importance sampling). It is not meaningful if a few texts have most of the weight.
+- `own`: of whole texts, sampled in each precision with the same seeds.
 
-The last line is JSON; log-probabilities are nats a token, at temperature 1.
+The last line is JSON; log-probabilities are in nats per token, at temperature 1.
 """
 
 import argparse
@@ -49,14 +49,14 @@ def main() -> None:
   ours, theirs = (draw(policy, texts, wanted) for policy in (exact, rounded))
   scores_QKC = np.array([[score(exact, rounded, job) for job in row] for row in ours])
   tokens, logp, *_, divergence = scores_QKC.reshape(-1, scores_QKC.shape[-1]).sum(0)
-  own_QKC = np.array([[score(exact, None, job) for job in row] for row in theirs])
+  other_QKC = np.array([[score(exact, None, job) for job in row] for row in theirs])
   result = {
     "tokens": int(tokens),
     "mean_logp": round(logp / tokens, 4),
     "divergence_per_token": round(divergence / tokens, 6),
     "next_percent": jackknife(by_next, scores_QKC),
     "weighted_percent": jackknife(by_weight, scores_QKC),
-    "own_percent": jackknife(by_own, np.concatenate([scores_QKC, own_QKC], axis=2)),
+    "own_percent": jackknife(by_own, np.concatenate([scores_QKC, other_QKC], axis=2)),
   }
   print(json.dumps({"precision": args.precision, **result}))
 
@@ -71,9 +71,9 @@ def draw(policy: lm.LanguageModel, texts: list[str], wanted: settings.Settings) 
 
 def jackknife(change: Callable, scores_QKC: np.ndarray) -> list[float]:
   """The relative change in percent, and its standard error over queries."""
-  over = len(scores_QKC)
-  without = [change(np.delete(scores_QKC, q, axis=0)) for q in range(over)]
-  error = np.sqrt((over - 1) * np.var(without))
+  count = len(scores_QKC)
+  without = [change(np.delete(scores_QKC, q, axis=0)) for q in range(count)]
+  error = np.sqrt((count - 1) * np.var(without))
   return [round(100 * float(x), 3) for x in (change(scores_QKC), error)]
 
 
@@ -97,28 +97,29 @@ def by_own(scores_QKC: np.ndarray) -> float:
 
 
 def score(exact: lm.LanguageModel, rounded: lm.LanguageModel | None, job: Any) -> list:
-  """Of one text, summed over its tokens.
+  """Statistics of one text, summed over its tokens.
 
-  Returns: how many tokens, their log-probability; and with another precision what a
-  next token's is on average drawn by each, the logarithm of the text's weight, and the
-  divergence (KL) of the other's distribution from float32's.
+  Returns:
+    number of tokens; their log-probability; and if there is another precision, the
+    expected log-probability of the next token under each precision, the logarithm of
+    the text's importance weight, and KL(float32 || other).
   """
   T = len(job.tokens)
   drawn_T1 = np.array(job.tokens)[:, None]
-  plain_TV, cold_TV = logps(exact, job)
-  logp = np.take_along_axis(plain_TV, drawn_T1, 1).sum()
+  logp_TV, exact_TV = logps(exact, job)
+  logp = np.take_along_axis(logp_TV, drawn_T1, 1).sum()
   if rounded is None:
     return [T, logp]
   _, other_TV = logps(rounded, job)
-  p_TV, q_TV = np.exp(cold_TV), np.exp(other_TV)
-  apart_TV = other_TV - cold_TV
-  weight = np.take_along_axis(apart_TV, drawn_T1, 1).sum()
-  here, there = (p_TV * plain_TV).sum(), (q_TV * plain_TV).sum()
-  return [T, logp, here, there, weight, -(p_TV * apart_TV).sum()]
+  p_TV, q_TV = np.exp(exact_TV), np.exp(other_TV)
+  ratio_TV = other_TV - exact_TV
+  weight = np.take_along_axis(ratio_TV, drawn_T1, 1).sum()
+  here, there = (p_TV * logp_TV).sum(), (q_TV * logp_TV).sum()
+  return [T, logp, here, there, weight, -(p_TV * ratio_TV).sum()]
 
 
 def logps(policy: lm.LanguageModel, job: Any) -> tuple[np.ndarray, np.ndarray]:
-  """log p [T, V] of what may follow, at temperature 1 and the text's own, in nats."""
+  """log p [T, V] of the next token in nats, at temperature 1 and at the text's own."""
   row = [*job.prompt.tokens, *job.tokens]
   most = len(job.prompt.tokens) + job.limit
   tokens_1L = np.zeros((1, -(-most // 64) * 64), np.int32)  # few shapes
@@ -133,15 +134,17 @@ def logps(policy: lm.LanguageModel, job: Any) -> tuple[np.ndarray, np.ndarray]:
     dtype=dtype,
   )
   logits_TV = np.asarray(logits_TV, np.float64)[: len(job.tokens)]
-  cold = logits_TV / job.settings.temperature
-  return scipy.special.log_softmax(logits_TV, 1), scipy.special.log_softmax(cold, 1)
+  scaled_TV = logits_TV / job.settings.temperature
+  return scipy.special.log_softmax(logits_TV, 1), scipy.special.log_softmax(
+    scaled_TV, 1
+  )
 
 
 @jax.jit(static_argnames=("most", "config", "dtype"))
 def forward(params, tokens_1L, first, most, config, dtype):
-  place_1L = np.arange(tokens_1L.shape[1], dtype=np.int32)[None]
+  position_1L = np.arange(tokens_1L.shape[1], dtype=np.int32)[None]
   x_1LD, _ = model.hidden(
-    params, tokens_1L, place_1L, attention.causal(dtype), config, dtype=dtype
+    params, tokens_1L, position_1L, attention.causal(dtype), config, dtype=dtype
   )
   x_TD = jax.lax.dynamic_slice_in_dim(x_1LD[0], first - 1, most)
   return matmul.product(x_TD, model.head(params), np.dtype(dtype))

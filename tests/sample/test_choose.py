@@ -1,4 +1,4 @@
-"""Draws follow transformers' own processors."""
+"""Draws follow the distributions of transformers' logits processors."""
 
 import jax
 import jax.numpy as jnp
@@ -13,26 +13,26 @@ DRAWS = 20_000
 
 
 def draw(logits_V, count=DRAWS, temperature=1.0, top_p=1.0, top_k=0, seed=0):
-  """`count` draws from the same logits, one a row, each with its own key."""
+  """`count` draws from the same logits, each with its own key."""
   keys = jnp.stack([settings.noise_key(seed, "", i) for i in range(count)])
 
-  def rows(value, dtype):
+  def repeat(value, dtype):
     return jnp.full(count, value, dtype)
 
   return np.asarray(
     jax.jit(choose.choose)(
       jnp.broadcast_to(logits_V, (count, len(logits_V))),
       keys,
-      rows(0, jnp.int32),
-      rows(temperature, jnp.float32),
-      rows(top_p, jnp.float32),
-      rows(top_k, jnp.int32),
+      repeat(0, jnp.int32),
+      repeat(temperature, jnp.float32),
+      repeat(top_p, jnp.float32),
+      repeat(top_k, jnp.int32),
     )
   )
 
 
 def theirs(logits_V, temperature=1.0, top_p=1.0, top_k=0):
-  """transformers' distribution after its warpers, in the order it applies them."""
+  """transformers' distribution, with its warpers in the order it applies them."""
   warpers = [transformers.TemperatureLogitsWarper(temperature)]
   if top_k:
     warpers.append(transformers.TopKLogitsWarper(top_k))
@@ -45,7 +45,7 @@ def theirs(logits_V, temperature=1.0, top_p=1.0, top_k=0):
 
 
 @pytest.mark.parametrize(
-  "how",
+  "options",
   [
     {"temperature": 0.7},
     {"temperature": 0.9, "top_p": 0.9},
@@ -55,10 +55,10 @@ def theirs(logits_V, temperature=1.0, top_p=1.0, top_k=0):
   ],
   ids=str,
 )
-def test_draws_follow_transformers_processors(how):
+def test_draws_follow_transformers_processors(options):
   logits = np.random.default_rng(0).normal(0, 2, 300).astype(np.float32)
-  expected = theirs(logits, **how)
-  seen = np.bincount(draw(logits, **how), minlength=300)
+  expected = theirs(logits, **options)
+  seen = np.bincount(draw(logits, **options), minlength=300)
   assert seen[expected == 0].sum() == 0  # the same support
   common = expected * DRAWS > 5
   chi2 = ((seen - expected * DRAWS) ** 2 / np.maximum(expected * DRAWS, 1e-9))[common]
@@ -66,17 +66,17 @@ def test_draws_follow_transformers_processors(how):
   assert chi2.sum() < freedom + 4 * np.sqrt(2 * freedom)
 
 
-def test_the_support_is_transformers_on_real_sizes():
+def test_the_support_is_transformers_for_a_real_vocabulary():
   """Nothing outside the nucleus is drawn from a vocabulary of 49,152."""
   rng = np.random.default_rng(1)
   logits = rng.normal(0, 3, 49152).astype(np.float32)
-  kept = theirs(logits, temperature=0.9, top_p=0.9) > 0
+  in_nucleus = theirs(logits, temperature=0.9, top_p=0.9) > 0
   drawn = draw(logits, count=400, temperature=0.9, top_p=0.9)
-  assert kept[drawn].all()
+  assert in_nucleus[drawn].all()
   assert len(set(drawn.tolist())) > 10
 
 
-def test_temperature_0_is_the_most_probable_token():
+def test_temperature_0_draws_the_most_probable_token():
   logits = np.random.default_rng(2).normal(size=1000).astype(np.float32)
   assert (draw(logits, count=9, temperature=0.0) == logits.argmax()).all()
 
@@ -88,17 +88,18 @@ def test_kth_largest():
   np.testing.assert_array_equal(choose.kth_largest(jnp.asarray(p), k), expected)
 
 
-def test_a_row_does_not_depend_on_its_company():
+def test_a_row_does_not_depend_on_the_other_rows():
   logits = np.random.default_rng(4).normal(size=(6, 200)).astype(np.float32)
-  keys = jnp.stack([settings.noise_key(0, "", i) for i in range(6)])
-  step = jnp.arange(6)
-  how = (jnp.full(6, 1.0), jnp.full(6, 0.8), jnp.full(6, 0))
-  together = choose.choose(jnp.asarray(logits), keys, step, *how)
-  alone = [
-    choose.choose(jnp.asarray(logits[i : i + 1]), keys[i : i + 1], step[i : i + 1],
-                  *(x[i : i + 1] for x in how))[0]
-    for i in range(6)
-  ]  # fmt: skip
+  rows = (
+    jnp.asarray(logits),
+    jnp.stack([settings.noise_key(0, "", i) for i in range(6)]),
+    jnp.arange(6),
+    jnp.full(6, 1.0),
+    jnp.full(6, 0.8),
+    jnp.full(6, 0),
+  )
+  together = choose.choose(*rows)
+  alone = [choose.choose(*(x[i : i + 1] for x in rows))[0] for i in range(6)]
   np.testing.assert_array_equal(together, np.stack(alone))
 
 

@@ -1,4 +1,4 @@
-"""A cached decode gives what a full forward gives, whatever the batch."""
+"""Cached decoding equals the full forward pass, whatever else is in the batch."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ CPU = _CPUINFO.read_text() if _CPUINFO.exists() else ""
 
 
 def tokens_of(policy, prompts, wanted, slots):
-  """The drawn tokens of every candidate, in order."""
+  """The drawn tokens of each prompt's candidates."""
   scheduler = schedule.Scheduler(policy, slots=slots)
   jobs = [scheduler.add(i, prompt, wanted) for i, prompt in enumerate(prompts)]
   while scheduler.step():
@@ -58,7 +58,7 @@ def their_greedy(llama, prompt, count):
 
 def test_greedy_equals_transformers(tiny, policy):
   prompts = [policy.prompt(query) for query in QUERIES]
-  # A prompt that does not begin with the stem shares the batch.
+  # One prompt in the batch does not begin with the stem.
   prompts.append(policy.chat([{"role": "user", "content": "hello"}]))
   assert prompts[-1].tokens[: len(policy.stem_tokens)] != policy.stem_tokens
   llama = transformers.LlamaForCausalLM.from_pretrained(tiny).eval()
@@ -79,9 +79,10 @@ def test_greedy_equals_transformers_on_smollm2(smollm2):
 
 @pytest.mark.slow
 def test_greedy_equals_transformers_on_50_queries(smollm2):
-  """Each of our tokens is the most probable one after those before it, to transformers.
+  """Each of our tokens is transformers' most probable one, given those before it.
 
-  By induction that is its greedy answer, for one forward a query where it takes 64.
+  By induction ours is its greedy answer; this takes one forward pass per query, where
+  generating the answer would take 64.
   """
   policy = lm.load(str(smollm2))
   llama = transformers.LlamaForCausalLM.from_pretrained(smollm2).eval()
@@ -103,7 +104,7 @@ def test_greedy_equals_transformers_on_50_queries(smollm2):
   assert not wrong
 
 
-def test_a_candidate_does_not_depend_on_its_company(policy):
+def test_a_candidate_does_not_depend_on_its_batch(policy):
   prompts = [policy.prompt(query) for query in QUERIES]
   together = tokens_of(policy, prompts, SAMPLED, slots=4)
   backwards = tokens_of(policy, prompts[::-1], SAMPLED, slots=8)
@@ -116,21 +117,21 @@ def test_a_candidate_does_not_depend_on_its_company(policy):
   assert tokens_of(policy, prompts[:1], other, slots=4) != together[:1]
 
 
-def test_who_comes_and_goes_changes_nothing(policy):
-  """Eager: a block computes as many slots as are in use, and requests come late."""
+def test_arriving_and_cancelled_requests_change_no_candidate(policy):
+  """An eager scheduler, which computes as many slots as are in use."""
   prompts = [policy.prompt(query) for query in QUERIES]
   scheduler = schedule.Scheduler(policy, slots=8, steps=4, eager=True, shortest=256)
   jobs = [scheduler.add(0, prompts[0], GREEDY), scheduler.add(1, prompts[1], SAMPLED)]
   scheduler.add("gone", prompts[2], SAMPLED)
-  assert {len(update.tokens) for update in scheduler.step()} == {1}  # told at once
+  assert {len(update.tokens) for update in scheduler.step()} == {1}  # reported at once
   scheduler.cancel("gone")
   scheduler.step()
   jobs += [scheduler.add(n, prompts[n], SAMPLED) for n in (2, 3, 4)]
   while scheduler.step():
     pass
-  late = [[job.tokens for job in row] for row in jobs]
-  assert late[:1] == tokens_of(policy, prompts[:1], GREEDY, slots=4)
-  assert late[1:] == tokens_of(policy, prompts[1:], SAMPLED, slots=4)
+  tokens = [[job.tokens for job in row] for row in jobs]
+  assert tokens[:1] == tokens_of(policy, prompts[:1], GREEDY, slots=4)
+  assert tokens[1:] == tokens_of(policy, prompts[1:], SAMPLED, slots=4)
 
 
 def test_a_long_answer_moves_to_longer_slots(policy, monkeypatch):
@@ -143,8 +144,7 @@ def test_a_long_answer_moves_to_longer_slots(policy, monkeypatch):
   assert all(len(tokens) == 200 for row in roomy for tokens in row)
 
 
-def test_the_drawn_tokens_are_likely_ones(policy):
-  """With a narrow nucleus every token is among a full forward's most probable."""
+def test_drawn_tokens_are_in_the_nucleus_of_a_full_forward_pass(policy):
   wanted = dataclasses.replace(SAMPLED, top_p=0.2, num_candidates=1)
   prompt = policy.prompt(QUERIES[3])
   drawn = tokens_of(policy, [prompt], wanted, slots=1)[0][0]
@@ -164,42 +164,42 @@ def test_the_drawn_tokens_are_likely_ones(policy):
 
 
 @pytest.mark.parametrize("axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str)
-def test_more_devices_give_what_one_gives(tiny, policy, axes):
+def test_several_devices_draw_what_one_draws(tiny, policy, axes):
   mesh = sharding.make_mesh(dict(zip(sharding.AXES, axes, strict=True)))
-  spread = lm.load(str(tiny), mesh=mesh)
+  split = lm.load(str(tiny), mesh=mesh)
   prompts = [policy.prompt(query) for query in QUERIES]
-  assert tokens_of(spread, prompts, SAMPLED, slots=8) == tokens_of(
+  assert tokens_of(split, prompts, SAMPLED, slots=8) == tokens_of(
     policy, prompts, SAMPLED, slots=8
   )
 
 
-def test_ends_are_told_apart(policy):
-  """A stop token ends a candidate and is counted; the limit cuts it."""
+def test_finish_reasons(policy):
+  """A candidate ends with a stop token, which is counted, or at the limit."""
   prompts = [policy.prompt(query) for query in QUERIES]
   drawn = tokens_of(policy, prompts, SAMPLED, slots=4)
-  first = drawn[0][0][5]  # from now on, this token ends an answer
+  first = drawn[0][0][5]  # make this a stop token
   ending = dataclasses.replace(policy, stop=(first,))
   scheduler = schedule.Scheduler(ending, slots=4)
   jobs = [scheduler.add(i, prompt, SAMPLED) for i, prompt in enumerate(prompts)]
   while scheduler.step():
     pass
-  for row, whole in zip(jobs, drawn, strict=True):
-    for job, tokens in zip(row, whole, strict=True):
+  for row, all_tokens in zip(jobs, drawn, strict=True):
+    for job, tokens in zip(row, all_tokens, strict=True):
       end = tokens.index(first) + 1 if first in tokens else len(tokens)
       assert job.tokens == tokens[:end]
       assert job.finish_reason == ("stop" if first in tokens else "length")
   assert jobs[0][0].finish_reason == "stop"
 
 
-def test_8_bits_draw_the_same_in_any_company(tiny):
+def test_an_int8_candidate_does_not_depend_on_its_batch(tiny):
   policy = lm.load(str(tiny), precision="int8")
   prompts = [policy.prompt(query) for query in QUERIES[:3]]
   together = tokens_of(policy, prompts, SAMPLED, slots=4)
   assert tokens_of(policy, prompts[1:2], SAMPLED, slots=1) == together[1:2]
 
 
-def test_few_candidates_share_their_slots(policy):
-  """Those of all lengths in one pool, unless they fill the short slots for long."""
+def test_few_candidates_share_slots_of_one_length(policy):
+  """Short slots are worth it only if candidates fill them for several rounds."""
   short, long = policy.prompt("x"), policy.prompt("a cat on a skateboard " * 20)
 
   def shortest(prompts, slots):

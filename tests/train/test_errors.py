@@ -26,7 +26,7 @@ def compiled():
 @pytest.mark.parametrize(
   ("mesh", "message"),
   [
-    ({"data": 16}, "wants 16 devices, there are 8"),
+    ({"data": 16}, "needs 16 devices, there are 8"),
     ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
     ({"data": -1, "fsdp": -1}, "only one axis"),
     ({"tensor": 8}, "tensor=8 does not divide the model's"),

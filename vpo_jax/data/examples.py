@@ -1,8 +1,8 @@
-"""Training rows in the ecosystem's JSON, and their tokens.
+"""Reads training rows from JSON and tokenizes them.
 
-SFT rows are `{"messages": [..., assistant]}`; preference rows are
-`{"messages": [..., user], "chosen": assistant, "rejected": assistant}` as
-LLaMA-Factory reads them, or TRL's `{"prompt": [...], "chosen": [assistant], ...}`.
+SFT rows are `{"messages": [..., assistant]}`. Preference rows are LLaMA-Factory's
+`{"messages": [..., user], "chosen": assistant, "rejected": assistant}` or TRL's
+`{"prompt": [..., user], "chosen": [assistant], "rejected": [assistant]}`.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ class _Row(pydantic.BaseModel):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One training example: a prompt and its one response (SFT) or two (DPO).
+  """A prompt with one response (SFT) or two (DPO).
 
   Attributes:
-    id: a hash of the row's text.
-    prompt: token ids up to where the assistant begins.
-    responses: token ids with the end token; chosen first.
+    id: hash of the row's text.
+    prompt: token ids up to where the assistant's answer begins.
+    responses: token ids with the end token; for DPO, chosen and rejected.
   """
 
   id: str
@@ -47,18 +47,20 @@ class Example:
 
 
 def sft_row(content: str, prompt: str) -> dict[str, Any]:
-  return {"messages": [_turn("user", content), _turn("assistant", prompt)]}
+  """A row whose user message is `content` and whose answer is `prompt`."""
+  return {"messages": [_message("user", content), _message("assistant", prompt)]}
 
 
 def preference_row(content: str, chosen: str, rejected: str) -> dict[str, Any]:
+  """A row whose user message is `content`, with two answers."""
   return {
-    "messages": [_turn("user", content)],
-    "chosen": _turn("assistant", chosen),
-    "rejected": _turn("assistant", rejected),
+    "messages": [_message("user", content)],
+    "chosen": _message("assistant", chosen),
+    "rejected": _message("assistant", rejected),
   }
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> dict[str, str]:
   return {"role": role, "content": content}
 
 
@@ -68,16 +70,20 @@ def read(
   kind: Literal["sft", "dpo"],
   max_tokens: int,
 ) -> tuple[list[Example], list[records.SetAside]]:
-  """Reads a JSON list or JSON Lines of rows, as tokens.
+  """Reads and tokenizes the rows of a JSON list or a JSON Lines file.
 
   Args:
-    max_tokens: prompt and longest response together; longer rows are set aside.
+    path: the file.
+    tokenizer: of the model to train.
+    kind: whether rows are SFT or preference rows.
+    max_tokens: limit on the tokens of prompt and longest response together. Longer
+      rows are set aside.
 
   Returns:
-    the examples in file order, and the rows that were set aside with the reason.
+    the examples in file order, and the rows that were set aside, each with its reason.
 
   Raises:
-    UserError: the file is missing, not JSON, or has no usable row.
+    UserError: the file is missing or not JSON, or no row is usable.
   """
   path = epath.Path(path)
   examples, aside = [], []
@@ -89,7 +95,7 @@ def read(
       if length > max_tokens:
         raise ValueError(f"{length} tokens, more than max_tokens={max_tokens}")
       examples.append(example)
-    except ValueError as error:  # pydantic's ValidationError is one
+    except ValueError as error:  # includes pydantic's ValidationError
       reason = f"{where}: {_first_line(error)}"
       aside.append(records.SetAside(records.row_id(text), text[:2000], reason))
   if not examples:
@@ -100,7 +106,7 @@ def read(
 
 def _rows(path: epath.Path) -> list[tuple[str, Any]]:
   if not path.exists():
-    raise errors.UserError(f"{path}: no such file; run the stage that makes it first")
+    raise errors.UserError(f"{path}: no such file; first run the stage that writes it")
   text = path.read_text(encoding="utf-8")
   if text.lstrip().startswith("["):
     try:
@@ -127,11 +133,11 @@ def _tokens(id: str, row: Any, tokenizer: chat.Tokenizer, kind: str) -> Example:
     answers = [_answer(parsed.chosen, "chosen"), _answer(parsed.rejected, "rejected")]
   for answer in answers:
     if answer.role != "assistant" or not answer.content.strip():
-      raise ValueError("the response is empty or not an assistant's")
+      raise ValueError("the response is empty or its role is not assistant")
   if not turns or turns[-1].role != "user":
-    raise ValueError("the last message before the response is not a user's")
+    raise ValueError("the role of the last message before the response is not user")
   if len(answers) == 2 and answers[0].content == answers[1].content:
-    raise ValueError("chosen and rejected are the same text")
+    raise ValueError("chosen and rejected are equal")
   prompt = chat.prompt_tokens(tokenizer, [turn.model_dump() for turn in turns])
   responses = tuple(
     np.asarray(chat.response_tokens(tokenizer, answer.content), np.int32)
@@ -144,7 +150,7 @@ def _answer(value: Message | list[Message] | None, name: str) -> Message:
   if isinstance(value, list):
     value = value[0] if len(value) == 1 else None
   if value is None:
-    raise ValueError(f"{name} is not one assistant message")
+    raise ValueError(f"{name} must be one assistant message")
   return value
 
 
@@ -156,10 +162,11 @@ def _first_line(error: ValueError) -> str:
 
 
 def common_stem(examples: Sequence[Example]) -> np.ndarray:
-  """The longest token prefix common to all prompts, short of any prompt's last token.
+  """The longest common prefix of all prompts, without any prompt's last token.
 
-  Found on token ids, so tokens that merge at the border fall out of it; the last token
-  stays with its example, as it predicts the response's first.
+  It is a prefix of token ids: a token that spans the boundary of the common text is not
+  part of it. The last token of a prompt is left out because it predicts the response's
+  first token.
   """
   first = examples[0].prompt
   length = min(len(example.prompt) for example in examples) - 1

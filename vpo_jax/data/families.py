@@ -1,7 +1,8 @@
-"""Examples that share a long prefix: a micro-batch holds those of one family.
+"""Groups examples into families that share a long prompt prefix.
 
-One instruction makes one family. Where a file mixes several, one stem for all of them
-would be the few tokens of the chat template.
+Examples with the same instruction are a family. If a file mixes instructions, the only
+prefix common to all examples is the few tokens of the chat template; the examples of a
+group in a micro-batch are therefore taken from one family.
 """
 
 import collections
@@ -10,39 +11,40 @@ from collections.abc import Sequence
 
 from vpo_jax.data import examples as data_examples
 
-SHARE = 0.25  # of the run's examples, at least: a batch pays a micro-batch for a family
-LONGER = 32  # tokens that a family's stem must gain on what it shares with others
+# Each family of a batch needs micro-batches of its own, so families must be large.
+MIN_SHARE = 0.25  # of the run's examples
+MIN_GAIN = 32  # tokens by which a family's prefix is longer than that of its parent
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """Example indices, in order, and the tokens that their prompts share."""
+  """Example indices, ascending, and the length of their common prompt prefix."""
 
   members: list[int]
   stem: int
 
 
 def find(examples: Sequence[data_examples.Example]) -> list[Family]:
-  """Parts the examples by their prefixes; those in no large family are one together."""
-  least = SHARE * len(examples)
+  """Splits examples into families; those in no large family form one together."""
+  min_size = MIN_SHARE * len(examples)
 
-  def shared(members: list[int]) -> int:
+  def stem_length(members: list[int]) -> int:
     return len(data_examples.common_stem([examples[i] for i in members]))
 
-  def part(members: list[int], stem: int) -> list[Family]:
-    heirs = collections.defaultdict(list)
+  def split(members: list[int], stem: int) -> list[Family]:
+    children = collections.defaultdict(list)
     for index in members:
-      heirs[int(examples[index].prompt[stem])].append(index)
+      children[int(examples[index].prompt[stem])].append(index)
     found, rest = [], []
-    for heir in heirs.values():
-      longer = shared(heir) if len(heir) >= least else 0
-      if longer >= stem + LONGER:
-        found += part(heir, longer)
+    for child in children.values():
+      longer = stem_length(child) if len(child) >= min_size else 0
+      if longer >= stem + MIN_GAIN:
+        found += split(child, longer)
       else:
-        rest += heir
+        rest += child
     if rest:
-      found.append(Family(sorted(rest), shared(rest)))
+      found.append(Family(sorted(rest), stem_length(rest)))
     return found
 
-  everything = list(range(len(examples)))
-  return part(everything, shared(everything))
+  indices = list(range(len(examples)))
+  return split(indices, stem_length(indices))

@@ -1,12 +1,11 @@
-"""The packed forest: a micro-batch that holds each shared token once.
+"""The packed forest: a micro-batch in which shared tokens are computed once.
 
-A group is a stem (the longest prefix that its prompts share) and rows of trees; a tree
-is one example: its trunk (the rest of the prompt) and its branches (the responses).
-Token budgets set the shape, not example counts, so a few shapes serve a whole run: a
-stem that is shorter than its room leaves the rest of it empty.
+A group has a stem, the longest common prefix of its prompts, and rows of trees. A tree
+is one example: its trunk is the rest of the prompt, its branches are the responses. The
+shape of a micro-batch is set by token budgets rather than numbers of examples, so that
+a few shapes serve the whole run. A stem that is shorter than the shape's is padded.
 
-Shape letters: G groups (one a data-parallel device), S room for a stem, R rows,
-T tokens of a row, L = S + R * T, P positions that predict, N trees, E branches of one.
+Shape letters of the package; L = stem + R * T.
 """
 
 import dataclasses
@@ -27,15 +26,16 @@ class Forest:
   """One micro-batch, or several stacked along a leading axis.
 
   Attributes:
-    tokens_GL, positions_GL: [stem | row 0 | row 1 | ...]; a position is a depth.
-    stem_G: tokens of the stem; the rest of its room is padding.
-    tree_GRT: the token's tree in its row, from 1; 0 is padding.
-    branch_GRT: 0 in a trunk, 1.. in a branch.
-    source_GP: where in L the prediction is made.
-    target_GP: the token it is about.
-    leaf_GP: which of the N * E responses it belongs to; N * E for padding.
-    tokens_GNE: response tokens of each leaf; 0 where there is no example.
-    reference_GNE: log-probability under the frozen reference, in nats (DPO).
+    tokens_GL: token ids of [stem | row 0 | row 1 | ...].
+    positions_GL: depth of each token on its path from the root.
+    stem_G: number of tokens in the stem; the rest of its positions are padding.
+    tree_GRT: index of the token's tree in its group, from 1; 0 for padding.
+    branch_GRT: 0 in a trunk, 1 or more in a branch.
+    source_GP: index in L of the token whose output predicts.
+    target_GP: the token to predict.
+    leaf_GP: index of the response among the N * E of the group; N * E for padding.
+    tokens_GNE: number of tokens in each response; 0 if there is no example.
+    reference_GNE: log-probability under the frozen reference model, in nats (DPO).
   """
 
   tokens_GL: Int[_Array, "*micro G L"]
@@ -52,7 +52,17 @@ class Forest:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """The static sizes of all micro-batches of a step."""
+  """The static sizes of all micro-batches of a step.
+
+  Attributes:
+    groups: G.
+    stem: positions reserved for the stem.
+    rows: R.
+    row: T.
+    trees: N.
+    branches: E.
+    predict: P.
+  """
 
   groups: int
   stem: int
@@ -68,7 +78,7 @@ Micro = list[list[list[int]]]
 
 
 def tree_tokens(example: data_examples.Example, stem: int) -> int:
-  """Tokens a tree takes; a response's last token is predicted, never fed."""
+  """Positions that a tree takes; a response's last token is not an input."""
   branches = sum(len(response) - 1 for response in example.responses)
   return len(example.prompt) - stem + branches
 
@@ -76,13 +86,13 @@ def tree_tokens(example: data_examples.Example, stem: int) -> int:
 def stem_tokens(
   examples: Sequence[data_examples.Example], rows: list[list[int]], room: int
 ) -> int:
-  """Tokens of a group's stem: what its examples share, as far as there is room."""
+  """Length of a group's stem: the common prefix of its examples, at most `room`."""
   members = [examples[index] for indices in rows for index in indices]
   return min(room, len(data_examples.common_stem(members))) if members else 0
 
 
 def response_tokens(example: data_examples.Example) -> int:
-  """Tokens that a tree predicts."""
+  """Number of tokens that a tree predicts."""
   return sum(map(len, example.responses))
 
 
@@ -93,11 +103,14 @@ def build(
   reference_XE: Float[np.ndarray, "X E"] | None = None,
   groups: Sequence[int] | None = None,
 ) -> Forest:
-  """Lays out one micro-batch.
+  """Builds one micro-batch.
 
   Args:
-    groups: which of its groups; None is all of them.
-    reference_XE: reference log-probabilities of all examples, by index; None is 0.
+    examples: of the whole run.
+    shape: of the micro-batch.
+    micro: indices of the examples in each row of each group.
+    reference_XE: reference log-probabilities of all examples, in nats; None for zeros.
+    groups: indices of the groups to build; None for all.
   """
   groups = range(shape.groups) if groups is None else groups
   s = dataclasses.replace(shape, groups=len(groups))
@@ -123,7 +136,7 @@ def build(
       for index in indices:
         example = examples[index]
         forest.tokens_GL[group, :stem] = example.prompt[:stem]
-        start = _plant(forest, s, group, start, tree, example, predicted)
+        start = _write_tree(forest, s, group, start, tree, example, predicted)
         predicted += response_tokens(example)
         if reference_XE is not None:
           forest.reference_GNE[group, tree] = reference_XE[index]
@@ -131,7 +144,7 @@ def build(
   return forest
 
 
-def _plant(
+def _write_tree(
   forest: Forest,
   shape: Shape,
   group: int,
@@ -140,11 +153,11 @@ def _plant(
   example: data_examples.Example,
   predicted: int,
 ) -> int:
-  """Writes one tree at `start` of the group's sequence; returns where it ends."""
-  tree_L = forest.tree_GRT[group].reshape(-1)  # a view: rows only, without the stem
+  """Writes a tree at `start` of the group's sequence; returns the index after it."""
+  tree_L = forest.tree_GRT[group].reshape(-1)  # a view; starts after the stem
   branch_L = forest.branch_GRT[group].reshape(-1)
 
-  def put(start: int, tokens: np.ndarray, depth: int, branch: int) -> int:
+  def write(start: int, tokens: np.ndarray, depth: int, branch: int) -> int:
     end = start + len(tokens)
     forest.tokens_GL[group, start:end] = tokens
     forest.positions_GL[group, start:end] = depth + np.arange(len(tokens))
@@ -153,10 +166,10 @@ def _plant(
     return end
 
   stem = int(forest.stem_G[group])
-  end = put(start, example.prompt[stem:], stem, 0)
-  fork = end - 1  # every response's first token is predicted here
+  end = write(start, example.prompt[stem:], stem, 0)
+  fork = end - 1  # predicts the first token of every response
   for branch, response in enumerate(example.responses):
-    first, end = end, put(end, response[:-1], len(example.prompt), branch + 1)
+    first, end = end, write(end, response[:-1], len(example.prompt), branch + 1)
     span = slice(predicted, predicted + len(response))
     forest.source_GP[group, span] = [fork, *range(first, end)]
     forest.target_GP[group, span] = response

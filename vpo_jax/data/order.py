@@ -1,4 +1,4 @@
-"""Which examples each step sees: a function of (seed, epoch) and nothing else."""
+"""The order of examples, a function of (seed, epoch) alone."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def batches(
   examples: int, batch_size: int, epochs: int, seed: int, shuffle: bool
 ) -> list[list[int]]:
-  """Example indices of every step of the run; an epoch's last batch may be smaller."""
+  """Example indices of each step; the last batch of an epoch may be smaller."""
   steps = []
   for epoch in range(epochs):
     order = np.arange(examples)

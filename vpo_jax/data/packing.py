@@ -1,4 +1,4 @@
-"""Where each example of each batch goes: rows, micro-batches, and their few shapes."""
+"""Packs the examples of each batch into rows and micro-batches of a few shapes."""
 
 import dataclasses
 import heapq
@@ -11,18 +11,19 @@ from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.data import families, forest
 
-GRAIN = 32  # tokens: row lengths are multiples of this
-WORTH = 0.005  # share of a run's arithmetic that one more shape to compile must save
+ROW_MULTIPLE = 32  # row lengths are multiples of this many tokens
+MIN_SAVING = 0.005  # share of the run's FLOPs that another compiled shape must save
+SAMPLED_BATCHES = 64  # the first batches, on which the shapes are chosen
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Where every example of every batch goes.
+  """The layout of every batch.
 
   Attributes:
     steps: the micro-batches of each batch.
-    shapes: the shape of each batch's micro-batches; few are different.
-    padding: share of row tokens that are padding, over the whole run.
+    shapes: the shape of each batch's micro-batches; only a few are distinct.
+    padding: share of all row positions in the run that are padding.
   """
 
   steps: list[list[forest.Micro]]
@@ -39,71 +40,74 @@ def plan(
   flops_per_token: Callable[[float], float],
   shapes: int = 1,
 ) -> Plan:
-  """Packs every batch into micro-batches of one shape.
+  """Packs each batch into micro-batches of the compiled shape with the fewest FLOPs.
 
-  A batch takes the shape, of the few that are compiled, in which it costs the least
-  arithmetic: batches hold the same number of examples, but not of tokens, and the
-  difference would be padding.
+  Batches have the same number of examples but different numbers of tokens, so that a
+  single shape for all would need more padding.
 
   Args:
-    examples: of the whole run; they set the families, and the room for a stem.
+    examples: of the whole run; they determine the families and the stem's size.
     batches: example indices of each batch.
-    groups: data-parallel devices.
-    budget: row tokens of one group in one micro-batch, at most.
-    flops_per_token: of the model, given the number of keys a token is scored with.
-    shapes: at most this many different ones; each is compiled once.
+    groups: number of data-parallel devices.
+    budget: maximum row positions of a group in a micro-batch.
+    flops_per_token: FLOPs of the model for a token that attends to so many keys.
+    shapes: maximum number of distinct shapes; each is compiled once.
 
   Raises:
     UserError: an example is longer than the budget.
   """
-  lengths, kinds = [0] * len(examples), [0] * len(examples)
+  lengths, family_of = [0] * len(examples), [0] * len(examples)
   found = families.find(examples)
-  for kind, family in enumerate(found):
+  for number, family in enumerate(found):
     for index in family.members:
       lengths[index] = forest.tree_tokens(examples[index], family.stem)
-      kinds[index] = kind
+      family_of[index] = number
   longest = max(range(len(examples)), key=lambda index: lengths[index])
   if lengths[longest] > budget:
     raise errors.UserError(
-      f"micro_tokens={budget} does not hold the longest example ({lengths[longest]}"
-      f" tokens after the shared {found[kinds[longest]].stem})"
+      f"micro_tokens={budget} is less than the longest example ({lengths[longest]}"
+      f" tokens after the shared {found[family_of[longest]].stem})"
     )
   stem = max(family.stem for family in found)
 
   def parts(batch: Sequence[int]) -> list[list[int]]:
     """The batch's examples by family."""
-    members = ([i for i in batch if kinds[i] == kind] for kind in range(len(found)))
+    members = ([i for i in batch if family_of[i] == f] for f in range(len(found)))
     return [part for part in members if part]
 
   def cost(rows: int, row: int) -> float:
-    """Arithmetic of a group's micro-batch."""
+    """FLOPs of a group in a micro-batch."""
     return stem * flops_per_token(stem) + rows * row * flops_per_token(stem + row)
 
-  sizes = _sizes(lengths, [*map(parts, batches[:64])], groups, budget, cost, shapes)
-  placed: dict[tuple[int, int], list[list[forest.Micro]]] = {size: [] for size in sizes}
-  steps, taken = [], []
+  sizes = _sizes(
+    lengths, [*map(parts, batches[:SAMPLED_BATCHES])], groups, budget, cost, shapes
+  )
+  steps_by_size: dict[tuple[int, int], list[list[forest.Micro]]] = {
+    size: [] for size in sizes
+  }
+  steps, chosen = [], []
   for batch in batches:
-    most = max(lengths[i] for i in batch)
+    longest_tree = max(lengths[i] for i in batch)
     options = [
-      (size, _deal(_pack_all(lengths, parts(batch), size[1]), groups, size[0]))
+      (size, _to_groups(_pack_all(lengths, parts(batch), size[1]), groups, size[0]))
       for size in sizes
-      if size[1] >= most
+      if size[1] >= longest_tree
     ]
     size, micros = min(options, key=lambda option: len(option[1]) * cost(*option[0]))
-    placed[size].append(micros)
+    steps_by_size[size].append(micros)
     steps.append(micros)
-    taken.append(size)
+    chosen.append(size)
   shape_of = {
     size: _shape(examples, stem, groups, size, steps)
-    for size, steps in placed.items()
+    for size, steps in steps_by_size.items()
     if steps
   }
   used = sum(lengths[i] for batch in batches for i in batch)
-  laid = sum(
+  available = sum(
     len(micros) * groups * rows * row
-    for micros, (rows, row) in zip(steps, taken, strict=True)
+    for micros, (rows, row) in zip(steps, chosen, strict=True)
   )
-  return Plan(steps, [shape_of[size] for size in taken], padding=1 - used / laid)
+  return Plan(steps, [shape_of[size] for size in chosen], padding=1 - used / available)
 
 
 def _sizes(
@@ -114,15 +118,24 @@ def _sizes(
   cost: Callable[[int, int], float],
   most: int,
 ) -> list[tuple[int, int]]:
-  """The (rows, row) to compile: in turn, the one that saves most beside the others.
+  """The (rows, row) sizes to compile, chosen greedily by the FLOPs they save.
 
-  The first one holds every example of the run; a batch without its longest examples
-  may do better in shorter rows. A batch is its families' parts.
+  The first fits every example of the run. A batch without the longest examples may need
+  fewer FLOPs in shorter rows.
+
+  Args:
+    lengths: positions of each example's tree.
+    batches: the examples of each batch, by family.
+    groups: number of data-parallel devices.
+    budget: maximum row positions of a group.
+    cost: FLOPs of a group with (rows, row).
+    most: maximum number of sizes.
   """
   costs = {}
   longest = np.array([max(lengths[i] for part in b for i in part) for b in batches])
-  low, all_fit = _up(int(longest.min()), GRAIN), _up(max(lengths), GRAIN)
-  for row in range(low, max(budget, all_fit) + 1, GRAIN):
+  low = _round_up(int(longest.min()), ROW_MULTIPLE)
+  all_fit = _round_up(max(lengths), ROW_MULTIPLE)
+  for row in range(low, max(budget, all_fit) + 1, ROW_MULTIPLE):
     counts = [
       [len(packed) for packed in _pack_all(lengths, batch, row)] if fits else [np.inf]
       for batch, fits in zip(batches, longest <= row, strict=True)
@@ -131,18 +144,18 @@ def _sizes(
       stems = np.array([np.sum(np.ceil(np.array(each) / rows)) for each in counts])
       costs[rows, row] = np.ceil(stems / groups) * cost(rows, row)
   sizes = []
-  least = np.full(len(batches), np.inf)
+  lowest = np.full(len(batches), np.inf)
   while len(sizes) < most:
     totals = {
-      size: np.minimum(least, costs[size]).sum()
+      size: np.minimum(lowest, costs[size]).sum()
       for size in costs
       if sizes or size[1] >= all_fit
     }
     best = min(totals, key=lambda size: totals[size])
-    if totals[best] > (1 - WORTH) * least.sum():
+    if totals[best] > (1 - MIN_SAVING) * lowest.sum():
       break
     sizes.append(best)
-    least = np.minimum(least, costs[best])
+    lowest = np.minimum(lowest, costs[best])
   return sizes
 
 
@@ -153,44 +166,45 @@ def _shape(
   size: tuple[int, int],
   steps: list[list[forest.Micro]],
 ) -> forest.Shape:
-  """The shape that holds all micro-batches of `steps` in rows of `size`."""
-  slots = [
+  """The smallest shape for all micro-batches of `steps`, whose rows have `size`."""
+  members_of_groups = [
     [index for indices in group for index in indices]
     for micros in steps
     for micro in micros
     for group in micro
   ]
-  predicting = max(
-    sum(forest.response_tokens(examples[i]) for i in slot) for slot in slots
+  predicted = max(
+    sum(forest.response_tokens(examples[i]) for i in members)
+    for members in members_of_groups
   )
   return forest.Shape(
     groups=groups,
     stem=stem,
     rows=size[0],
     row=size[1],
-    trees=max(len(slot) for slot in slots),
+    trees=max(map(len, members_of_groups)),
     branches=len(examples[0].responses),
-    predict=_up(predicting, 8),
+    predict=_round_up(predicted, 8),
   )
 
 
-def _up(size: int, multiple: int) -> int:
+def _round_up(size: int, multiple: int) -> int:
   return math.ceil(size / multiple) * multiple
 
 
 def _pack(lengths: Sequence[int], batch: Sequence[int], row: int) -> list[list[int]]:
-  """The fewest rows, longest tree first; ties keep the batch's order.
+  """Packs the trees of a batch into rows, longest first; ties keep the batch's order.
 
-  Trees go to the row that has the least so far, which fills rows evenly; where that
-  needs more rows than first-fit does, first-fit is taken. On 6,000 real queries, 8 or
-  16 pairs a batch, it leaves half the padding of first-fit alone.
+  Each tree goes to the emptiest row, which fills rows evenly. If that needs more rows
+  than first-fit, the result is first-fit's. For 6,000 real queries in batches of 8 or
+  16 pairs, this halves the padding of first-fit alone.
   """
   batch = sorted(batch, key=lambda i: -lengths[i])
-  least = math.ceil(sum(lengths[i] for i in batch) / row)
-  if rows := _even(lengths, batch, row, least):
+  fewest = math.ceil(sum(lengths[i] for i in batch) / row)
+  if rows := _even(lengths, batch, row, fewest):
     return rows
   first_fit = _first_fit(lengths, batch, row)
-  for count in range(least + 1, len(first_fit) + 1):
+  for count in range(fewest + 1, len(first_fit) + 1):
     if rows := _even(lengths, batch, row, count):
       return rows
   return first_fit
@@ -199,21 +213,22 @@ def _pack(lengths: Sequence[int], batch: Sequence[int], row: int) -> list[list[i
 def _even(
   lengths: Sequence[int], batch: Sequence[int], row: int, count: int
 ) -> list[list[int]] | None:
-  """Each to the row that has the least; None where that is too much for one."""
+  """Puts each tree into the emptiest of `count` rows; None if one does not fit."""
   rows: list[list[int]] = [[] for _ in range(count)]
-  loads = [(0, place) for place in range(count)]  # a heap
+  loads = [(0, number) for number in range(count)]  # a heap
   for index in batch:
-    load, place = loads[0]
+    load, number = loads[0]
     if load + lengths[index] > row:
       return None
-    rows[place].append(index)
-    heapq.heapreplace(loads, (load + lengths[index], place))
+    rows[number].append(index)
+    heapq.heapreplace(loads, (load + lengths[index], number))
   return rows
 
 
 def _first_fit(
   lengths: Sequence[int], batch: Sequence[int], row: int
 ) -> list[list[int]]:
+  """Puts each tree into the first row with room for it."""
   rows: list[list[int]] = [[] for _ in batch]
   room = np.full(len(batch), row)
   for index in batch:
@@ -230,17 +245,25 @@ def _pack_all(
   return [_pack(lengths, part, row) for part in parts]
 
 
-def _deal(packed: list[list[list[int]]], groups: int, rows: int) -> list[forest.Micro]:
-  """Rows to groups of micro-batches, each of one family; missing rows are empty."""
+def _to_groups(
+  packed: list[list[list[int]]], groups: int, rows: int
+) -> list[forest.Micro]:
+  """Distributes rows to the groups of micro-batches; a group has rows of one family.
+
+  Args:
+    packed: the rows of each family.
+    groups: groups of a micro-batch.
+    rows: rows of a group; those that are left over are empty.
+  """
   shares = [math.ceil(len(family) / rows) for family in packed]
   micros = math.ceil(sum(shares) / groups)
-  for _ in range(micros * groups - sum(shares)):  # of groups that would be empty
+  for _ in range(micros * groups - sum(shares)):  # spread over groups that are left
     fullest = max(range(len(packed)), key=lambda f: len(packed[f]) / shares[f])
     shares[fullest] += 1
-  dealt = [
-    family[place::share]
+  assigned = [
+    family[start::share]
     for family, share in zip(packed, shares, strict=True)
-    for place in range(share)
+    for start in range(share)
   ]
-  dealt = [group + [[]] * (rows - len(group)) for group in dealt]
-  return [dealt[micro * groups : (micro + 1) * groups] for micro in range(micros)]
+  assigned = [group + [[]] * (rows - len(group)) for group in assigned]
+  return [assigned[micro * groups : (micro + 1) * groups] for micro in range(micros)]

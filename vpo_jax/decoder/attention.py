@@ -1,4 +1,4 @@
-"""What a token sees: the packed forest, and the plain causal row, its special case."""
+"""Attention for training: over the packed forest, and over plain causal rows."""
 
 import functools
 from typing import Literal
@@ -18,15 +18,21 @@ def attention(
   dtype: jnp.dtype,
   devices: int = 1,
 ) -> Float[Array, "B T N H"]:
-  """Grouped-query attention under a mask; softmax in float32.
+  """Grouped-query attention under a mask, with softmax in float32.
 
-  How it is computed is chosen here, for all callers: cuDNN's flash attention on GPUs,
-  where scores in memory are what costs, and which takes bfloat16 only; on a CPU block
-  by block, for the same reason; elsewhere the plain products, whose scores of a row fit
-  a TPU's rows of 1,000 tokens.
+  Chooses the implementation for all callers: cuDNN's flash attention on GPUs (bfloat16
+  only), where writing scores to memory dominates the cost; blockwise attention on one
+  CPU device, for the same reason; plain attention elsewhere, where the scores of rows
+  of 1,000 tokens are small enough.
 
   Args:
-    devices: that rows and heads are spread over; a loop over blocks would gather them.
+    q_BTNH: queries, not scaled.
+    k_BSKH: keys.
+    v_BSKH: values.
+    mask_BTS: True where a query may attend to a key.
+    dtype: operand type of the matrix products.
+    devices: number of devices over which rows and heads are split. Blockwise attention
+      loops over rows and heads, which would gather them from all devices.
   """
   if jax.default_backend() == "gpu" and dtype == jnp.bfloat16:
     return fused(q_BTNH, k_BSKH, v_BSKH, mask_BTS, "cudnn")
@@ -42,7 +48,7 @@ def plain(
   mask_BTS: Bool[Array, "B T S"],
   dtype: jnp.dtype,
 ) -> Float[Array, "B T N H"]:
-  """All scores at once."""
+  """`attention` that computes all scores at once."""
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
   q, k, v = map(remat.save, (q_BTNH * H**-0.5, k_BSKH, v_BSKH))
@@ -62,20 +68,20 @@ def fused(
   mask_BTS: Bool[Array, "B T S"],
   implementation: Literal["cudnn", "xla"],
 ) -> Float[Array, "B T N H"]:
-  """The same in bfloat16 by `jax.nn.dot_product_attention`."""
-  T, odd = q_BTNH.shape[1], lambda x: x.shape[1] % 2  # cuDNN wants even lengths
+  """`attention` in bfloat16 by `jax.nn.dot_product_attention`."""
+  T, odd = q_BTNH.shape[1], lambda x: x.shape[1] % 2  # cuDNN requires even lengths
 
-  def even(x):
+  def pad(x):
     x = remat.save(x.astype(jnp.bfloat16))
     return jnp.pad(x, ((0, 0), (0, odd(x)), (0, 0), (0, 0)))
 
-  # A query that is added sees all keys, and is dropped; an added key is not seen.
+  # The padding query attends to all keys and is dropped; the padding key is masked.
   mask = jnp.pad(mask_BTS, ((0, 0), (0, odd(q_BTNH)), (0, 0)), constant_values=True)
   mask = jnp.pad(mask, ((0, 0), (0, 0), (0, odd(k_BSKH))))
   out = jax.nn.dot_product_attention(
-    even(q_BTNH),
-    even(k_BSKH),
-    even(v_BSKH),
+    pad(q_BTNH),
+    pad(k_BSKH),
+    pad(v_BSKH),
     mask=mask[:, None],
     implementation=implementation,
   )
@@ -83,11 +89,11 @@ def fused(
 
 
 def causal(dtype: str = "float32") -> model.Attend:
-  """Each token sees itself and all before it in its own row."""
+  """Causal attention within each row."""
 
   def attend(q, k, v, cache):
-    L = q.shape[1]
-    mask = jnp.broadcast_to(jnp.tri(L, dtype=bool)[None], (q.shape[0], L, L))
+    T = q.shape[1]
+    mask = jnp.broadcast_to(jnp.tri(T, dtype=bool)[None], (q.shape[0], T, T))
     return attention(q, k, v, mask, jnp.dtype(dtype)), cache
 
   return attend
@@ -97,45 +103,50 @@ def forest(
   tree_GRT: Int[Array, "G R T"],
   branch_GRT: Int[Array, "G R T"],
   stem_G: Int[Array, " G"],
-  room: int,
+  stem_size: int,
   dtype: str = "float32",
   devices: int = 1,
 ) -> model.Attend:
-  """Each token sees its own path to the root, in a group of one stem and R rows.
+  """Attention from each token to its path to the root of a packed forest.
 
-  A group is laid out [room for the stem | row 0 | row 1 | ...], S + R * T tokens.
+  The sequence of a group is [stem | row 0 | row 1 | ...]: `stem_size` positions, then
+  R rows of T positions. `data.forest` builds it.
 
   Args:
-    tree_GRT: which tree of its row a token belongs to; tokens of other trees are not
-      on its path. Padding is a tree of its own.
-    branch_GRT: 0 for the tree's trunk (the query), b > 0 for its branch b (a response).
-    stem_G: tokens of the group's stem.
-    room: S, for the longest stem; may be 0.
-    dtype: operands of the products.
-    devices: that groups and heads are spread over.
+    tree_GRT: index of each token's tree in its row. Tokens of different trees do not
+      see each other; padding has an index of its own.
+    branch_GRT: 0 in the tree's trunk (the query), b > 0 in its branch b (a response).
+    stem_G: number of tokens in the group's stem; the rest of `stem_size` is padding.
+    stem_size: positions reserved for the stem; may be 0.
+    dtype: operand type of the matrix products.
+    devices: number of devices over which groups and heads are split.
   """
   G, R, T = tree_GRT.shape
   mask = path_mask(tree_GRT.reshape(G * R, T), branch_GRT.reshape(G * R, T))
-  on_stem_G11S = jnp.arange(room)[None, None, None] < stem_G[:, None, None, None]
-  on_stem = jnp.broadcast_to(on_stem_G11S, (G, R, T, room)).reshape(G * R, T, room)
-  mask = jnp.concatenate([on_stem, mask], axis=-1)
-  attends = functools.partial(attention, dtype=jnp.dtype(dtype), devices=devices)
+  in_stem = jnp.arange(stem_size)[None, None, None] < stem_G[:, None, None, None]
+  in_stem = jnp.broadcast_to(in_stem, (G, R, T, stem_size))
+  mask = jnp.concatenate([in_stem.reshape(G * R, T, stem_size), mask], axis=-1)
+  attend_to = functools.partial(attention, dtype=jnp.dtype(dtype), devices=devices)
 
   def rows(x):
-    return x[:, room:].reshape(G * R, T, *x.shape[2:])
+    return x[:, stem_size:].reshape(G * R, T, *x.shape[2:])
 
   def with_stem(x):
-    """[G*R, S+T, ...]: every row's keys behind its group's stem."""
-    shared = jnp.broadcast_to(x[:, None, :room], (G, R, room, *x.shape[2:]))
-    return jnp.concatenate([shared.reshape(G * R, room, *x.shape[2:]), rows(x)], axis=1)
+    """Keys or values of each row, preceded by those of its group's stem."""
+    shape = (G, R, stem_size, *x.shape[2:])
+    stem = jnp.broadcast_to(x[:, None, :stem_size], shape)
+    stem = stem.reshape(G * R, stem_size, *x.shape[2:])
+    return jnp.concatenate([stem, rows(x)], axis=1)
 
   def attend(q, k, v, cache):
-    out = attends(rows(q), with_stem(k), with_stem(v), mask)
+    out = attend_to(rows(q), with_stem(k), with_stem(v), mask)
     out = out.reshape(G, R * T, *q.shape[2:])
-    if room:  # what is empty of it sees the stem, and nothing sees it
-      above = jnp.broadcast_to(jnp.tri(room, dtype=bool)[None], (G, room, room))
-      stem = attends(q[:, :room], k[:, :room], v[:, :room], above)
-      out = jnp.concatenate([stem, out], axis=1)
+    if stem_size:  # padding in the stem attends to it but is never attended to
+      stem_mask = jnp.tri(stem_size, dtype=bool)[None]
+      stem_mask = jnp.broadcast_to(stem_mask, (G, stem_size, stem_size))
+      stem_q, stem_k, stem_v = (x[:, :stem_size] for x in (q, k, v))
+      stem_out = attend_to(stem_q, stem_k, stem_v, stem_mask)
+      out = jnp.concatenate([stem_out, out], axis=1)
     return out, cache
 
   return attend
@@ -144,7 +155,7 @@ def forest(
 def path_mask(
   tree_BT: Int[Array, "B T"], branch_BT: Int[Array, "B T"]
 ) -> Bool[Array, "B T T"]:
-  """True at [i, j] where j lies on the path from i to its tree's root."""
+  """True at [i, j] if j lies on the path from i to the root of its tree."""
   T = tree_BT.shape[1]
   same_tree = tree_BT[:, :, None] == tree_BT[:, None, :]
   on_path = (branch_BT[:, None, :] == 0) | (

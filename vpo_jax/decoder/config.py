@@ -1,4 +1,4 @@
-"""The shape of a Llama, read from a Hugging Face `config.json`."""
+"""The architecture of a Llama model, read from a Hugging Face `config.json`."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from vpo_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-  """Llama-3.1's stretching of slow rotations (`rope_type: llama3`)."""
+  """Llama 3.1's scaling of RoPE frequencies (`rope_type: llama3`)."""
 
   factor: float
   low_freq_factor: float
@@ -21,12 +21,15 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """What the computation needs to know.
+  """Sizes and constants of the model.
 
   Attributes:
     vocab, d_model, d_ff, layers, heads, kv_heads, head_dim: sizes.
-    context: the longest sequence that the model was made for, in tokens.
-    tied: the output head is the embedding.
+    context: the longest sequence that the model supports, in tokens.
+    norm_eps: epsilon of RMSNorm.
+    rope_theta: base of the RoPE frequencies.
+    rope_scaling: None for unscaled frequencies.
+    tied: whether the output head is the embedding.
   """
 
   vocab: int
@@ -43,9 +46,9 @@ class DecoderConfig:
   tied: bool
 
   def flops_per_token(self, keys: float) -> float:
-    """Multiply-adds x 2 of one token through all layers, seeing `keys` keys.
+    """FLOPs (two per multiply-add) of a token in all layers, with `keys` keys in view.
 
-    The vocabulary product is not in it; `2 * d_model * vocab` a predicted token.
+    Excludes the output head, which takes `2 * d_model * vocab` per predicted token.
     """
     attention = self.d_model * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
     products = attention + 3 * self.d_model * self.d_ff
@@ -57,7 +60,8 @@ def read(folder: epath.PathLike) -> DecoderConfig:
   """Reads `folder/config.json`.
 
   Raises:
-    UserError: no such file, not a Llama, or a feature that this model lacks.
+    UserError: the file is missing or not JSON, or the model is not a Llama or uses a
+      feature that is not supported.
   """
   path = epath.Path(folder) / "config.json"
   try:
@@ -69,7 +73,15 @@ def read(folder: epath.PathLike) -> DecoderConfig:
 
 
 def parse(hf: dict[str, Any], where: str = "config") -> DecoderConfig:
-  """Reads a `LlamaConfig` as transformers writes it (v4 and v5 forms)."""
+  """Parses a `LlamaConfig` as transformers 4 or 5 writes it.
+
+  Args:
+    hf: the parsed JSON.
+    where: the source, for error messages.
+
+  Raises:
+    UserError: as `read`.
+  """
   if hf.get("model_type") != "llama":
     raise errors.UserError(
       f"{where}: model_type {hf.get('model_type')!r}; only 'llama' is supported"

@@ -1,12 +1,12 @@
-"""Attention on a CPU, a key-value head of a row at a time.
+"""Attention on a CPU, block by block: one key-value head of one row at a time.
 
-The scores of one block stay in the cache and are computed again in the backward pass,
-so none is ever written to memory: half the time of the plain products on two cores of
-a Zen 5 (docs/performance.md). All five products of the backward pass have the operands
-that are fast (`cpu.transpose_by_rows`), which is why it works on transposed scores.
+The scores of a block stay in the CPU's cache and the backward pass recomputes them, so
+they are never written to memory. This halves the time of plain attention on two cores
+of a Zen 5 (docs/performance.md). The backward pass works on transposed scores, so that
+all five of its products have a row-major left operand (`cpu.transpose_by_rows`).
 
-Shape letters: B rows, T query positions, S key positions, N query heads, K key-value
-heads, M = N / K, H head, Q = M * T queries of a block.
+Shape letters of the package, and b = B * K blocks, M = N / K query heads of a block,
+Q = M * T queries of a block.
 """
 
 import functools
@@ -26,17 +26,13 @@ def attention(
   mask_BTS: Bool[Array, "B T S"],
   dtype: jnp.dtype,
 ) -> Float[Array, "B T N H"]:
-  """Grouped-query attention under a mask; softmax in float32.
-
-  Args:
-    dtype: operands of the products.
-  """
+  """Grouped-query attention under a mask; see `attention.attention`."""
   return _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)[0]
 
 
 def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
   H, K = q_BTNH.shape[-1], k_BSKH.shape[2]
-  # Scaled and rounded here, so that the backward pass need not do it again.
+  # Scaled and rounded once, here: the backward pass reuses the result.
   q_bQH = remat.save_residual(_query_blocks(q_BTNH * H**-0.5, K).astype(dtype))
   k_bSH, v_bSH = (
     remat.save_residual(_key_blocks(x).astype(dtype)) for x in (k_BSKH, v_BSKH)
@@ -44,12 +40,12 @@ def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
 
   def block(index):
     scores_QS = matmul.einsum("qh,sh->qs", q_bQH[index], k_bSH[index])
-    scores_QS = _where(mask_BTS[index // K], scores_QS)
-    top_Q1 = jnp.max(scores_QS, axis=1, keepdims=True)
-    weights_QS = jnp.exp(scores_QS - top_Q1)
+    scores_QS = _masked(mask_BTS[index // K], scores_QS)
+    max_Q1 = jnp.max(scores_QS, axis=1, keepdims=True)
+    weights_QS = jnp.exp(scores_QS - max_Q1)
     sum_Q1 = jnp.sum(weights_QS, axis=1, keepdims=True)
     out_QH = matmul.einsum("qs,sh->qh", weights_QS.astype(dtype), v_bSH[index]) / sum_Q1
-    return out_QH, (top_Q1 + jnp.log(sum_Q1))[:, 0]
+    return out_QH, (max_Q1 + jnp.log(sum_Q1))[:, 0]
 
   out_bQH, normaliser_bQ = _map(block, len(q_bQH))
   out_BTNH = remat.save_residual(_from_query_blocks(out_bQH, q_BTNH.shape))
@@ -61,7 +57,7 @@ def _backward(dtype, saved, dout_BTNH):
   q_bQH, k_bSH, v_bSH, mask_BTS, out_BTNH, normaliser_bQ = saved
   K, H = len(q_bQH) // len(mask_BTS), q_bQH.shape[-1]
   mask_BST = jnp.swapaxes(mask_BTS, 1, 2)
-  # sum over keys of weight x its gradient (arXiv:2205.14135, appendix B.2)
+  # Sum over keys of weight * gradient of weight (arXiv:2205.14135, appendix B.2).
   inner_BTN = matmul.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
   inner_bQ = _query_blocks(inner_BTN[..., None], K)[..., 0]
   dout_bQH = _query_blocks(dout_BTNH, K).astype(dtype)
@@ -75,7 +71,7 @@ def _backward(dtype, saved, dout_BTNH):
     dscores_SQ = (weights_SQ * (dweights_SQ - inner_bQ[index][None])).astype(dtype)
     dk_SH = matmul.einsum("sq,qh->sh", dscores_SQ, q_QH)
     dq_HQ = matmul.einsum("hs,sq->hq", cpu.transpose_by_rows(k_SH), dscores_SQ)
-    # Without the barrier XLA folds the exchange into the product.
+    # Without the barrier XLA folds the transpose into the product.
     return jax.lax.optimization_barrier(dq_HQ).T, dk_SH, dv_SH
 
   dq_bQH, dk_bSH, dv_bSH = _map(block, len(q_bQH))
@@ -87,10 +83,10 @@ attention.defvjp(_forward, _backward)
 
 
 def _map(block, count):
-  """`jax.lax.map` over indices, two at once: XLA gives each a core of its own.
+  """`jax.lax.map` over block indices, two at a time: XLA runs each on its own core.
 
-  Two cores that share every operation of one block wait for each other; more than two
-  blocks leave the cache.
+  Two cores that split every operation of a single block wait for each other, and more
+  than two blocks do not fit the cache.
   """
 
   def step(_, index):
@@ -99,7 +95,7 @@ def _map(block, count):
   return jax.lax.scan(step, None, jnp.arange(count), unroll=2)[1]
 
 
-def _where(mask_TS, scores_QS):
+def _masked(mask_TS, scores_QS):
   T, S = mask_TS.shape
   scores_MTS = scores_QS.reshape(-1, T, S)
   return jnp.where(mask_TS[None], scores_MTS, -1e30).reshape(scores_QS.shape)
@@ -107,14 +103,14 @@ def _where(mask_TS, scores_QS):
 
 def _weights(mask_ST, scores_SQ, normaliser_Q):
   S, T = mask_ST.shape
-  # In three dimensions: from two, XLA divides to find each score in the mask.
+  # In three dimensions: in two, XLA divides to find the mask entry of each score.
   scores_SMT, normaliser_MT = scores_SQ.reshape(S, -1, T), normaliser_Q.reshape(-1, T)
   scores_SMT = jnp.where(mask_ST[:, None], scores_SMT, -1e30)
   return jnp.exp(scores_SMT - normaliser_MT[None]).reshape(scores_SQ.shape)
 
 
 def _query_blocks(x_BTNH, K):
-  """[B, T, N, H] to [B * K, M * T, H]."""
+  """[B, T, N, H] to [b, Q, H]."""
   B, T, N, H = x_BTNH.shape
   x = x_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
   return x.reshape(B * K, -1, H)
@@ -127,7 +123,7 @@ def _from_query_blocks(x_bQH, shape):
 
 
 def _key_blocks(x_BSKH):
-  """[B, S, K, H] to [B * K, S, H]."""
+  """[B, S, K, H] to [b, S, H]."""
   B, S, K, H = x_BSKH.shape
   return x_BSKH.transpose(0, 2, 1, 3).reshape(B * K, S, H)
 

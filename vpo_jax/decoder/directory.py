@@ -11,9 +11,9 @@ from vpo_jax.runtime import processes
 
 CONFIG = "config.json"
 
-# What travels with the weights, where the base has it. INSTRUCTION is the template
-# that the model was trained under, so that whoever uses it asks in the same words.
+# The instruction template that the model was trained with.
 INSTRUCTION = "instruction.txt"
+# Files copied from the base model, if it has them.
 COMPANIONS = (
   "tokenizer.json",
   "tokenizer_config.json",
@@ -29,8 +29,8 @@ COMPANIONS = (
 )
 
 
-def is_whole(folder: epath.PathLike) -> bool:
-  """Whether `save_model` finished here; `config.json` is what it writes last."""
+def is_complete(folder: epath.PathLike) -> bool:
+  """Whether `save_model` has finished here: it writes `config.json` last."""
   return (epath.Path(folder) / CONFIG).exists()
 
 
@@ -45,20 +45,24 @@ def save_model(
   """Writes a directory that `transformers.AutoModelForCausalLM` loads.
 
   Args:
-    folder: made when missing; a model that it holds is replaced.
-    params: from any mesh; where it spans processes, all call this, the first writes.
-    base_folder: where the model came from; its config, tokenizer and chat template
-      are taken over. Must not be `folder`.
-    dtype: of the tensors in the file.
-    extra: further files by name; they go before the base's.
+    folder: created if missing; a model in it is replaced.
+    params: on any mesh. If the mesh spans processes, all must call this; the first
+      one writes.
+    config: of the model.
+    base_folder: the model's origin, from which config, tokenizer and chat template are
+      copied. Must not be `folder`.
+    dtype: type of the tensors in the file.
+    extra: contents of further files by name; they override the base's.
 
   Raises:
     UserError: `base_folder` has no config.json, or is `folder`.
   """
   folder, base = epath.Path(folder), epath.Path(base_folder)
   if folder == base:
-    raise errors.UserError(f"{folder}: a model cannot be written over its own base")
-  if not is_whole(base):
+    raise errors.UserError(
+      f"{folder}: cannot write a model over its own base; choose another folder"
+    )
+  if not is_complete(base):
     raise errors.UserError(f"{base}: no {CONFIG}; is it a model directory?")
   if processes.first():
     _clear(folder)
@@ -74,7 +78,7 @@ def save_model(
 
 
 def _clear(folder: epath.Path) -> None:
-  """Removes an older model: config first, and shards that would outlive their index."""
+  """Removes an earlier model: its config first, then weights and their index."""
   if not folder.exists():
     return
   (folder / CONFIG).unlink(missing_ok=True)
@@ -84,11 +88,12 @@ def _clear(folder: epath.Path) -> None:
 
 
 def companions(folder: epath.Path) -> dict[str, bytes]:
-  """What of `COMPANIONS` a directory has."""
+  """Contents of those `COMPANIONS` that a directory has, by name."""
   paths = [folder / name for name in COMPANIONS]
   return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
 def publish(path: epath.Path, content: bytes) -> None:
+  """Writes a file atomically."""
   with files.publish(path, "wb") as file:
     file.write(content)

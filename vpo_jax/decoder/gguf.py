@@ -1,4 +1,7 @@
-"""Converts one GGUF file to a Hugging Face directory: `python -m ... GGUF FOLDER`."""
+"""Converts a GGUF file to a Hugging Face directory.
+
+python -m vpo_jax.decoder.gguf FILE FOLDER
+"""
 
 import os
 import sys
@@ -11,7 +14,7 @@ def main(gguf: str, folder: str) -> None:
   source, name = os.path.split(gguf)
   model = transformers.AutoModelForCausalLM.from_pretrained(source, gguf_file=name)
   tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=name)
-  # Dequantized by now, though transformers still takes it for a quantized model.
+  # The weights are dequantized, but transformers still marks the model as quantized.
   del model.hf_quantizer, model.config.quantization_config  # pyright: ignore
   model.save_pretrained(folder)
   tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""LoRA (arXiv:2106.09685): frozen weights, and a product of two thin matrices beside.
+"""LoRA (arXiv:2106.09685): trains a low-rank update of frozen weights.
 
-y = x W + (alpha / rank) (x A) B, with A random and B zero at the start, so that the
-first step begins from the frozen model.
+y = x W + (alpha / rank) (x A) B. A starts random and B zero, so that training starts
+at the frozen model.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import matmul, table, weights
 from vpo_jax.runtime import processes
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # as PEFT
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -39,7 +39,13 @@ class Adapted(matmul.Matrix):
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-  """Which matrices are adapted, and how."""
+  """Rank and scale of the adapters, and the matrices that have one.
+
+  Attributes:
+    rank: columns of A and rows of B.
+    alpha: the update is scaled by alpha / rank.
+    targets: names of matrices in `table.table(config)["layers"]`.
+  """
 
   rank: int
   alpha: float
@@ -50,25 +56,25 @@ class Lora:
     return self.alpha / self.rank
 
   def declare(self, config: decoder_config.DecoderConfig) -> dict[str, Any]:
-    """The adapters' declaration, under PEFT's names; they have the same structure."""
+    """The tree of the adapters' `Weight`s, with PEFT's names."""
     layers = table.table(config)["layers"]
     return {name: self._pair(layers[name]) for name in self.targets}
 
   def _pair(self, weight: table.Weight) -> dict[str, table.Weight]:
-    L, d_in, d_out = weight.shape
+    layers, d_in, d_out = weight.shape
     _, axis_in, axis_out = weight.axes
     name = (
       "base_model.model." + weight.hf_name.removesuffix("weight") + "lora_{}.weight"
     )
     return {
       "a": table.Weight(
-        (L, d_in, self.rank),
+        (layers, d_in, self.rank),
         ("layers", axis_in, None),
         name.format("A", layer="{layer}"),
         transposed=True,
       ),
       "b": table.Weight(
-        (L, self.rank, d_out),
+        (layers, self.rank, d_out),
         ("layers", None, axis_out),
         name.format("B", layer="{layer}"),
         transposed=True,
@@ -78,9 +84,9 @@ class Lora:
   def init(
     self, seed: int, config: decoder_config.DecoderConfig, shardings: Any
   ) -> table.Params:
-    """A uniform within +-1 / sqrt(d_in), as PEFT draws it; B zero; float32."""
+    """Float32 adapters: A uniform in +-1 / sqrt(d_in) as in PEFT, B zero."""
 
-    def draw() -> table.Params:
+    def random() -> table.Params:
       adapters = {}
       for name, pair in self.declare(config).items():
         key = jax.random.fold_in(jax.random.key(seed), TARGETS.index(name))
@@ -89,21 +95,21 @@ class Lora:
         adapters[name] = {"a": a, "b": jnp.zeros(pair["b"].shape, jnp.float32)}
       return adapters
 
-    return jax.jit(draw, out_shardings=shardings)()
+    return jax.jit(random, out_shardings=shardings)()
 
   def join(self, base: table.Params, adapters: table.Params) -> table.Params:
-    """The parameters that the model computes with; nothing is copied."""
+    """The parameters of the adapted model, for the forward pass; copies nothing."""
     layers = dict(base["layers"])
     for name, pair in adapters.items():
       layers[name] = Adapted(layers[name], pair["a"], pair["b"], self.scale)
     return base | {"layers": layers}
 
   def merge(self, base: table.Params, adapters: table.Params) -> table.Params:
-    """Plain parameters: W + scale * A B, in float32."""
+    """Plain parameters with the update added, W + scale * A B, in float32."""
     layers = dict(base["layers"])
     for name, pair in adapters.items():
-      low = matmul.einsum("lir,lro->lio", pair["a"], pair["b"])
-      layers[name] = layers[name] + self.scale * low
+      update = matmul.einsum("lir,lro->lio", pair["a"], pair["b"])
+      layers[name] = layers[name] + self.scale * update
     return base | {"layers": layers}
 
   def save(
@@ -117,8 +123,12 @@ class Lora:
     """Writes a directory that `peft.PeftModel.from_pretrained` loads.
 
     Args:
-      adapters: from any mesh; where it spans processes, all call this.
-      base_model: where the frozen weights are, for whoever loads it.
+      folder: created if missing.
+      adapters: on any mesh. If the mesh spans processes, all must call this; the first
+        one writes.
+      config: of the base model.
+      base_model: directory or hub id of the frozen weights, recorded for PEFT.
+      dtype: type of the tensors in the file.
     """
     folder = epath.Path(folder)
     tensors = dict(weights.hf_tensors(adapters, self.declare(config), dtype))
@@ -127,7 +137,7 @@ class Lora:
     with files.publish(folder / WEIGHTS, "wb") as file:
       file.write(weights.encode(tensors))
     hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
-    wanted = {
+    adapter_config = {
       "peft_type": "LORA",
       "task_type": "CAUSAL_LM",
       "base_model_name_or_path": base_model,
@@ -138,29 +148,31 @@ class Lora:
       "bias": "none",
       "inference_mode": True,
     }
-    files.write_json(folder / CONFIG, wanted)
+    files.write_json(folder / CONFIG, adapter_config)
 
 
 def from_config(config: ml_collections.ConfigDict) -> Lora | None:
-  """What `config` describes; None where all weights are trained.
+  """The adapters that `config` describes, or None to train all weights.
 
   Raises:
-    UserError: a rank or a target that cannot be.
+    UserError: rank, alpha or targets are out of range.
   """
   if config.rank < 0:
-    raise errors.UserError(f"lora.rank={config.rank}: at least 1, or 0 for no LoRA")
+    raise errors.UserError(
+      f"lora.rank={config.rank}: must be positive, or 0 to train all weights"
+    )
   if not config.rank:
     return None
   unknown = [name for name in config.targets if name not in TARGETS]
   if unknown or not config.targets:
     raise errors.UserError(
-      f"lora.targets={tuple(config.targets)}: some of {', '.join(TARGETS)}"
+      f"lora.targets={tuple(config.targets)}: must be some of {', '.join(TARGETS)}"
     )
   if config.alpha <= 0:
-    raise errors.UserError(f"lora.alpha={config.alpha}: must be above 0")
+    raise errors.UserError(f"lora.alpha={config.alpha}: must be positive")
   return Lora(config.rank, float(config.alpha), tuple(config.targets))
 
 
 def join(lora: Lora | None, frozen: Any, trained: table.Params) -> table.Params:
-  """The model's parameters from what is frozen (None without LoRA) and trained."""
+  """The model's parameters from the frozen (None without LoRA) and trained ones."""
   return trained if lora is None else lora.join(frozen, trained)

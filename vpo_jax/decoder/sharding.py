@@ -1,4 +1,4 @@
-"""The mesh, and the one table from logical axes to its axes."""
+"""The device mesh, and how parameters and micro-batches are split over it."""
 
 import dataclasses
 import functools
@@ -17,7 +17,8 @@ from vpo_jax.decoder import table
 
 AXES = ("data", "fsdp", "tensor")
 
-# ZeRO-3's split of the weights is `fsdp`; Megatron's is `tensor`.
+# The mesh axis that splits each logical axis of `table.table`. `fsdp` splits weights as
+# ZeRO-3 does, `tensor` as Megatron does.
 RULES: dict[str | None, str | None] = {
   "vocab": "tensor",
   "model": "fsdp",
@@ -36,18 +37,19 @@ def make_mesh(
   config: ml_collections.ConfigDict | dict[str, int],
   devices: Sequence[Any] | None = None,
 ) -> Mesh:
-  """Makes the mesh of `config`'s axis sizes.
+  """A mesh with the axis sizes of `config`.
 
   Args:
-    devices: None is all that JAX knows, of all processes.
+    config: size of each of `AXES`; one may be -1, for all remaining devices.
+    devices: None for all devices of all processes.
 
   Raises:
-    UserError: more devices asked for than there are, or sizes that do not divide them.
+    UserError: the sizes need more devices than there are, or do not divide them.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {axis: int(config[axis]) for axis in AXES}
   if bad := [a for a, n in sizes.items() if n < 1 and n != -1]:
-    raise errors.UserError(f"mesh.{bad[0]}={sizes[bad[0]]}: wants a size, or -1")
+    raise errors.UserError(f"mesh.{bad[0]}={sizes[bad[0]]}: must be positive, or -1")
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = math.prod(size for size in sizes.values() if size != -1)
   if len(free) > 1:
@@ -56,17 +58,17 @@ def make_mesh(
     if len(devices) % fixed:
       raise errors.UserError(f"mesh: {fixed} does not divide {len(devices)} devices")
     sizes[free[0]] = len(devices) // fixed
-  wanted = math.prod(sizes.values())
-  if wanted > len(devices):
+  count = math.prod(sizes.values())
+  if count > len(devices):
     raise errors.UserError(
-      f"mesh {sizes} wants {wanted} devices, there are {len(devices)}"
+      f"mesh {sizes} needs {count} devices, there are {len(devices)}"
       f" ({devices[0].platform})"
     )
   return jax.make_mesh(
     tuple(sizes.values()),
     AXES,
     axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
-    devices=devices[:wanted],
+    devices=devices[:count],
   )
 
 
@@ -76,55 +78,58 @@ def one_device_mesh() -> Mesh:
 
 
 def groups(mesh: Mesh) -> int:
-  """How many ways the batch is split."""
+  """Number of parts that a batch is split into."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def one_gpu(rows: NamedSharding) -> bool:
-  """Whether all is on one GPU, where what goes through its memory is worth saving."""
+  """Whether rows are on a single GPU."""
   return [device.platform for device in rows.device_set] == ["gpu"]
 
 
 def params(config: decoder_config.DecoderConfig, mesh: Mesh, tree: Any = None) -> Any:
-  """The sharding of every parameter, in the parameters' own structure.
+  """The sharding of every parameter, as a tree of the parameters' structure.
 
   Args:
-    tree: of `table.Weight`s; None is the model's own.
+    config: of the model.
+    mesh: to place the parameters on.
+    tree: of `table.Weight`s; None for the model's own.
 
   Raises:
-    UserError: a mesh axis does not divide the dimension it would split.
+    UserError: a mesh axis does not divide the dimension that it splits.
   """
   sizes = {"heads": config.heads, "kv_heads": config.kv_heads}
 
   def one(weight: table.Weight) -> NamedSharding:
     for axis, size in zip(weight.axes, weight.shape, strict=True):
-      over = RULES[axis]
-      size = sizes.get(str(axis), size)  # heads are never cut through
-      if over and size % mesh.shape[over]:
+      mesh_axis = RULES[axis]
+      size = sizes.get(str(axis), size)  # whole heads
+      if mesh_axis and size % mesh.shape[mesh_axis]:
         raise errors.UserError(
-          f"mesh.{over}={mesh.shape[over]} does not divide the model's {axis} ({size})"
+          f"mesh.{mesh_axis}={mesh.shape[mesh_axis]} does not divide the model's"
+          f" {axis} ({size})"
         )
     return NamedSharding(mesh, PartitionSpec(*(RULES[axis] for axis in weight.axes)))
 
   return jax.tree.map(one, tree or table.table(config))
 
 
-def whole(array: jax.Array) -> np.ndarray:
-  """All of an array on this host; where it spans processes, all call this together."""
+def to_host(array: jax.Array) -> np.ndarray:
+  """The whole array on this host. If it spans processes, all must call this."""
   if not array.is_fully_addressable and not array.is_fully_replicated:
     assert isinstance(array.sharding, NamedSharding)
     replicated = NamedSharding(array.sharding.mesh, REPLICATED)
-    array = jax.jit(_same, out_shardings=replicated)(array)
+    array = jax.jit(_identity, out_shardings=replicated)(array)
   return np.asarray(array)
 
 
-def _same(x):
+def _identity(x):
   return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """A mesh with the shardings that every step needs."""
+  """A mesh and the shardings of parameters and batches on it."""
 
   mesh: Mesh
   params: Any
@@ -139,25 +144,25 @@ class Placement:
 
   @functools.cached_property
   def own_groups(self) -> list[int]:
-    """The groups of a micro-batch that this process's devices hold, in order."""
-    held = self.batch.addressable_devices_indices_map((groups(self.mesh),))
-    return sorted({part[0].start or 0 for part in held.values() if part})
+    """Indices of the groups on this process's devices, ascending."""
+    indices = self.batch.addressable_devices_indices_map((groups(self.mesh),))
+    return sorted({part[0].start or 0 for part in indices.values() if part})
 
-  def lay(self, own: Any, axis: int = 0) -> Any:
-    """This process's groups as its part of arrays over all groups.
+  def shard_groups(self, own: Any, axis: int = 0) -> Any:
+    """Arrays over all groups, of which this process contributes its own.
 
     Args:
-      own: a tree of numpy arrays that hold `own_groups` along `axis`.
-      axis: the groups' axis; every process has all of the others.
+      own: a tree of numpy arrays with `own_groups` along `axis`.
+      axis: the axis of groups. Along the others every process has all values.
     """
     sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, *BATCH))
-    places = {group: place for place, group in enumerate(self.own_groups)}
+    positions = {group: i for i, group in enumerate(self.own_groups)}
 
     def one(leaf: np.ndarray) -> jax.Array:
       def part(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
-        place = places[index[axis].start or 0]
-        return leaf[(slice(None),) * axis + (slice(place, place + 1),)]
+        i = positions[index[axis].start or 0]
+        return leaf[(slice(None),) * axis + (slice(i, i + 1),)]
 
       shape = (*leaf.shape[:axis], groups(self.mesh), *leaf.shape[axis + 1 :])
       return jax.make_array_from_callback(shape, sharding, part)
@@ -166,4 +171,9 @@ class Placement:
 
 
 def place(config: decoder_config.DecoderConfig, mesh: Mesh) -> Placement:
+  """The placement of a model on a mesh.
+
+  Raises:
+    UserError: as `params`.
+  """
   return Placement(mesh, params(config, mesh))

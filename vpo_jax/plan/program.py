@@ -154,11 +154,11 @@ def _sample(config, model, lengths, placement) -> Program:
 
   state = decode.Slots(
     token=slot(np.int32),
-    place=slot(np.int32),
+    position=slot(np.int32),
     drawn=slot(np.int32),
-    left=slot(np.int32),
+    remaining=slot(np.int32),
     on_stem=slot(bool),
-    stops=slot(bool),
+    ends_at_stop=slot(bool),
     key=slot(np.uint32, (2,)),
     temperature=slot(np.float32),
     top_p=slot(np.float32),

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
 
-# A layer's keys {"k": [..., K, H, T]} and values {"v": [..., K, T, H]}, each as its
-# product reads it; a model's is a tuple of them.
+# A layer's cache is {"k": keys [..., K, H, S], "v": values [..., K, S, H]}, the layouts
+# that their products read. A model's cache is a tuple of them.
 Layer = dict[str, Array]
 Cache = tuple[Layer, ...]
 
@@ -20,10 +20,10 @@ STEM = PartitionSpec("tensor")  # K
 
 
 def storage_dtype(precision: str) -> str:
-  """What keys and values are kept in.
+  """The type in which keys and values are stored: float32 on a CPU.
 
-  XLA for CPUs writes into a bfloat16 array by making a float32 copy of all of it; the
-  products of a decode's attention are so thin that float32 costs them nothing.
+  XLA for CPUs updates a bfloat16 array by way of a float32 copy of the whole array. The
+  attention products of decoding are so small that float32 does not slow them down.
   """
   return "float32" if jax.default_backend() == "cpu" else precision
 
@@ -35,26 +35,27 @@ def empty(
   mesh: Mesh,
   precision: str,
 ) -> Cache:
-  """Empty slots."""
-  where = NamedSharding(mesh, SLOTS)
+  """The cache of empty slots with `length` positions each."""
+  slot_sharding = NamedSharding(mesh, SLOTS)
 
   def zeros(*shape: int) -> Array:
     shape = (slots, config.kv_heads, *shape)
-    return jnp.zeros(shape, storage_dtype(precision), device=where)
+    return jnp.zeros(shape, storage_dtype(precision), device=slot_sharding)
 
-  H, T = config.head_dim, length
-  return tuple({"k": zeros(H, T), "v": zeros(T, H)} for _ in range(config.layers))
+  H, S = config.head_dim, length
+  return tuple({"k": zeros(H, S), "v": zeros(S, H)} for _ in range(config.layers))
 
 
 def constrain(cache: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-  where = NamedSharding(mesh, spec)
-  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, where), cache)
+  """The cache with a sharding constraint on every array."""
+  sharding = NamedSharding(mesh, spec)
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), cache)
 
 
 def new_layer(
   k_BTKH: Float[Array, "B T K H"], v_BTKH: Float[Array, "B T K H"], precision: str
 ) -> Layer:
-  """New keys and values as a cache holds them."""
+  """Keys and values in the layout and type of a cache."""
   dtype = storage_dtype(precision)
   return {
     "k": jnp.transpose(k_BTKH, (0, 2, 3, 1)).astype(dtype),
@@ -66,46 +67,48 @@ def write_token(
   own: Layer,
   k_BKH: Float[Array, "B K H"],
   v_BKH: Float[Array, "B K H"],
-  place_B: Int[Array, " B"],
+  position_B: Int[Array, " B"],
 ) -> Layer:
-  """Writes one token's keys and values a slot."""
-  rows_B = jnp.arange(place_B.shape[0])
+  """Writes the keys and values of one token per slot."""
+  rows_B = jnp.arange(position_B.shape[0])
   return {
-    "k": own["k"].at[rows_B, :, :, place_B].set(k_BKH.astype(own["k"].dtype)),
-    "v": own["v"].at[rows_B, :, place_B].set(v_BKH.astype(own["v"].dtype)),
+    "k": own["k"].at[rows_B, :, :, position_B].set(k_BKH.astype(own["k"].dtype)),
+    "v": own["v"].at[rows_B, :, position_B].set(v_BKH.astype(own["v"].dtype)),
   }
 
 
 @functools.partial(jax.jit, static_argnames=("length", "mesh"), donate_argnums=0)
 def write_prefill(
   cache: Cache,
-  made: Cache,
-  start_N: Int[Array, " N"],
-  slot_N: Int[Array, " N"],
+  chunk: Cache,
+  start_U: Int[Array, " U"],
+  slot_U: Int[Array, " U"],
   *,
   length: int,
   mesh: Mesh,
 ) -> Cache:
-  """Puts prefilled keys and values at the beginning of slots.
+  """Copies prefilled keys and values to the beginning of slots.
 
   Args:
-    made: keys and values of a chunk of prompts' tails (`prefill.chunk`).
-    start_N: where in the chunk each entry's tail begins.
-    slot_N: where it goes; out of range for entries that go nowhere.
-    length: positions that are written; what a tail does not fill is not looked at
-      before a decode step has written it.
+    cache: of all slots.
+    chunk: keys and values of the tails in a chunk (`prefill.chunk`).
+    start_U: index in the chunk at which each tail begins.
+    slot_U: destination of each tail; entries that are out of range are dropped.
+    length: positions to copy for each tail. Those behind a shorter tail are masked
+      until a decode step overwrites them.
+    mesh: of the cache.
   """
-  T, room = made[0]["v"].shape[1], cache[0]["v"].shape[2]
-  Q = min(length, room)
-  at_NQ = jnp.minimum(start_N[:, None] + jnp.arange(Q)[None], T - 1)
+  T, S = chunk[0]["v"].shape[1], cache[0]["v"].shape[2]
+  length = min(length, S)
+  index_UL = jnp.minimum(start_U[:, None] + jnp.arange(length)[None], T - 1)
 
-  def one(own: Layer, made: Layer) -> Layer:
-    k_KHNQ, v_KNQH = made["k"][:, :, at_NQ], made["v"][:, at_NQ]
-    k_NKHQ, v_NKQH = jnp.moveaxis(k_KHNQ, 2, 0), jnp.moveaxis(v_KNQH, 1, 0)
+  def copy(own: Layer, chunk: Layer) -> Layer:
+    k_KHUL, v_KULH = chunk["k"][:, :, index_UL], chunk["v"][:, index_UL]
+    k_UKHL, v_UKLH = jnp.moveaxis(k_KHUL, 2, 0), jnp.moveaxis(v_KULH, 1, 0)
     return {
-      "k": own["k"].at[slot_N, :, :, :Q].set(k_NKHQ, mode="drop"),
-      "v": own["v"].at[slot_N, :, :Q].set(v_NKQH, mode="drop"),
+      "k": own["k"].at[slot_U, :, :, :length].set(k_UKHL, mode="drop"),
+      "v": own["v"].at[slot_U, :, :length].set(v_UKLH, mode="drop"),
     }
 
-  placed = tuple(one(*pair) for pair in zip(cache, made, strict=True))
-  return constrain(placed, mesh, SLOTS)
+  cache = tuple(copy(*layers) for layers in zip(cache, chunk, strict=True))
+  return constrain(cache, mesh, SLOTS)

@@ -1,4 +1,4 @@
-"""A block of decode steps on the device, one token a slot a step."""
+"""A block of decode steps on the device; each step draws one token per slot."""
 
 import functools
 from typing import Any
@@ -19,24 +19,24 @@ NO_TOKEN = -1
 
 @flax.struct.dataclass
 class Slots:
-  """What the device needs to know of B slots: arrays of B, of the host or the device.
+  """State of B slots, as arrays with leading axis B on the host or the device.
 
   Attributes:
-    token: the newest token, whose keys and values are not in the cache yet.
-    place: where in the slot's own cache they go.
-    drawn: tokens drawn so far, the number of the next draw.
-    left: tokens that may still be drawn; 0 for a slot at rest.
-    on_stem: the slot's prompt begins with the stem.
-    stops: a stop token ends it.
+    token: the newest token; its keys and values are not in the cache yet.
+    position: position of that token in the slot's cache.
+    drawn: number of tokens drawn, which is the index of the next draw.
+    remaining: number of tokens that may still be drawn; 0 for an idle slot.
+    on_stem: whether the slot's prompt begins with the stem.
+    ends_at_stop: whether a stop token ends the candidate.
     key, temperature, top_p, top_k: see `choose.choose`.
   """
 
   token: Any
-  place: Any
+  position: Any
   drawn: Any
-  left: Any
+  remaining: Any
   on_stem: Any
-  stops: Any
+  ends_at_stop: Any
   key: Any
   temperature: Any
   top_p: Any
@@ -51,11 +51,11 @@ def idle(slots: int) -> Slots:
 
   return Slots(
     token=zeros(),
-    place=zeros(),
+    position=zeros(),
     drawn=zeros(),
-    left=zeros(),
+    remaining=zeros(),
     on_stem=zeros(bool),
-    stops=zeros(bool),
+    ends_at_stop=zeros(bool),
     key=zeros(np.uint32, (2,)),
     temperature=zeros(np.float32),
     top_p=np.ones(slots, np.float32),
@@ -80,68 +80,79 @@ def block(
   mesh: Mesh,
   dtype: str,
 ) -> tuple[cache.Cache, Int[Array, "B steps"]]:
-  """Draws up to `steps` tokens in every slot that is not at rest.
+  """Draws up to `steps` tokens in every active slot.
 
-  A slot rests when it drew a stop token, when none is left to draw, or when its own
-  cache is full; the block ends early when all rest.
+  A slot becomes inactive when it draws a stop token, when no token remains to be drawn,
+  or when its cache is full. The block ends early if all slots are inactive.
 
   Args:
-    own: of B slots or more; those behind the first B are left alone.
+    params: of the model, with layers as a tuple (`lm.load`).
+    stem: the stem's cache.
+    own: the slots' cache; has B slots or more, of which the first B are used. Donated.
+    slots: state of the B slots.
+    steps: maximum number of steps.
+    stop: stop tokens.
+    config: of the model.
+    mesh: of parameters and caches.
+    dtype: operand type of the matrix products.
 
-  Returns: the cache, and the tokens; `NO_TOKEN` where a slot was at rest.
+  Returns:
+    the slots' cache, and the drawn tokens, with `NO_TOKEN` where a slot was inactive.
   """
-  B, T = slots.token.shape[0], own[0]["v"].shape[2]
-  every = own
-  own = jax.tree.map(lambda x: x[:B], every)
+  B, S = slots.token.shape[0], own[0]["v"].shape[2]
+  all_slots = own
+  own = jax.tree.map(lambda x: x[:B], all_slots)
   start_B = jnp.where(slots.on_stem, prefill.length(stem), 0)
   stop_ids = jnp.asarray(stop, jnp.int32)
-  turns = model.rotations(jnp.arange(prefill.length(stem) + T)[None], config)
+  rotation_table = model.rotations(jnp.arange(prefill.length(stem) + S)[None], config)
 
   def step(state):
-    number, own, slots, tokens = state
-    active_B = (slots.left > 0) & (slots.place < T)
-    attend = _attend(slots, T)
-    x_BLD, own = model.hidden(
+    index, own, slots, tokens = state
+    active_B = (slots.remaining > 0) & (slots.position < S)
+    attend = _attend(slots, S)
+    x_BTD, own = model.hidden(
       params,
       slots.token[:, None],
-      (start_B + slots.place)[:, None],
+      (start_B + slots.position)[:, None],
       attend,
       config,
       cache=tuple(zip(own, stem or (None,) * len(own), strict=True)),
       dtype=dtype,
-      turns=turns,
+      rotation_table=rotation_table,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
-    logits_BV = matmul.product(x_BLD[:, 0], model.head(params), jnp.dtype(dtype))
+    logits_BV = matmul.product(x_BTD[:, 0], model.head(params), jnp.dtype(dtype))
     token_B = _choose(logits_BV, slots)
-    stopped_B = slots.stops & jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
+    is_stop_B = jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
+    ended_B = slots.ends_at_stop & is_stop_B
+    remaining_B = jnp.where(ended_B, 0, slots.remaining - 1)
     slots = slots.replace(
       token=jnp.where(active_B, token_B, slots.token),
-      place=slots.place + active_B.astype(jnp.int32),
+      position=slots.position + active_B.astype(jnp.int32),
       drawn=slots.drawn + active_B.astype(jnp.int32),
-      left=jnp.where(active_B, jnp.where(stopped_B, 0, slots.left - 1), slots.left),
+      remaining=jnp.where(active_B, remaining_B, slots.remaining),
     )
-    tokens = tokens.at[:, number].set(jnp.where(active_B, token_B, NO_TOKEN))
-    return number + 1, own, slots, tokens
+    tokens = tokens.at[:, index].set(jnp.where(active_B, token_B, NO_TOKEN))
+    return index + 1, own, slots, tokens
 
-  def going(state):
-    number, _, slots, _ = state
-    return (number < steps) & jnp.any((slots.left > 0) & (slots.place < T))
+  def any_active(state):
+    index, _, slots, _ = state
+    return (index < steps) & jnp.any((slots.remaining > 0) & (slots.position < S))
 
   tokens = jnp.full((B, steps), NO_TOKEN, jnp.int32)
   state = (jnp.int32(0), own, slots, tokens)
-  _, own, _, tokens = jax.lax.while_loop(going, step, state)
-  if every[0]["v"].shape[0] > B:
-    own = jax.tree.map(lambda x, first: x.at[:B].set(first), every, own)
+  _, own, _, tokens = jax.lax.while_loop(any_active, step, state)
+  if all_slots[0]["v"].shape[0] > B:
+    own = jax.tree.map(lambda x, first: x.at[:B].set(first), all_slots, own)
   return own, tokens
 
 
 @jax.jit
-def begin(
-  logits_UV: Float[Array, "U V"], source_B: Int[Array, " B"], slots: Slots
+def first_tokens(
+  logits_UV: Float[Array, "U V"], tail_B: Int[Array, " B"], slots: Slots
 ) -> Int[Array, " B"]:
-  """The first token of B slots, each from its row of a prefill's logits."""
-  return _choose(logits_UV[source_B], slots)
+  """Draws the first token of B slots, from the logits of their tails in a prefill."""
+  return _choose(logits_UV[tail_B], slots)
 
 
 def _choose(logits_BV, slots: Slots):
@@ -150,13 +161,13 @@ def _choose(logits_BV, slots: Slots):
   )
 
 
-def _attend(slots: Slots, T: int) -> model.Attend:
-  """The newest token sees the stem, and its slot up to itself."""
-  mask_BTS = (jnp.arange(T)[None] <= slots.place[:, None])[:, None]
+def _attend(slots: Slots, S: int) -> model.Attend:
+  """Attention of the newest token to the stem, and to its slot up to itself."""
+  mask_BTS = (jnp.arange(S)[None] <= slots.position[:, None])[:, None]
 
   def attend(q, k, v, layer):
     own, stem = layer
-    own = cache.write_token(own, k[:, 0], v[:, 0], slots.place)
+    own = cache.write_token(own, k[:, 0], v[:, 0], slots.position)
     return attention.over_stem_and_slot(q, own, mask_BTS, stem, slots.on_stem), own
 
   return attend

@@ -1,4 +1,4 @@
-"""Prompts in, candidates out: what other parts of the project call."""
+"""Samples the candidates of a list of prompts."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +18,13 @@ def generate(
   """The candidates of each prompt, in the prompts' order.
 
   Args:
+    policy: the model.
     prompts: from `policy.prompt(query)` or `policy.chat(messages)`.
-    slots: the most candidates decoded side by side.
+    wanted: the sampling settings.
+    slots: maximum number of candidates decoded at a time.
 
   Raises:
-    UserError: a prompt leaves no room in the model's context.
+    UserError: a prompt fills the model's context.
   """
   done = dict(stream(policy, prompts, wanted, slots=slots))
   return [done[index] for index in range(len(prompts))]
@@ -37,12 +39,19 @@ def stream(
   listen: Callable[[pool.Update], None] | None = None,
   watch: watchdog.Watch | None = None,
 ) -> Iterator[tuple[int, tuple[records.Candidate, ...]]]:
-  """Yields (a prompt's place, its candidates) as prompts are finished.
+  """Yields (index of a prompt, its candidates) as prompts are finished.
 
   Args:
-    listen: is told of all tokens as they are drawn.
-    watch: is told of each block of steps; what the caller does between two of them
-      counts as the former's, unless it says `pause`.
+    policy: the model.
+    prompts: as in `generate`.
+    wanted: the sampling settings.
+    slots: maximum number of candidates decoded at a time.
+    listen: called with new tokens as they are drawn.
+    watch: notified of each block of decode steps. The caller's time between two blocks
+      counts towards the earlier one, unless the caller calls `pause`.
+
+  Raises:
+    UserError: a prompt fills the model's context.
   """
   shortest = schedule.shortest(policy, prompts, wanted, slots)
   scheduler = schedule.Scheduler(
@@ -64,7 +73,7 @@ def stream(
 
 
 def candidate(policy: lm.LanguageModel, job: pool.Job) -> records.Candidate:
-  """A finished job's row."""
+  """The candidate of a finished job."""
   return records.Candidate(
     index=job.index,
     prompt=policy.decode(job.tokens),

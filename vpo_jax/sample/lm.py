@@ -1,4 +1,4 @@
-"""The model that is sampled from, with all that its prompts need."""
+"""A model that is ready to sample from: parameters, tokenizer, instruction and stem."""
 
 import dataclasses
 from typing import Any
@@ -24,8 +24,9 @@ from vpo_jax.sample import cache, prefill
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
-# Queries that have nothing in common: what their prompts share is the stem. A query's
-# first sign may join the instruction's last one in a token, hence all the kinds.
+# Queries without a common prefix: the common prefix of their prompts is the stem. They
+# start with many kinds of characters, because a query's first character may merge with
+# the end of the instruction into one token.
 _PROBES = (
   "A",
   "zebra 7",
@@ -45,11 +46,11 @@ _PROBES = (
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """A prompt as the model is given it.
+  """The input of the model.
 
   Attributes:
-    rendered: the exact chat text.
-    tokens: its tokens.
+    rendered: the text, in the chat template.
+    tokens: its token ids.
   """
 
   rendered: str
@@ -61,14 +62,18 @@ class LanguageModel:
   """A loaded model, ready to sample from.
 
   Attributes:
-    folder: its Hugging Face directory.
-    params: in `precision`, layers as a tuple, matrices and head as
-      `decode_weights.Transposed` or `Quantized`; the embedding in
+    folder: the model's Hugging Face directory.
+    config: its architecture.
+    tokenizer: its tokenizer.
+    params: parameters in `precision`. Layers are a tuple, matrices and head are
+      `decode_weights.Transposed` or `Quantized`, and the embedding has type
       `cache.storage_dtype(dtype)`.
-    instruction: the template that holds `{query}`.
-    stem_tokens: the tokens with which every optimizer prompt begins.
-    stem: their keys and values, a layer each; made once.
+    precision: one of `PRECISIONS`.
+    instruction: the template with `{query}`.
+    stem_tokens: the common prefix of all prompts with the instruction.
+    stem: the stem's keys and values.
     stop: the tokens that end an answer.
+    mesh: the devices.
   """
 
   folder: epath.Path
@@ -84,30 +89,30 @@ class LanguageModel:
 
   @property
   def dtype(self) -> str:
-    """Operands of the products that are not in 8 bits."""
+    """Operand type of the matrix products that are not in int8."""
     return _dtype(self.precision)
 
   def fingerprint(self) -> str:
-    """Of the directory's files; reads them all."""
+    """Fingerprint of the directory's files; reads all of them."""
     return files.fingerprint(self.folder)
 
   def prompt(self, query: str) -> Prompt:
-    """The optimizer's prompt for a query."""
+    """The instruction's prompt for a query."""
     return self.chat(
       [{"role": "user", "content": templates.fill(self.instruction, query=query)}]
     )
 
   def chat(self, messages: list[dict[str, str]]) -> Prompt:
-    """The prompt of any conversation that awaits the assistant's answer."""
+    """The prompt of any chat whose next message is the assistant's."""
     return self.text(chat.render(self.tokenizer, messages))
 
   def text(self, rendered: str) -> Prompt:
-    """A prompt of text that is given to the model as it stands."""
+    """The prompt of a text, without the chat template."""
     ids = self.tokenizer(rendered, add_special_tokens=False).input_ids
     return Prompt(rendered, tuple(ids))
 
   def decode(self, tokens: list[int]) -> str:
-    """A response's text, without special tokens and outer spaces."""
+    """The text of a response, stripped and without special tokens."""
     return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
@@ -121,16 +126,19 @@ def load(
   """Loads a model directory, a hub id, or the embedded default.
 
   Args:
-    precision: "float32", "bfloat16" where the device multiplies it fast, or "int8"
-      for one prompt at a time on a CPU.
-    instruction: a template file; "" takes the model's own, or the embedded one.
-    mesh: where it runs; None is one device.
+    model: as in `source.resolve`.
+    precision: "float32"; "bfloat16", for devices with fast bfloat16 products; or
+      "int8", for one prompt at a time on a CPU.
+    instruction: path of a template; "" for the model's own or else the default.
+    mesh: the devices; None for one device.
 
   Raises:
-    UserError: no such model, or one that cannot be used.
+    UserError: there is no such model or precision, or the model cannot be loaded.
   """
   if precision not in PRECISIONS:
-    raise errors.UserError(f"precision {precision!r}: wants {', '.join(PRECISIONS)}")
+    raise errors.UserError(
+      f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}"
+    )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
   mesh = mesh or sharding.one_device_mesh()
@@ -151,7 +159,7 @@ def load(
     mesh=mesh,
   )
   stem_tokens = _stem(policy)
-  stem = prefill.stem(policy.params, stem_tokens, config, mesh, dtype)
+  stem = prefill.stem(policy.params, stem_tokens, config, dtype)
   return dataclasses.replace(policy, stem_tokens=stem_tokens, stem=stem)
 
 
@@ -160,10 +168,10 @@ def _dtype(precision: str) -> str:
 
 
 def _unstack(params: table.Params, precision: str) -> table.Params:
-  """Layers as a tuple of matrices that a decode reads without a copy.
+  """Parameters for decoding: a tuple of layers, with matrices as `decode_weights`.
 
-  The head stands beside the embedding, of which rows are taken as a cache is held.
-  Takes the stacked leaves out of `params`, so that only one is there twice at a time.
+  The head is a matrix of its own, also if it is tied to the embedding. Pops the stacked
+  arrays from `params` one by one, so that only one is in memory twice at a time.
   """
   int8 = precision == "int8"
   stored = decode_weights.quantize if int8 else decode_weights.Transposed
@@ -178,9 +186,11 @@ def _unstack(params: table.Params, precision: str) -> table.Params:
       weights = jnp.unstack(leaf)
     for layer, weight in zip(layers, weights, strict=True):
       layer[name] = weight
-  tables = {"head": stored(model.head(params))}
-  tables["embed"] = params["embed"].astype(cache.storage_dtype(_dtype(precision)))
-  return params | tables | {"layers": tuple(layers)}
+  head_and_embed = {"head": stored(model.head(params))}
+  head_and_embed["embed"] = params["embed"].astype(
+    cache.storage_dtype(_dtype(precision))
+  )
+  return params | head_and_embed | {"layers": tuple(layers)}
 
 
 def _instruction(folder: epath.Path, path: str) -> str:
@@ -189,14 +199,14 @@ def _instruction(folder: epath.Path, path: str) -> str:
 
 
 def _stem(policy: LanguageModel) -> tuple[int, ...]:
-  """What prompts share, by the template alone: the same stem for any set of queries."""
+  """The common prefix of all prompts, which depends on the instruction alone."""
   prompts = [policy.prompt(probe).tokens for probe in _PROBES]
   shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)]
   return prompts[0][: shared.index(False) if False in shared else len(shared)]
 
 
 def _stop(folder: epath.Path, tokenizer: chat.Tokenizer) -> tuple[int, ...]:
-  """The tokenizer's end token, and those of the generation config (Llama 3 has two)."""
+  """End tokens of the tokenizer and the generation config (Llama 3 has several)."""
   ids = {int(tokenizer.eos_token_id)}
   path = folder / "generation_config.json"
   if path.exists():

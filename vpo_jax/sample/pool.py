@@ -1,4 +1,4 @@
-"""Slots of one length: who is in which, and the prompts that wait for one."""
+"""A pool of slots with caches of one length, and the queue of prompts for them."""
 
 import collections
 import dataclasses
@@ -13,21 +13,25 @@ from jax.sharding import NamedSharding
 from vpo_jax.decoder import sharding
 from vpo_jax.sample import cache, decode, lm, prefill, settings
 
-SMALLEST = 32  # the shortest tail that is compiled for
-CHUNK = 256  # tokens of a prefill
-SHORT = 8  # tokens of a tail at which a chunk holds the most tails
-NEAR = 64  # units that wait longest, of which a chunk is made
+MIN_BUCKET = 32  # shortest length that is compiled
+CHUNK_TOKENS = 256  # tokens of a prefill chunk
+MIN_TAIL = 8  # tokens that a chunk reserves for each tail
+LOOKAHEAD = 64  # units at the head of the queue that a chunk is chosen from
 
 
 @dataclasses.dataclass(eq=False)
 class Job:
-  """One candidate in the making.
+  """One candidate that is being sampled.
 
   Attributes:
-    request: whatever the caller tells it by.
-    prompt: all tokens of the prompt.
-    tokens: what it has drawn so far.
-    finish_reason: "stop" or "length" when it is done, else None.
+    request: the caller's identifier of the request.
+    index: of the candidate in the request.
+    prompt: its prompt.
+    settings: its sampling settings.
+    limit: maximum number of tokens to draw.
+    key: its random key, uint32 [2].
+    tokens: the tokens drawn so far.
+    finish_reason: "stop" or "length" when it is finished, else None.
   """
 
   request: Any
@@ -42,7 +46,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """Tokens that a job drew in a block, and its finish reason after them, if any."""
+  """Tokens that a job drew in a block, and its finish reason if it then finished."""
 
   job: Job
   tokens: list[int]
@@ -51,26 +55,35 @@ class Update:
 
 @dataclasses.dataclass(eq=False)
 class Unit:
-  """Jobs that begin with the same tokens, prefilled once for all of them."""
+  """Jobs with the same tokens so far, which are prefilled once for all of them.
+
+  Attributes:
+    tail: the tokens after the stem, or all tokens.
+    on_stem: whether the tail follows the stem.
+    jobs: those that have no slot yet.
+    chunk: the chunk that has been prefilled with the tail, or None.
+    row: index of the tail in the chunk.
+    start: index of the tail's first token in the chunk.
+  """
 
   tail: tuple[int, ...]
   on_stem: bool
   jobs: collections.deque[Job]
-  chunk: "Chunk | None" = None  # that it was prefilled in
-  row: int = 0  # which of the chunk's tails it is
-  start: int = 0  # where in the chunk it begins
+  chunk: "Chunk | None" = None
+  row: int = 0
+  start: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chunk:
-  """What `prefill.chunk` gave for several units."""
+  """Keys, values and logits of several prefilled units; see `prefill.chunk`."""
 
-  made: cache.Cache
+  layers: cache.Cache
   logits_UV: jax.Array
 
 
 class Pool:
-  """Slots of one length, and the units that wait for them."""
+  """Slots with caches of one length, and the queue of units for them."""
 
   def __init__(
     self,
@@ -80,12 +93,15 @@ class Pool:
     steps: int,
     eager: bool,
   ):
-    """Makes an empty pool.
+    """An empty pool.
 
     Args:
-      sizes: how many slots a block may compute, ascending; the last is all.
-      steps: of a block.
-      eager: first tokens are told before the block that follows them.
+      policy: the model.
+      length: positions of a slot's cache.
+      sizes: numbers of slots that a block may compute, ascending; the last one is the
+        number of slots in the pool.
+      steps: steps of a block.
+      eager: whether first tokens are reported before the next block runs.
     """
     slots = sizes[-1]
     self.slots = slots
@@ -98,17 +114,20 @@ class Pool:
     self._eager = eager
     self._jobs: list[Job | None] = [None] * slots
     self._state = decode.idle(slots)
-    self._own = cache.empty(slots, length, policy.config, policy.mesh, policy.dtype)
+    self._cache = cache.empty(slots, length, policy.config, policy.mesh, policy.dtype)
 
   @property
   def waiting(self) -> int:
+    """Number of jobs without a slot."""
     return sum(len(unit.jobs) for unit in (*self._ready, *self.queue))
 
   @property
   def active(self) -> int:
+    """Number of jobs in slots."""
     return sum(job is not None for job in self._jobs)
 
   def cancel(self, request: Any) -> None:
+    """Removes the jobs of a request."""
     for units in (self._ready, self.queue):
       for unit in [u for u in units if u.jobs[0].request == request]:
         units.remove(unit)
@@ -117,17 +136,17 @@ class Pool:
         self._release(slot)
 
   def step(self) -> Iterator[tuple[Update, bool]]:
-    """One block; yields each job's update, and whether its slot is full."""
+    """Runs one block; yields each job's update, and whether its slot is now full."""
     first = list(self._admit())
     yield from first
     if not self.active or (first and self._eager):
       return
     policy = self._policy
-    self._own, tokens = decode.block(
+    self._cache, tokens = decode.block(
       policy.params,
       policy.stem,
-      self._own,
-      self._on_device(self._size()),
+      self._cache,
+      self._state_on_device(self._block_size()),
       steps=self._steps,
       stop=policy.stop,
       config=policy.config,
@@ -140,117 +159,118 @@ class Pool:
         yield self._advance(slot, job, row[row != decode.NO_TOKEN].tolist())
 
   def _advance(self, slot: int, job: Job, new: list[int]) -> tuple[Update, bool]:
+    """Adds new tokens to a job, and frees its slot if it is finished or full."""
     job.tokens += new
     state = self._state
     state.token[slot] = new[-1]
-    state.place[slot] += len(new)
+    state.position[slot] += len(new)
     state.drawn[slot] += len(new)
-    state.left[slot] -= len(new)
-    if state.stops[slot] and new[-1] in self._policy.stop:
+    state.remaining[slot] -= len(new)
+    if state.ends_at_stop[slot] and new[-1] in self._policy.stop:
       job.finish_reason = "stop"
-    elif state.left[slot] == 0:
+    elif state.remaining[slot] == 0:
       job.finish_reason = "length"
-    full = job.finish_reason is None and bool(state.place[slot] >= self._length)
+    full = job.finish_reason is None and bool(state.position[slot] >= self._length)
     if full or job.finish_reason:
       self._release(slot)
     return Update(job, new, job.finish_reason), full
 
   def _release(self, slot: int) -> None:
     self._jobs[slot] = None
-    self._state.left[slot] = 0
+    self._state.remaining[slot] = 0
 
   def _admit(self) -> Iterator[tuple[Update, bool]]:
-    """Puts waiting jobs into free slots, and draws their first tokens."""
+    """Assigns waiting jobs to free slots and draws their first tokens."""
     free = [slot for slot, job in enumerate(self._jobs) if job is None]
     while free and (self.queue or self._ready):
       if not self._ready:
         self._prefill()
       chunk = self._ready[0].chunk
       assert chunk is not None
-      moves: list[tuple[int, Unit]] = []
+      assigned: list[tuple[int, Unit]] = []
       while free and self._ready and self._ready[0].chunk is chunk:
         unit, slot = self._ready[0], free.pop(0)
-        self._occupy(slot, unit.jobs.popleft(), unit)
-        moves.append((slot, unit))
+        self._assign(slot, unit.jobs.popleft(), unit)
+        assigned.append((slot, unit))
         if not unit.jobs:
           self._ready.popleft()
-      yield from self._begin(chunk, moves)
+      yield from self._start(chunk, assigned)
 
   def _prefill(self) -> None:
-    """Computes the units that wait longest, as many as fit a chunk."""
+    """Prefills as many of the longest-waiting units as fit a chunk."""
     taken: list[Unit] = []
     filled = 0
-    for unit in list(itertools.islice(self.queue, NEAR)):
-      room = filled + len(unit.tail) <= CHUNK and len(taken) < CHUNK // SHORT
-      if not taken or (room and unit.on_stem == taken[0].on_stem):
+    for unit in list(itertools.islice(self.queue, LOOKAHEAD)):
+      tokens = filled + len(unit.tail)
+      fits = tokens <= CHUNK_TOKENS and len(taken) < CHUNK_TOKENS // MIN_TAIL
+      if not taken or (fits and unit.on_stem == taken[0].on_stem):
         self.queue.remove(unit)
         taken.append(unit)
         unit.start = filled
         filled += len(unit.tail)
-    T = bucket(max(filled, SHORT * len(taken)))
-    tokens_T, place_T = np.zeros((2, T), np.int32)
+    T = bucket(max(filled, MIN_TAIL * len(taken)))
+    tokens_T, position_T = np.zeros((2, T), np.int32)
     tail_T = np.full(T, len(taken), np.int32)
-    last_U = np.zeros(1 if len(taken) == 1 else T // SHORT, np.int32)
+    last_U = np.zeros(1 if len(taken) == 1 else T // MIN_TAIL, np.int32)
     for row, unit in enumerate(taken):
-      mine = slice(unit.start, unit.start + len(unit.tail))
-      unit.row, last_U[row] = row, mine.stop - 1
-      tokens_T[mine], tail_T[mine] = unit.tail, row
-      place_T[mine] = np.arange(len(unit.tail))
+      span = slice(unit.start, unit.start + len(unit.tail))
+      unit.row, last_U[row] = row, span.stop - 1
+      tokens_T[span], tail_T[span] = unit.tail, row
+      position_T[span] = np.arange(len(unit.tail))
     p, on_stem = self._policy, np.bool_(taken[0].on_stem)
-    inputs = tokens_T, tail_T, place_T, last_U, on_stem
-    made = prefill.chunk(p.params, p.stem, *inputs, p.config, p.mesh, p.dtype)
-    chunk = Chunk(*made)
+    inputs = tokens_T, tail_T, position_T, last_U, on_stem
+    chunk = Chunk(*prefill.chunk(p.params, p.stem, *inputs, p.config, p.dtype))
     for unit in taken:
       unit.chunk = chunk
     self._ready.extend(taken)
 
-  def _begin(
-    self, chunk: Chunk, moves: Sequence[tuple[int, Unit]]
+  def _start(
+    self, chunk: Chunk, assigned: Sequence[tuple[int, Unit]]
   ) -> Iterator[tuple[Update, bool]]:
-    """Fills slots from a chunk; a job's first token is drawn from its logits."""
-    nowhere = [(0, self.slots)] * (self.slots - len(moves))
-    placed = [(unit.start, slot) for slot, unit in moves]
-    start_N, slot_N = np.asarray([*placed, *nowhere], np.int32).T
-    length = bucket(max(len(unit.tail) for _, unit in moves))
+    """Copies a chunk's keys and values to slots, and draws the jobs' first tokens."""
+    copies = [(unit.start, slot) for slot, unit in assigned]
+    copies += [(0, self.slots)] * (self.slots - len(copies))  # dropped
+    start_U, slot_U = np.asarray(copies, np.int32).T
+    length = bucket(max(len(unit.tail) for _, unit in assigned))
     mesh = self._policy.mesh
-    self._own = cache.write_prefill(
-      self._own, chunk.made, start_N, slot_N, length=length, mesh=mesh
+    self._cache = cache.write_prefill(
+      self._cache, chunk.layers, start_U, slot_U, length=length, mesh=mesh
     )
-    size = next(size for size in self._sizes if size >= len(moves))
-    source_B = np.zeros(size, np.int32)
-    source_B[: len(moves)] = [unit.row for _, unit in moves]
-    slots = [slot for slot, _ in moves] + [moves[0][0]] * (size - len(moves))
+    size = next(size for size in self._sizes if size >= len(assigned))
+    tail_B = np.zeros(size, np.int32)
+    tail_B[: len(assigned)] = [unit.row for _, unit in assigned]
+    slots = [slot for slot, _ in assigned] + [assigned[0][0]] * (size - len(assigned))
     state = jax.tree.map(lambda x: x[slots], self._state)
-    first = np.asarray(decode.begin(chunk.logits_UV, source_B, state))
-    for (slot, _), token in zip(moves, first.tolist(), strict=False):
+    first = np.asarray(decode.first_tokens(chunk.logits_UV, tail_B, state))
+    for (slot, _), token in zip(assigned, first.tolist(), strict=False):
       job = self._jobs[slot]
       assert job is not None
       yield self._advance(slot, job, [token])
 
-  def _occupy(self, slot: int, job: Job, unit: Unit) -> None:
+  def _assign(self, slot: int, job: Job, unit: Unit) -> None:
     self._jobs[slot] = job
-    s, wanted = self._state, job.settings
+    s, settings = self._state, job.settings
     s.token[slot] = unit.tail[-1]
-    s.place[slot] = len(unit.tail) - 1
+    s.position[slot] = len(unit.tail) - 1
     s.drawn[slot] = len(job.tokens)
-    s.left[slot] = job.limit - len(job.tokens)
+    s.remaining[slot] = job.limit - len(job.tokens)
     s.on_stem[slot] = unit.on_stem
-    s.stops[slot] = not wanted.ignore_eos
+    s.ends_at_stop[slot] = not settings.ignore_eos
     s.key[slot] = job.key
-    s.temperature[slot] = wanted.temperature
-    s.top_p[slot] = wanted.top_p
-    s.top_k[slot] = wanted.top_k
+    s.temperature[slot] = settings.temperature
+    s.top_p[slot] = settings.top_p
+    s.top_k[slot] = settings.top_k
 
-  def _size(self) -> int:
-    """How many slots this block computes: those in use, which are the first ones."""
+  def _block_size(self) -> int:
+    """The smallest of `sizes` that includes all slots in use."""
     last = max(slot for slot, job in enumerate(self._jobs) if job is not None)
     return next(size for size in self._sizes if size > last)
 
-  def _on_device(self, size: int) -> decode.Slots:
-    where = NamedSharding(self._policy.mesh, sharding.BATCH)
-    return jax.tree.map(lambda x: jax.device_put(x[:size].copy(), where), self._state)
+  def _state_on_device(self, size: int) -> decode.Slots:
+    batch = NamedSharding(self._policy.mesh, sharding.BATCH)
+    return jax.tree.map(lambda x: jax.device_put(x[:size].copy(), batch), self._state)
 
 
 def bucket(length: int) -> int:
-  """The next power of two: few shapes, few compilations."""
-  return max(SMALLEST, 1 << max(length - 1, 0).bit_length())
+  """The next power of two, so that few lengths are compiled."""
+  return max(MIN_BUCKET, 1 << max(length - 1, 0).bit_length())

@@ -1,4 +1,4 @@
-"""How candidates are drawn."""
+"""Sampling settings."""
 
 import dataclasses
 import hashlib
@@ -7,23 +7,24 @@ import numpy as np
 
 from vpo_jax import errors
 
-# Less than these is nothing in float32 sums of a vocabulary.
-COLDEST = 1e-3
-NARROWEST = 1e-6
+# Smaller values underflow float32 sums over the vocabulary.
+MIN_TEMPERATURE = 1e-3
+MIN_TOP_P = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What is asked of the sampler for one prompt.
+  """Sampling settings of one prompt.
 
   Attributes:
-    num_candidates: K, candidates of a query.
-    temperature: 0 takes the most probable token at each step; else from `COLDEST` on.
-    top_p: the nucleus, from `NARROWEST` on; 1 keeps all tokens.
-    top_k: 0 keeps all tokens.
-    max_new_tokens: a candidate that has not ended by then is cut off.
-    seed: with the prompt and the candidate's index, all that its noise depends on.
-    ignore_eos: write on past the end token (for measurements).
+    num_candidates: number of candidates per query (K in the paper).
+    temperature: 0 for the most probable token at each step, else at least
+      `MIN_TEMPERATURE`.
+    top_p: probability of the nucleus, at least `MIN_TOP_P`; 1 for all tokens.
+    top_k: 0 for all tokens.
+    max_new_tokens: limit on the tokens of a candidate.
+    seed: a candidate's noise depends on the seed, the prompt and the candidate's index.
+    ignore_eos: whether to continue after a stop token (for benchmarks).
   """
 
   num_candidates: int = 1
@@ -35,20 +36,20 @@ class Settings:
   ignore_eos: bool = False
 
   def __post_init__(self):
-    limits = {
+    valid = {
       "num_candidates": self.num_candidates >= 1,
       "temperature": self.temperature == 0
-      or COLDEST <= self.temperature < float("inf"),
-      "top_p": NARROWEST <= self.top_p <= 1,
+      or MIN_TEMPERATURE <= self.temperature < float("inf"),
+      "top_p": MIN_TOP_P <= self.top_p <= 1,
       "top_k": self.top_k >= 0,
       "max_new_tokens": self.max_new_tokens >= 1,
     }
-    for name, good in limits.items():
-      if not good:
+    for name, is_valid in valid.items():
+      if not is_valid:
         raise errors.UserError(f"{name}={getattr(self, name)} is out of range")
 
 
 def noise_key(seed: int, prompt: str, index: int) -> np.ndarray:
-  """A candidate's random key: uint32 [2], from what names it and nothing else."""
+  """The random key of a candidate, uint32 [2], as a hash of the arguments."""
   digest = hashlib.sha256(f"{seed}\n{index}\n{prompt}".encode()).digest()
   return np.frombuffer(digest[:8], "<u4").astype(np.uint32)

@@ -247,7 +247,7 @@ class _Evaluation:
       for micro in micros:
         watch.step("a micro-batch of the evaluation")
         own = _build(self._split, shape, micro, self._placement)
-        batch = self._placement.lay(own)
+        batch = self._placement.shard_groups(own)
         for name, value in self._evaluate(params, batch, shape).items():
           sums[name] = sums.get(name, 0.0) + float(value)
     weight = sums.pop("weight")

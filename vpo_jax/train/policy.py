@@ -51,7 +51,7 @@ class Policy:
       self.config,
       dtype=self.precision,
       remat=self.remat,
-      rows=self.rows,
+      row_sharding=self.rows,
       unroll=self.rows is not None and sharding.one_gpu(self.rows),
     )
     x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)

@@ -98,7 +98,9 @@ def fill(
   shape = plan.shapes[step]
   for micro in plan.steps[step]:
     own = forest.build(examples, shape, micro, groups=placement.own_groups)
-    values = sharding.whole(_logps(policy, params, placement.lay(own), shape))
+    values = sharding.to_host(
+      _logps(policy, params, placement.shard_groups(own), shape)
+    )
     for group, rows in enumerate(micro):
       order = [index for row in rows for index in row]
       result_XE[order] = values[group, : len(order)]

@@ -164,4 +164,6 @@ def put(
     micros: each with this process's groups (`placement.own_groups`).
   """
   micros = micros + [micros[-1]] * (pad_to - len(micros))
-  return placement.lay(jax.tree.map(lambda *leaves: np.stack(leaves), *micros), axis=1)
+  return placement.shard_groups(
+    jax.tree.map(lambda *leaves: np.stack(leaves), *micros), axis=1
+  )
