@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   rules.max_tokens = 512  # ours; needs the tokenizer
   rules.tokenizer = ""  # a tokenizer.json, or a model's directory; "": do not count
   rules.max_special = 0.2  # share of unusual characters; ours
-  rules.drop_urls = True
+  rules.drop_urls = True  # set aside rows with a URL; ours
   rules.keywords = ("/image:", "lorem ipsum")  # an upload without its image; filler
   rules.languages = ()  # ISO 639-1 codes; the release holds many languages
   rules.min_distinct = 0.3  # share of distinct words; ours

@@ -61,7 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   compare.paper_models = ("main CogVideoX-2B", "second Open-Sora 1.2")
   compare.draws = 10_000  # of the bootstrap; ours
-  compare.seed = 0
+  compare.seed = 0  # of the bootstrap
 
   # sheet.png: so many queries' videos side by side, two of them safety-related.
   config.sheet = ml_collections.ConfigDict({"queries": 6})

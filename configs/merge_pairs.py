@@ -18,6 +18,6 @@ def get_config() -> ml_collections.ConfigDict:
   # feedback (paper, table 1), 1.0 without videos; None keeps all (paper).
   config.text_share = ml_collections.config_dict.placeholder(float)
   config.heldout = 0.05  # ours: share of the queries that training never sees
-  config.seed = 0
+  config.seed = 0  # of the held-out split
   config.instruction = ""  # your own template; "" is vpo_jax/templates/instruction.txt
   return config

@@ -12,6 +12,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.shown = 3  # queries, the first of them safety-related if there is one
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference
-  config.max_new_tokens = 160
-  config.seed = 0
+  config.max_new_tokens = 160  # ours
+  config.seed = 0  # of sampling
   return config

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.top_k = 0  # neither names it: off
   config.max_new_tokens = 2048  # release
   config.max_prompt_tokens = 1024  # ours: longer queries are set aside
-  config.seed = 0
+  config.seed = 0  # of the random keys of all candidates
 
   config.precision = "float32"  # "bfloat16" on an accelerator
   config.slots = 32  # candidates side by side, ours: see docs/performance.md

@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.candidates = ""  # "" is sample/candidates.jsonl of the workdir
   config.pairs = "one"  # release: one a query, seeded; "all": paper
-  config.seed = 0
+  config.seed = 0  # of the choice of one pair per query
   config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8
   config.second_critique = False  # ours: a refinement has to pass a critique too
   # Your own template files in place of those in vpo_jax/templates.

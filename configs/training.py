@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   lora.targets = ("q", "k", "v", "o", "gate", "up", "down")
 
   # The keys below do not change the result; they may change when a run continues.
+
   config.micro_tokens = 4096  # tokens of a device's micro-batch; decides the memory
   config.shapes = 4  # most micro-batch shapes: more is less padding, more compilation
   config.remat = "full"  # the backward pass recomputes layers; or "cheap", "none"

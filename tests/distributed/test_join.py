@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # cut each other's lines.
 SCRIPT = """
 import os, pathlib, signal, sys, time
-from vpo_jax import console, processes
+from vpo_jax.runtime import console, processes
 processes.join()
 import jax
 processes.meet("here")

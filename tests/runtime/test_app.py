@@ -1,4 +1,4 @@
-"""A user's mistake is one line, and an exit code."""
+"""A launch script: flags and config reach the stage; a user error is one line."""
 
 import pathlib
 import subprocess
@@ -12,35 +12,41 @@ def get_config():
   return ml_collections.ConfigDict({"batch_size": 4, "optimizer": {"peak_lr": 1e-3}})
 """
 
+STAGE = """
+import errno, os
+from vpo_jax import errors, stages
+
+def run(work):
+  if work.workdir.name == "wrong":
+    raise errors.UserError("queries.json:3: not a string")
+  if work.workdir.name == "full":
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/rows.jsonl")
+  if work.workdir.name == "defect":
+    raise ValueError("a defect")
+  return {"sizes": work.config.batch_size, "rate": work.config.optimizer.peak_lr}
+
+STAGE = stages.Stage("example", run)
+"""
+
 SCRIPT = '''"""Does nothing much.
 
     python script.py --workdir=DIR
 """
-import errno, os
-from vpo_jax import errors
 from vpo_jax.runtime import app
 
-def stage(config, workdir):
-  if workdir == "wrong":
-    raise errors.UserError("queries.json:3: not a string")
-  if workdir == "full":
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/rows.jsonl")
-  if workdir == "defect":
-    raise ValueError("ours")
-  print(config.batch_size, config.optimizer.peak_lr, workdir)
-
 if __name__ == "__main__":
-  app.run_stage(stage, CONFIG)
+  app.run_stage("stage", CONFIG)
 '''
 
 
 @pytest.fixture
 def launch(tmp_path):
   """Runs a launch script; returns its exit code, stdout and stderr."""
-  config = tmp_path / "config.py"
-  config.write_text(CONFIG)
+  (tmp_path / "config.py").write_text(CONFIG)
+  (tmp_path / "stage.py").write_text(STAGE)
   script = tmp_path / "script.py"
-  script.write_text(SCRIPT.replace("CONFIG)", f"{str(config)!r})"))
+  script.write_text(SCRIPT.replace("CONFIG", repr(str(tmp_path / "config.py"))))
+  root = pathlib.Path(__file__).parents[2]
 
   def run(*arguments):
     ran = subprocess.run(
@@ -48,16 +54,18 @@ def launch(tmp_path):
       capture_output=True,
       text=True,
       check=False,
-      cwd=pathlib.Path(__file__).parents[2],
+      cwd=root,
+      env={"PYTHONPATH": str(root)},
     )
     return ran.returncode, ran.stdout.strip(), ran.stderr.strip()
 
   return run
 
 
-def test_flags_and_config_values_reach_the_stage(launch):
-  code, out, err = launch("--workdir=w", "--config.optimizer.peak_lr=0.5")
-  assert (code, out, err) == (0, "4 0.5 w", "")
+def test_flags_and_config_values_reach_the_stage(launch, tmp_path):
+  result = launch(f"--workdir={tmp_path / 'w'}", "--config.optimizer.peak_lr=0.5")
+  assert result == (0, "", "sizes=4 rate=0.5")
+  assert (tmp_path / "w" / "example" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -69,12 +77,12 @@ def test_flags_and_config_values_reach_the_stage(launch):
     (["--workdr=w"], 2, "'workdr'"),
     ([], 2, "--workdir"),
     (["--workdir=w", "--config=nothing.py"], 2, "nothing.py"),
-    (["--workdir=wrong"], 1, "queries.json:3: not a string"),
-    (["--workdir=full"], 1, "runs/x/rows.jsonl: No space left on device"),
+    (["--workdir={}/wrong"], 1, "queries.json:3: not a string"),
+    (["--workdir={}/full"], 1, "runs/x/rows.jsonl: No space left on device"),
   ],
 )
-def test_a_mistake_is_one_line(launch, arguments, code, words):
-  found, out, err = launch(*arguments)
+def test_a_user_error_is_one_line(launch, tmp_path, arguments, code, words):
+  found, out, err = launch(*(one.format(tmp_path) for one in arguments))
   assert found == code
   assert out == ""
   assert err.startswith("error: ")
@@ -82,12 +90,15 @@ def test_a_mistake_is_one_line(launch, arguments, code, words):
   assert len(err.splitlines()) == 1
 
 
-def test_a_defect_keeps_its_traceback(launch):
-  code, _, err = launch("--workdir=defect")
+def test_a_defect_keeps_its_traceback(launch, tmp_path):
+  code, _, err = launch(f"--workdir={tmp_path / 'defect'}")
   assert code == 1
   assert "Traceback" in err
 
 
-def test_help_is_the_scripts_own_text(launch):
-  _, out, err = launch("--help")
-  assert "Does nothing much." in out + err
+def test_help_shows_the_docstring_the_flags_and_the_config_keys(launch):
+  code, out, err = launch("--help")
+  assert (code, err) == (0, "")
+  assert out.startswith("Does nothing much.")
+  assert "--workdir" in out
+  assert "optimizer.peak_lr=0.001" in out

@@ -1,5 +1,6 @@
 """Starts a launch script: flags and config in, one clear line for a user's mistake."""
 
+import contextlib
 import errno
 import importlib
 import os
@@ -13,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vpo_jax import errors, stages
-from vpo_jax.runtime import allocator, compilation, console, processes
+from vpo_jax.runtime import allocator, compilation, console, help, processes
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -111,7 +112,9 @@ def run(main: Callable[[], Any]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   if any(a.lstrip("-").split("=")[0] in ("help", "helpshort") for a in argv[1:]):
-    return app.parse_flags_with_usage(list(argv))
+    with contextlib.suppress(BrokenPipeError):  # of `--help | head`
+      print(_help(argv), flush=True)
+    os._exit(0)
   try:
     rest = flags.FLAGS(list(argv))
     if "config" in flags.FLAGS:
@@ -122,6 +125,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # ml_collections raises its own kinds for unknown keys, wrong types, bad files.
     _exit(2, _one_line(e))
   return rest
+
+
+def _help(argv: Sequence[str]) -> str:
+  """The script's docstring, its flags, and the keys of its config."""
+  parts = [sys.modules["__main__"].__doc__ or "", flags.FLAGS.main_module_help()]
+  if "config" in flags.FLAGS:
+    parts.append(flags.FLAGS.module_help(__name__).replace(__name__, "Flags"))
+    config = [a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")]
+    parts.append(help.text(config[-1]))
+  return "\n".join(part.strip("\n") + "\n" for part in parts if part)
 
 
 def _one_line(error: BaseException) -> str:
