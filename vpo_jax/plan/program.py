@@ -68,16 +68,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
   policy = policies.Policy(model, config.precision, config.remat, placement.batch)
   loss = objective.sft if stage == "sft" else objective.from_config(config)
   tx = optimizer.make(config.optimizer, 1000)
-  count = STEPS * config.batch_size
-  examples = models.examples(lengths, 1 if stage == "sft" else 2, count)
-  batches = order.batches(count, config.batch_size, 1, config.seed, shuffle=False)
-  plan = packing.plan(
-    examples,
-    batches,
-    groups=sharding.groups(placement.mesh),
-    budget=config.micro_tokens,
-    flops_per_token=model.flops_per_token,
-  )
+  examples, plan = _pack(stage, config, model, lengths, placement.mesh)
   shape, micros = plan.shapes[0], plan.steps[0]
 
   params, frozen = _params(table.table(model), placement.params, jnp.float32), None
@@ -93,20 +84,14 @@ def _train(stage, config, model, lengths, placement) -> Program:
     train_step.state_shardings(params, tx, placement),
   )
   step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=placement.replicated)
-  height = max(len(m) for m in plan.steps)
-  batch = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      (height, sharding.groups(placement.mesh), *leaf.shape[1:]),
-      leaf.dtype,
-      sharding=NamedSharding(placement.mesh, PartitionSpec(None, *sharding.BATCH)),
-    ),
-    forest.build(examples, shape, micros[0], groups=[0]),
+  micro_batches: Any = jax.ShapeDtypeStruct(
+    (), jnp.int32, sharding=placement.replicated
   )
-  count_of = jax.ShapeDtypeStruct((), jnp.int32, sharding=placement.replicated)
+  batch = _batch(examples, plan, placement.mesh)
   state = train_step.State(step, params, moments)
   run = train_step.make_step(policy, loss, tx, placement, lora)
   return Program(
-    lowered=run.lower(state, None, batch, count_of, shape),  # pyright: ignore[reportFunctionMemberAccess]
+    lowered=run.lower(state, None, batch, micro_batches, shape),  # pyright: ignore[reportFunctionMemberAccess]
     trips=len(micros),
     bytes={
       "weights": _bytes((params, frozen)),
@@ -123,6 +108,32 @@ def _train(stage, config, model, lengths, placement) -> Program:
       "mesh": dict(placement.mesh.shape),
     },
     shape=shape,
+  )
+
+
+def _pack(stage, config, model, lengths, mesh):
+  """Examples of `STEPS` steps, and the plan that packs them."""
+  count = STEPS * config.batch_size
+  examples = models.examples(lengths, 1 if stage == "sft" else 2, count)
+  plan = packing.plan(
+    examples,
+    order.batches(count, config.batch_size, 1, config.seed, shuffle=False),
+    groups=sharding.groups(mesh),
+    budget=config.micro_tokens,
+    flops_per_token=model.flops_per_token,
+  )
+  return examples, plan
+
+
+def _batch(examples, plan, mesh) -> Any:
+  """Shapes and shardings of a step's micro-batches."""
+  height = max(len(micros) for micros in plan.steps)
+  where = NamedSharding(mesh, PartitionSpec(None, *sharding.BATCH))
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (height, sharding.groups(mesh), *leaf.shape[1:]), leaf.dtype, sharding=where
+    ),
+    forest.build(examples, plan.shapes[0], plan.steps[0][0], groups=[0]),
   )
 
 

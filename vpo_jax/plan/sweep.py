@@ -89,7 +89,7 @@ _COLUMNS = {  # heading: key, format
   "GiB": ("peak_gib", ".1f"),
   "fits": ("fits", ""),
   "s/step": ("step_seconds", ".4f"),
-  "binds": ("binds", ""),
+  "limited by": ("binds", ""),
   "examples/s": ("examples_per_second", ".1f"),
   "MFU": ("mfu", ".1%"),
 }
