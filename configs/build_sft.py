@@ -14,15 +14,14 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.queries = ""  # file of queries; "" is curate/sft.jsonl of the workdir
   config.shots = 3  # paper, figure 7
-  config.heldout = 0.05  # ours: part of the examples that training never sees
+  config.heldout = 0.05  # share of held-out examples; ours
   config.seed = 0  # of the demonstrations and of the held-out split
-  config.critique_rules = 6  # 6: release, with Pika flags; 5: paper, figure 8
-  config.second_critique = False  # ours: a refinement has to pass a critique too
-  # Your own template files in place of those in vpo_jax/templates.
-  config.few_shot = ""
-  config.demonstrations = ""
-  config.critique = ""
-  config.refine = ""
-  config.instruction = ""
+  config.critique_rules = 6  # 6: release (one rule on Pika flags); 5: paper, figure 8
+  config.second_critique = False  # a refinement must pass a critique too; ours
+  config.few_shot = ""  # template file; "" is vpo_jax/templates/few_shot.txt
+  config.demonstrations = ""  # file; "" is vpo_jax/templates/demonstrations.json
+  config.critique = ""  # template file; "" is vpo_jax/templates/critique.txt
+  config.refine = ""  # template file; "" is vpo_jax/templates/refine.txt
+  config.instruction = ""  # template file; "" is vpo_jax/templates/instruction.txt
   config.teacher = teacher.get_config()
   return config

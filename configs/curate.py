@@ -3,9 +3,8 @@
     python launch/curate.py --config=configs/curate.py \
       --config.queries=VidProM_semantic_unique.csv --workdir=runs/vpo
 
-The paper names the kinds of rules but gives no bound; those below were set so that
-they drop next to nothing of 6,000 queries of the paper's release, which had passed its
-rules.
+The paper names the kinds of rules but gives no limits. The limits below were chosen to
+drop almost none of 6,000 queries of the paper's release, which passed its own rules.
 """
 
 import ml_collections
@@ -19,25 +18,26 @@ def get_config() -> ml_collections.ConfigDict:
   # Queries: .json (a list, or the release's rows), .jsonl, .csv (VidProM's), .txt;
   # "" is the small set that comes with the project.
   config.queries = ""
-  # "ray" measures the rows on the cluster that RAY_ADDRESS names (extra `ray`).
+  # Measures the rows on this machine ("local") or on the Ray cluster that RAY_ADDRESS
+  # names ("ray"; needs the extra `ray`).
   config.engine = "local"
   config.seed = 0  # of the order that decides the splits
-  config.max_characters = 10_000  # a row longer than this is set aside; ours
+  config.max_characters = 10_000  # longer rows are set aside; ours
   # Pika's and Midjourney's flags: "keep", "drop", or "move" to a field of their own.
   # The release keeps them, and its critique has a rule on -camera and -neg.
   config.flags = "keep"
 
   config.rules = rules = ml_collections.ConfigDict()
-  rules.min_words = 1  # the release holds queries of one word
+  rules.min_words = 1  # the release has queries of one word
   rules.max_words = 160  # longest of 6,000 in the release: 157
-  rules.max_tokens = 512  # ours; needs the tokenizer
-  rules.tokenizer = ""  # a tokenizer.json, or a model's directory; "": do not count
-  rules.max_special = 0.2  # share of unusual characters; ours
+  rules.max_tokens = 512  # only with a tokenizer; ours
+  rules.tokenizer = ""  # a tokenizer.json or a model directory; "": count no tokens
+  rules.max_special = 0.2  # largest share of unusual characters; ours
   rules.drop_urls = True  # set aside rows with a URL; ours
-  rules.keywords = ("/image:", "lorem ipsum")  # an upload without its image; filler
-  rules.languages = ()  # ISO 639-1 codes; the release holds many languages
-  rules.min_distinct = 0.3  # share of distinct words; ours
-  rules.max_run = 10  # of one character; ours
+  rules.keywords = ("/image:", "lorem ipsum")  # drop: lost images, filler text
+  rules.languages = ()  # ISO 639-1 codes to keep; () keeps all, as the release
+  rules.min_distinct = 0.3  # least share of distinct words; ours
+  rules.max_run = 10  # longest run of one character; ours
 
   config.near = near = ml_collections.ConfigDict()
   near.threshold = 0.8  # Jaccard similarity of five-character shingles; ours
@@ -45,11 +45,11 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.diversity = diversity = ml_collections.ConfigDict()
   diversity.max_bleu = 0.8  # ours: drops 2.5 % of 6,000 queries of the release
-  diversity.references = 10_000  # exact for as many queries, sampled beyond
+  diversity.references = 10_000  # exact up to this many queries, sampled beyond
 
   config.safety = safety = ml_collections.ConfigDict()
-  # A row is safety-related from this score on, in any of the columns that Detoxify
-  # filled. The bounds are ours; its scores are probabilities.
+  # A row is safety-related if one of Detoxify's scores (probabilities) is at least this;
+  # ours.
   safety.min_score = ml_collections.ConfigDict(
     {
       "toxicity": 0.5,
@@ -60,14 +60,14 @@ def get_config() -> ml_collections.ConfigDict:
       "sexual_explicit": 0.5,
     }
   )
-  # True: an LLM looks at the candidates again, as in the paper; it costs about 4,000
-  # calls at the paper's sizes. False: the source's labels stand.
+  # True: an LLM judges the candidates again, as in the paper; about 4,000 calls at the
+  # paper's sizes. False: the source's labels are used.
   safety.judge = False
-  safety.margin = 2.0  # candidates asked about for each one wanted; ours
-  safety.template = ""  # your own text in place of vpo_jax/templates/safety.txt
+  safety.margin = 2.0  # candidates judged for each query that is needed; ours
+  safety.template = ""  # template file; "" is vpo_jax/templates/safety.txt
   config.teacher = teacher.get_config()  # used only by the judge
 
-  config.card = True  # README.md with counts, examples and histograms
+  config.card = True  # write README.md with counts, examples and histograms
 
   config.sizes = sizes = ml_collections.ConfigDict()
   sizes.sft_general = 9_000  # paper, section 3.2 and appendix 9: 10k, 1k of it unsafe

@@ -2,7 +2,7 @@
 
     python launch/export.py --config=configs/export.py --workdir=runs/mine
 
-writes runs/mine/vpo from runs/mine/train_dpo/model; with --config.adapter
+Writes runs/mine/vpo from runs/mine/train_dpo/model; with --config.adapter it writes
 runs/mine/vpo_adapter from runs/mine/train_dpo/adapter.
 """
 
@@ -11,10 +11,10 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  config.model = ""  # directory; "" is <workdir>/train_dpo/model
-  config.adapter = False  # LoRA's adapter alone, beside its base; else a whole model
-  config.base = ""  # adapter: its base, as users name it; "" is the path it began from
-  config.instruction = ""  # template file; "" is the model's own, or the embedded one
+  config.model = ""  # directory; "" is train_dpo/model of the workdir
+  config.adapter = False  # True: only the LoRA adapter; False: the merged model
+  config.base = ""  # the adapter's base model for its users; "" is the local path
+  config.instruction = ""  # template file; "" is the model's, or the embedded one
   config.dtype = "float32"  # of the tensors; "bfloat16" halves the directory
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference

@@ -1,13 +1,13 @@
-"""What this machine is fast at."""
+"""The precision that suits this machine's CPU."""
 
 import pathlib
 
 
 def precision() -> str:
-  """Of matrix products on this CPU: bfloat16 where it multiplies pairs of it at once.
+  """The faster precision of matrix products: "bfloat16" with AVX512-BF16.
 
-  Such products run at twice the rate of float32 ones; without AVX512-BF16 they are
-  emulated, and slower (docs/performance.md).
+  With these instructions bfloat16 products run at twice the rate of float32. Without
+  them they are emulated and slower (docs/performance.md).
   """
   known = pathlib.Path("/proc/cpuinfo")
   flags = known.read_text().split() if known.exists() else []

@@ -8,16 +8,16 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  # Pairs of a stage, or a JSON list of preference rows, such as the released one.
+  # Pairs of a stage, or a JSON list of preference rows, such as the release's.
   config.text = ""  # "" is text_pairs/pairs.jsonl of the workdir
   config.video = ""  # "" is video_pairs/pairs.jsonl
-  # "union": without duplicates, text first (paper); "one_per_query": a query seen twice
-  # keeps its text pair (release).
+  # "union": all pairs without duplicates, text pairs first (paper); "one_per_query": the
+  # text pair of each query if it has one, else its video pair (release).
   config.rule = "union"
-  # Share of text pairs, the other kind's surplus dropped: 0.0 is without text-level
-  # feedback (paper, table 1), 1.0 without videos; None keeps all (paper).
+  # Share of text pairs; surplus pairs of the other kind are dropped. 0.0 is the paper's
+  # ablation without text-level feedback (table 1); None keeps all pairs (paper).
   config.text_share = ml_collections.config_dict.placeholder(float)
-  config.heldout = 0.05  # ours: share of the queries that training never sees
+  config.heldout = 0.05  # share of the queries that is held out; ours
   config.seed = 0  # of the held-out split
-  config.instruction = ""  # your own template; "" is vpo_jax/templates/instruction.txt
+  config.instruction = ""  # template file; "" is vpo_jax/templates/instruction.txt
   return config

@@ -1,11 +1,11 @@
-"""The paper's experiment in a world that fits a CPU (docs/miniature.md).
+"""The paper's experiment in a world small enough for a CPU (docs/miniature.md).
 
     python launch/pipeline.py --config=configs/miniature.py --workdir=runs/miniature
 
-Every stage is the real one. The world's clips, captions and queries, its video model,
-its reward and its teacher are in torch_bridge/miniature; what is shrunk is written
-below with the paper's number. `--config.seed=1` is another run; `--config.variants`
-trains further systems with a value changed, and compares them in the same tables.
+Every stage is the one of the real run. The world's queries, video model, reward and
+teacher are in torch_bridge/miniature. Each reduced number below has the paper's number
+beside it. `--config.seed=1` is another run; `--config.variants` trains further systems,
+each with a value changed, and compares them in the same tables.
 """
 
 import pathlib
@@ -34,7 +34,7 @@ WORLD = pathlib.Path(__file__).parents[1] / "torch_bridge" / "miniature"
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  # Of the queries' order and split, of training and of sampling.
+  # Of the order and split of the queries, of training and of sampling.
   config.seed = seed = ml_collections.config_dict.FieldReference(0)
 
   config.curate = curate.get_config()
@@ -65,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.sample = sample.get_config()
   config.sample.update(
     seed=seed,
-    max_new_tokens=96,  # release: 2048; the teacher's prompts take about 45
+    max_new_tokens=96,  # release: 2048; the teacher's prompts have about 45
     precision=hardware.precision(),
   )
 
@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.score_videos = score_videos.get_config()
   video_model(config.score_videos)
   config.video_pairs = video_pairs.get_config()
-  # The paper's rules, not the release's: few queries have to give enough pairs.
+  # The paper's rules, because the release's give too few pairs from few queries.
   config.video_pairs.rules.update(
     dominance=False, pairing="adjacent", one_per_query=False
   )
@@ -110,11 +110,12 @@ def get_config() -> ml_collections.ConfigDict:
   return config
 
 
-# Shares of a frame that is blood or fire, between the levels of safety (figure 4).
+# Shares of blood and fire in a frame that separate the safety levels (figure 4).
 LEVELS = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
 
 
-# Only video-level rewards, of prompts that no one judged (paper, table 1).
+# The ablation without text-level feedback: video pairs only, of unjudged prompts
+# (paper, table 1).
 WITHOUT_TEXT = "without_text score_videos.text_check=False merge_pairs.text_share=0.0"
 
 
@@ -144,12 +145,12 @@ def video_model(config: ml_collections.ConfigDict, preset: str = "preset.json") 
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """What a CPU wants: little memory, small micro-batches, few checkpoints."""
+  """Settings for a CPU: little memory, small micro-batches, few checkpoints."""
   config.update(
     precision=hardware.precision(),
-    remat="cheap",  # 10 GB are to be enough
+    remat="cheap",  # so that 10 GB of memory are enough
     micro_tokens=1024,
-    shapes=1,  # few steps: a second shape saves little beside its compilation
+    shapes=1,  # in so few steps a second shape does not repay its compilation
     eval_every=1000,  # at the start and the end only
     checkpoint_every=20,  # a killed run loses a minute or two
     keep_checkpoints=1,

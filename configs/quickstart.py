@@ -2,8 +2,8 @@
 
     python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-The miniature (configs/miniature.py) with fewer queries: every stage is the real one,
-and the last table has the reward of users' queries, of the SFT model and of VPO.
+The miniature (configs/miniature.py) with fewer queries. Every stage is the one of the
+real run; the last table has the rewards of the queries, the SFT model and VPO.
 """
 
 import ml_collections
@@ -22,14 +22,14 @@ def get_config() -> ml_collections.ConfigDict:
     test_general=90,
     test_safety=10,
   )
-  # Few unsafe queries to learn from, so a judge that sees most of the harm.
+  # With few unsafe queries to learn from, the judge must see most of the harm.
   for stage in (config.build_sft, config.text_pairs):
     stage.teacher.server_options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
-  # For fewer steps than the miniature's, a third of them.
+  # Higher rates, because there are only a third of the miniature's steps.
   config.train_sft.optimizer.peak_lr = 4e-4
   config.train_dpo.optimizer.peak_lr = 5e-5
-  # Few queries: any two prompts of one, not only neighbours in reward.
+  # All pairs of prompts, not only neighbours in reward, because there are few queries.
   config.video_pairs.rules.pairing = "every"
   config.merge_pairs.heldout = 0.1
   del config.evaluate.video_models.second

@@ -9,7 +9,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.base = ""  # the model before training; "" is train_sft.model of the pipeline
   config.sft = ""  # "" is train_sft/model of the workdir
   config.vpo = ""  # "" is vpo of the workdir
-  config.shown = 3  # queries, the first of them safety-related if there is one
+  config.shown = 3  # queries to show; one is safety-related, if there is one
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference
   config.max_new_tokens = 160  # ours

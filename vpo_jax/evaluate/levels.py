@@ -1,7 +1,7 @@
-"""How unsafe a video is, on the paper's four levels, by measures of its frames.
+"""Safety levels of videos by measures of their frames.
 
-The paper's annotators give a level to each video of a safety-related query (section
-4.4, figure 4); here a scorer's measures (`scalars`) do.
+The paper's annotators give one of four levels to each video of a safety-related query
+(section 4.4, figure 4). Here limits on a scorer's measures (`scalars`) decide.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ def parse(rows: Sequence[str]) -> Limits:
   """The limits in rows such as "splatter 0.01 0.03 0.06".
 
   Raises:
-    UserError: a row is not a measure and three limits, each above the one before.
+    UserError: a row is not a measure and three increasing limits.
   """
   found = {}
   for row in rows:
@@ -29,14 +29,14 @@ def parse(rows: Sequence[str]) -> Limits:
       values = ()
     if len(values) != len(LEVELS) - 1 or list(values) != sorted(set(values)):
       raise errors.UserError(
-        f'config.compare.levels: {row!r}: wants rows such as "splatter 0.01 0.03 0.06"'
+        f'config.compare.levels: {row!r}: must be like "splatter 0.01 0.03 0.06"'
       )
     found[name] = values
   return found
 
 
 def check(limits: Limits, scalars: Iterable[Mapping[str, float]]) -> None:
-  """Raises UserError if there is a measure that the scorer did not give."""
+  """Raises UserError if the scorer does not give one of the measures."""
   for given in scalars:
     if missing := [name for name in limits if name not in given]:
       raise errors.UserError(
@@ -46,9 +46,9 @@ def check(limits: Limits, scalars: Iterable[Mapping[str, float]]) -> None:
 
 
 def level(scalars: Mapping[str, float], limits: Limits) -> int:
-  """1 to 4: the worst of what the measures say.
+  """The level of a video, 1 to 4: the worst level of its measures.
 
-  A measure's level is one more than the limits it exceeds.
+  A measure's level is one plus the number of limits that it exceeds.
   """
   return 1 + max(
     sum(scalars[name] > limit for limit in values) for name, values in limits.items()

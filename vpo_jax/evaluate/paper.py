@@ -1,7 +1,7 @@
-"""The paper's own numbers, to stand beside ours.
+"""The paper's numbers, shown next to ours.
 
-Its rewards are VisionReward's over real videos, on another scale than another scorer's:
-what compares is the order and the signs of the differences.
+The paper's rewards are VisionReward's on real videos. With another scorer, only the
+order of the systems and the signs of their differences can be compared.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ ITERATIONS = "CogVideoX-5B"  # of table 6
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
-  """Which of the paper's rows stand beside ours.
+class Reference:
+  """The paper's rows that correspond to ours.
 
   Attributes:
-    methods: the paper's name of a method, by our system's.
-    models: the paper's video model, by ours.
+    methods: the paper's method by our system's name.
+    models: the paper's video model by ours.
   """
 
   methods: Mapping[str, str]
@@ -31,7 +31,7 @@ class Beside:
   _numbers: Mapping[str, Any]
 
   def rewards(self, model: str, system: str) -> dict[str, float]:
-    """A row of tables 1, 3 and 4, by column; empty where there is none."""
+    """A row of tables 1, 3 and 4, by column; empty if there is none."""
     return self._row("rewards", self.models.get(model), self.methods.get(system))
 
   def alignment(self, model: str, system: str) -> dict[str, float]:
@@ -48,16 +48,16 @@ class Beside:
     return dict(zip(table["columns"], table["rows"].get(method, ()), strict=False))
 
 
-def parse(config: ml_collections.ConfigDict) -> Beside:
+def parse(config: ml_collections.ConfigDict) -> Reference:
   """Reads `config.paper` and `config.paper_models`, rows such as "sft VPO-SFT".
 
   Raises:
-    UserError: a row names something that the paper's tables have not.
+    UserError: a row names something that is not in the paper's tables.
   """
   numbers = files.read_json(PATH)
   tables = numbers["rewards"]
   methods = {method for table in tables.values() for method in table["rows"]}
-  return Beside(
+  return Reference(
     _named("config.compare.paper", config.paper, methods),
     _named("config.compare.paper_models", config.paper_models, set(tables)),
     numbers,

@@ -1,4 +1,4 @@
-"""The page of a comparison: the paper's tables, with its numbers in brackets."""
+"""The report of a comparison: the paper's tables, with its numbers in brackets."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from vpo_jax.describe import page
 from vpo_jax.evaluate import levels, paper
 
 _BRACKETS = (
-  "In brackets: the paper's numbers for {}, on VisionReward's scale: what compares is"
-  " the order, not the size."
+  "In brackets: the paper's numbers for {}, on VisionReward's scale; compare the order"
+  " of the systems, not the values."
 )
 
 
-def sections(results: Mapping[str, Any], beside: paper.Beside) -> list[str]:
-  """README.md of what `compare.compare` found."""
+def sections(results: Mapping[str, Any], reference: paper.Reference) -> list[str]:
+  """The sections of README.md for the results of `compare.compare`."""
   models = results["video_models"]
   first = next(iter(models))
   found = [
@@ -22,32 +22,32 @@ def sections(results: Mapping[str, Any], beside: paper.Beside) -> list[str]:
     f" {models[first]['queries']} queries",
     _sources(results),
   ]
-  for name, filmed in models.items():
+  for name, rendered in models.items():
     found += [
-      _rewards(results, name, filmed, beside),
+      _rewards(results, name, rendered, reference),
       _differences(
         f"## Differences of the reward of {name} (paper, figure 5)",
-        filmed["differences"]["reward"],
+        rendered["differences"]["reward"],
       ),
     ]
   plain = _plain(results)
   found += [
-    _alignment(results, first, beside),
+    _alignment(results, first, reference),
     _shares(
       "## Differences of these shares", results["alignment"]["differences"], plain
     ),
   ]
-  for name, filmed in models.items():
-    if filmed["safety_queries"]:
+  for name, rendered in models.items():
+    if rendered["safety_queries"]:
       found += [
-        _levels(results, name, filmed),
+        _levels(results, name, rendered),
         _shares(
           f"## Differences of the unsafe videos of {name}",
-          {"unsafe videos": filmed["differences"]["unsafe"]},
+          {"unsafe videos": rendered["differences"]["unsafe"]},
           plain,
         ),
       ]
-  return found + _iterations(results, first, models[first], beside)
+  return found + _iterations(results, first, models[first], reference)
 
 
 def difference(row: Mapping[str, Any]) -> str:
@@ -64,29 +64,29 @@ def _sources(results: Mapping[str, Any]) -> str:
 
 
 def _plain(results: Mapping[str, Any]) -> list[str]:
-  """The systems that take the users' queries; the others are iterations."""
+  """The systems that take the users' queries, without the iterations."""
   return [name for name, row in results["systems"].items() if not row["of"]]
 
 
 def _rewards(
   results: Mapping[str, Any],
   model: str,
-  filmed: Mapping[str, Any],
-  beside: paper.Beside,
+  rendered: Mapping[str, Any],
+  reference: paper.Reference,
 ) -> str:
-  groups = list(next(iter(filmed["systems"].values()))["groups"])
+  groups = list(next(iter(rendered["systems"].values()))["groups"])
   lines = []
   for name in _plain(results):
-    theirs = beside.rewards(model, name)
-    lines.append(_line(name, *_reward_cells(filmed["systems"][name], groups, theirs)))
+    theirs = reference.rewards(model, name)
+    lines.append(_line(name, *_reward_cells(rendered["systems"][name], groups, theirs)))
   table = page.table(
     f"## Reward of {model}'s videos (paper, tables 1, 3 and 4)",
     _line("system", *groups, "overall"),
     lines,
   )
-  note = f"Means over {filmed['queries']} queries."
-  if any(beside.rewards(model, name) for name in _plain(results)):
-    note += f" {_BRACKETS.format(beside.models[model])}"
+  note = f"Means over {rendered['queries']} queries."
+  if any(reference.rewards(model, name) for name in _plain(results)):
+    note += f" {_BRACKETS.format(reference.models[model])}"
   return f"{table}\n\n{note}\n\n![rewards](rewards_{model}.png)"
 
 
@@ -94,17 +94,21 @@ def _reward_cells(
   row: Mapping[str, Any], groups: Sequence[str], theirs: Mapping[str, float]
 ) -> list[str]:
   ours = {**row["groups"], "overall": row["reward"]}
-  return [_beside(f"{ours[g]:.2f}", theirs.get(g), ".2f") for g in (*groups, "overall")]
+  return [
+    _with_paper(f"{ours[g]:.2f}", theirs.get(g), ".2f") for g in (*groups, "overall")
+  ]
 
 
-def _alignment(results: Mapping[str, Any], model: str, beside: paper.Beside) -> str:
+def _alignment(
+  results: Mapping[str, Any], model: str, reference: paper.Reference
+) -> str:
   judged = results["alignment"]
   lines = []
   for name in _plain(results):
-    theirs = beside.alignment(model, name)
+    theirs = reference.alignment(model, name)
     row = judged["systems"][name]
     cells = [
-      _beside(_percent(row[v]), theirs.get(v), ".1f") for v in templates.VERDICTS
+      _with_paper(_percent(row[v]), theirs.get(v), ".1f") for v in templates.VERDICTS
     ]
     lines.append(_line(name, *cells))
   table = page.table(
@@ -117,11 +121,11 @@ def _alignment(results: Mapping[str, Any], model: str, beside: paper.Beside) -> 
   )
 
 
-def _levels(results: Mapping[str, Any], model: str, filmed: Mapping[str, Any]) -> str:
+def _levels(results: Mapping[str, Any], model: str, rendered: Mapping[str, Any]) -> str:
   heads = [f"{k}: {name}" for k, name in enumerate(levels.LEVELS, start=1)]
   lines = [
     _line(name, *map(_percent, row["levels"]), _percent(row["unsafe"]))
-    for name, row in filmed["systems"].items()
+    for name, row in rendered["systems"].items()
     if name in _plain(results)
   ]
   table = page.table(
@@ -130,7 +134,7 @@ def _levels(results: Mapping[str, Any], model: str, filmed: Mapping[str, Any]) -
     lines,
   )
   return (
-    f"{table}\n\nOf the videos of {filmed['safety_queries']} safety-related queries, by"
+    f"{table}\n\nVideos of {rendered['safety_queries']} safety-related queries, by"
     " measures of their frames."
   )
 
@@ -138,12 +142,12 @@ def _levels(results: Mapping[str, Any], model: str, filmed: Mapping[str, Any]) -
 def _iterations(
   results: Mapping[str, Any],
   model: str,
-  filmed: Mapping[str, Any],
-  beside: paper.Beside,
+  rendered: Mapping[str, Any],
+  reference: paper.Reference,
 ) -> list[str]:
-  """A table for each system that others go on from (paper, table 6)."""
+  """A table for each system that has iterations (paper, table 6)."""
   of = {name: row["of"] for name, row in results["systems"].items()}
-  groups = list(next(iter(filmed["systems"].values()))["groups"])
+  groups = list(next(iter(rendered["systems"].values()))["groups"])
   found = []
   for root in (name for name in of if not of[name] and name in of.values()):
     depth = {next(iter(of)): 0, root: 1}
@@ -152,11 +156,13 @@ def _iterations(
         depth[name] = depth[earlier] + 1
     lines = []
     for name, number in depth.items():
-      cells = _reward_cells(filmed["systems"][name], groups, beside.iteration(number))
+      cells = _reward_cells(
+        rendered["systems"][name], groups, reference.iteration(number)
+      )
       aligned = _percent(results["alignment"]["systems"][name]["aligned"])
       lines.append(_line(name, str(number), *cells, aligned))
     table = page.table(
-      f"## Iterations of {root}, filmed by {model} (paper, table 6)",
+      f"## Iterations of {root}, rendered by {model} (paper, table 6)",
       _line("system", "iteration", *groups, "overall", "aligned, %"),
       lines,
     )
@@ -176,7 +182,9 @@ def _differences(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
   ]
   return page.table(
     title, "| systems | mean | 95 % interval | wins | ties | losses |", lines
-  ) + ("\n\nIntervals are the paired bootstrap's; wins are queries.")
+  ) + (
+    "\n\nIntervals are from the paired bootstrap; wins, ties and losses count queries."
+  )
 
 
 def _shares(
@@ -204,7 +212,7 @@ def _interval(row: Mapping[str, Any]) -> str:
   return f"{row['low']:+.3f} to {row['high']:+.3f}"
 
 
-def _beside(ours: str, theirs: float | None, form: str) -> str:
+def _with_paper(ours: str, theirs: float | None, form: str) -> str:
   return ours if theirs is None else f"{ours} ({theirs:{form}})"
 
 

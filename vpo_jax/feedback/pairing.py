@@ -1,7 +1,7 @@
-"""The rules by which scored videos make preference pairs (paper, section 3.3).
+"""The rules that turn scored videos into preference pairs (paper, section 3.3).
 
-Paper and release differ; each rule is a function of its own, and configs/video_pairs.py
-says which is on.
+The paper and the release differ. Each rule is a function, and configs/video_pairs.py
+chooses among them.
 """
 
 import collections
@@ -24,8 +24,8 @@ def select(
   """D_video by the rules of the config.
 
   Args:
-    scored: all videos; several of one prompt count by their mean reward, and a
-      question is answered yes where most of them say yes.
+    scored: all videos. Several videos of one prompt count by their mean reward; a
+      question counts as answered yes if it is for more than half of them.
     rules: see configs/video_pairs.py.
   """
   by_query: dict[str, list[records.Scored]] = collections.defaultdict(list)
@@ -41,7 +41,9 @@ def select(
       and (not rules.dominance or dominates(winner, loser))
     ]
     if rules.order == "best_margin":
-      found.sort(key=lambda pair: -margin(*pair))  # stable: file order among equals
+      found.sort(
+        key=lambda pair: -margin(*pair)
+      )  # stable: equal margins keep file order
     if rules.one_per_query:
       found = found[:1]
     pairs += [_pair(winner, loser) for winner, loser in found]
@@ -54,13 +56,16 @@ def every_pair(rows: Sequence[records.Scored]) -> list[Two]:
 
 
 def adjacent_pairs(rows: Sequence[records.Scored]) -> list[Two]:
-  """Each prompt over the next lower one in reward order (paper)."""
+  """Pairs of each prompt and the one with the next lower reward (paper)."""
   ranked = sorted(rows, key=lambda row: row.reward)
   return [(upper, lower) for lower, upper in itertools.pairwise(ranked)]
 
 
 def dominates(winner: records.Scored, loser: records.Scored) -> bool:
-  """No worse on any question (or weighted named reward), better on one (release)."""
+  """Whether the winner is no worse on any question and better on one (release).
+
+  For a scorer of named rewards, their weighted values take the questions' place.
+  """
   if winner.yes:
     return rewards.dominates(winner.yes, loser.yes)
   names = winner.groups.keys()
@@ -70,12 +75,12 @@ def dominates(winner: records.Scored, loser: records.Scored) -> bool:
 
 
 def margin(winner: records.Scored, loser: records.Scored) -> float:
-  """R(winner) - R(loser), free of the rounding of float sums."""
+  """R(winner) - R(loser), rounded so that equal margins compare equal."""
   return round(winner.reward - loser.reward, 9)
 
 
 def mean_over_seeds(scored: Sequence[records.Scored]) -> list[records.Scored]:
-  """One row a prompt: the mean over its videos."""
+  """One row per prompt: the mean over its videos."""
   by_prompt: dict[tuple[str, int], list[records.Scored]] = collections.defaultdict(list)
   for row in scored:
     by_prompt[row.query_id, row.index].append(row)

@@ -1,9 +1,9 @@
-"""Videos under the names by which VBench finds them: `{query}-{0..4}.mp4`.
+"""Videos under the names that VBench expects: `{query}-{0..4}.mp4`.
 
-VBench looks a video up by the text of its own prompt, also where a rewritten prompt
-made it, in one folder a model. Everywhere else a video is named for its id. A name that
-comes from a text is made safe: no separators or control characters, no leading dots, no
-more than a file system takes.
+VBench looks a video up by the text of its own prompt, even if it was rendered from a
+rewritten one, in one folder per model. Elsewhere in this project a video is named by
+its id. A name made from a text has no separators, control characters or leading dots,
+and is short enough for a file system.
 """
 
 import collections
@@ -18,14 +18,14 @@ from torch_bridge import contract
 from vpo_jax import errors, records
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]+")
-_LONGEST = 200  # bytes of the text; file systems take 255 of a whole name
+_LONGEST = 200  # bytes of the text; file systems allow 255 for the whole name
 
 
 def name(query: str, number: int) -> str:
-  """The file's name for one of a query's videos.
+  """The file name of one of a query's videos.
 
-  A text that is safe stays as it is, as VBench's own are; one that had to change also
-  gets a hash, so that two texts never share a name.
+  A safe text is used unchanged, like VBench's own prompts. A text that had to be
+  changed also gets a hash, so that two texts never share a name.
   """
   plain = _UNSAFE.sub("_", query).lstrip(".").encode(errors="replace")
   safe = plain[:_LONGEST].decode(errors="ignore")
@@ -37,18 +37,18 @@ def name(query: str, number: int) -> str:
 def lay_out(
   scores: epath.PathLike, store: epath.PathLike, out: epath.PathLike
 ) -> dict[str, int]:
-  """Links the scored videos of each query's first candidate into `out`.
+  """Links the scored videos of each query's first candidate into the folder `out`.
 
   Args:
-    scores: scores.jsonl of the stage video_pairs, run with VBench's prompts as queries
+    scores: scores.jsonl of the stage score_videos, run with VBench's prompts as queries
       and `videos_per_prompt=5`.
     store: the bridge's store.
-    out: one folder a model; made when it is missing.
+    out: one folder per model; created if it does not exist.
 
-  Returns: how many queries and videos.
+  Returns: the numbers of queries and videos.
 
   Raises:
-    UserError: there are no videos, or the store lacks one.
+    UserError: there are no videos, or one is missing from the store.
   """
   first: dict[str, list[records.Scored]] = collections.defaultdict(list)
   for row in records.read(scores, records.Scored):
@@ -65,7 +65,7 @@ def lay_out(
     for row in rows:
       video = finished.find_video(row.video_id)
       if video is None:
-        raise errors.UserError(f"{store}: lacks video {row.video_id} or its whole file")
+        raise errors.UserError(f"{store}: video {row.video_id} is missing or damaged")
       _link(finished.root / video.path, folder / name(query, row.seed))
   return {"queries": len(first), "videos": sum(map(len, first.values()))}
 

@@ -15,49 +15,53 @@ from vpo_jax.train import step as train_step
 
 
 class Checkpoints:
-  """The checkpoints of one run; on accelerators, saves while training goes on.
+  """The checkpoints of one run. On accelerators they are saved asynchronously.
 
-  A checkpoint cut short has no commit mark and is never chosen.
+  A checkpoint that was cut short has no commit mark and is never chosen.
   """
 
   def __init__(self, manager: ocp.CheckpointManager):
     self._manager = manager
 
   def latest(self) -> int | None:
-    """The last whole checkpoint's step."""
+    """The step of the last complete checkpoint; None if there is none."""
     return self._manager.latest_step()
 
   def best(self) -> int | None:
-    """The step with the least `loss` of those kept."""
+    """The step of the kept checkpoint with the lowest `loss`."""
     return self._manager.best_step()
 
   def save(self, step: int, state: train_step.State, loss: float | None) -> None:
-    """Saves; `loss` is the held-out one, None where it was not measured.
+    """Saves a checkpoint.
+
+    Args:
+      step: the number of finished steps.
+      loss: the held-out loss; None if it was not measured at this step.
 
     Raises:
-      UserError: the disk has no room for it.
+      UserError: the disk has too little free space.
     """
-    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(self._manager.directory).free
-    if free < wanted:
+    if free < size:
       raise errors.UserError(
         f"{self._manager.directory}: the disk is full: a checkpoint takes"
-        f" {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; the last one is kept,"
-        " make room and run the same command again"
+        f" {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; the last one is kept,"
+        " free some space and run the same command again"
       )
     metrics = None if loss is None else {"loss": loss}
     self._manager.save(step, metrics=metrics, args=ocp.args.PyTreeSave(state))
     if jax.default_backend() == "cpu":
-      # The files are written from the state's own memory, which the next step could not
-      # write into: it would take as much again, and longer than the wait.
+      # The files are written from the state's own memory. If the next step ran now, it
+      # could not reuse that memory and would need as much again.
       self.wait()
 
   def restore(self, step: int, like: train_step.State) -> train_step.State:
-    """Restores onto the shapes and shardings of `like`, whatever mesh saved it."""
+    """Restores a checkpoint from any mesh to the shapes and shardings of `like`."""
     abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     placed = ocp.checkpoint_utils.construct_restore_args(abstract)
-    wanted = ocp.args.PyTreeRestore(abstract, restore_args=placed)
-    restored: Any = self._manager.restore(step, args=wanted)
+    restore = ocp.args.PyTreeRestore(abstract, restore_args=placed)
+    restored: Any = self._manager.restore(step, args=restore)
     return restored
 
   def wait(self) -> None:
@@ -66,9 +70,10 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
-  """Opens `folder/checkpoints`; keeps the last `keep` and the best.
+  """Opens `folder/checkpoints`; waits for pending saves at the end.
 
-  Waits for saves at the end.
+  Args:
+    keep: how many of the last checkpoints are kept, besides the best one.
 
   Raises:
     UserError: a checkpoint could not be written because the disk is full.
@@ -88,21 +93,21 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
     best_mode="min",
     cleanup_tmp_directories=True,
   )
-  # Weights hardly compress (by an eighth), and the processor has a step to compute.
+  # Compression saves only an eighth of the size and competes with the step for cores.
   handler = ocp.PyTreeCheckpointHandler(use_compression=False)
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-  for way in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
-    registry.add("default", way, handler)
+  for args in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+    registry.add("default", args, handler)
   try:
     with ocp.CheckpointManager(
       path, handler_registry=registry, options=options
     ) as manager:
       yield Checkpoints(manager)
   except (OSError, RuntimeError, ValueError) as error:
-    # TensorStore tells of a full disk in the text of an error of its own.
+    # TensorStore reports a full disk only in the text of its own error.
     if "Failed writing" in str(error) or "No space left" in str(error):
       raise errors.UserError(
-        f"{path}: the disk is full; the last whole checkpoint is kept, make room and"
-        " run the same command again"
+        f"{path}: the disk is full; the last complete checkpoint is kept, free some"
+        " space and run the same command again"
       ) from error
     raise

@@ -1,4 +1,4 @@
-"""How much a step computes, padding apart: what its rates are made of."""
+"""The amount of computation in a training step, without padding."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from vpo_jax.decoder import config as decoder_config
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-  """One step's share.
+  """What one step computes.
 
   Attributes:
-    useful_tokens: the forest's tokens, stems once a group; no padding.
-    plain_tokens: the tokens of plain rows, each response behind its whole prompt.
-    flops: multiply-adds x 2, forward and backward, of the useful tokens and of the
-      vocabulary product; recomputation (remat, the head's logits) is not counted.
+    useful_tokens: tokens of the forest, with each group's stem counted once.
+    plain_tokens: tokens of the same examples as separate rows of prompt and response.
+    flops: forward and backward FLOP of the useful tokens and of the vocabulary product.
+      Recomputation (remat, the head's logits) is not counted.
   """
 
   useful_tokens: int
@@ -26,6 +26,7 @@ class Computation:
   flops: float
 
   def rates(self, seconds: float) -> dict[str, float]:
+    """Metrics of a step that took `seconds`."""
     return {
       "useful_tokens_per_second": self.useful_tokens / seconds,
       "plain_tokens_per_second": self.plain_tokens / seconds,
@@ -39,10 +40,10 @@ def of_step(
   micros: Sequence[forest.Micro],
   config: decoder_config.DecoderConfig,
 ) -> Computation:
-  """What the micro-batches of one step compute.
+  """Adds up the micro-batches of one step.
 
   Args:
-    room: of the shape, for the longest stem.
+    room: the shape's room for a stem, in tokens.
   """
   useful, plain, flops = 0, 0, 0.0
   for rows in (rows for micro in micros for rows in micro):

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices of the model's sizes."""
+"""The rate at which this machine multiplies matrices of the model's sizes."""
 
 import statistics
 import time
@@ -20,9 +20,9 @@ def of_mesh(
   precision: str,
   mesh: jax.sharding.Mesh,
 ) -> float:
-  """`matmul_flops_per_second` of all devices of a mesh, from one of this process's.
+  """`matmul_flops_per_second` of all devices of a mesh, measured on one of them.
 
-  Devices that a CPU is cut into share its cores, so there it is one's a process.
+  The host devices of one CPU share its cores, so each process counts once there.
   """
   devices = mesh.devices.flat
   cpus = {device.process_index for device in devices if device.platform == "cpu"}
@@ -37,16 +37,16 @@ def matmul_flops_per_second(
   repeats: int = 5,
   clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-  """Multiply-adds x 2 a second of the model's own products, forward and backward.
+  """FLOP per second of the model's matrix products, forward and backward.
 
-  Each of the model's matrices takes part as often as a micro-batch uses it, so this is
-  the rate of a step that does nothing but its products.
+  Each matrix counts as often as a micro-batch uses it, so this is the rate of a
+  training step that computes nothing but its matrix products.
 
   Args:
-    shape: of the micro-batch; a product takes the rows of one of its groups.
-    repeats: timed runs of each product; the median counts.
-    clock: `time.process_time` gives the rate of a CPU second, which others on the
-      machine disturb less.
+    shape: the micro-batch's; a product has the rows of one group.
+    repeats: timed runs of each product, of which the median is used.
+    clock: with `time.process_time` the rate is per CPU second, which other processes on
+      the machine disturb less.
   """
   seconds = flops = 0.0
   for rows, size, count in products(config, shape):
@@ -58,7 +58,7 @@ def matmul_flops_per_second(
 def products(
   config: decoder_config.DecoderConfig, shape: forest.Shape
 ) -> list[tuple[int, tuple[int, int], int]]:
-  """A micro-batch's: rows of x, [in, out], and how many such products there are."""
+  """A micro-batch's matrix products: rows of x, (in, out) of w, and how many."""
   tokens = shape.stem + shape.rows * shape.row
   layer = jax.tree.leaves(table.table(config)["layers"])
   matrices = [weight.shape[1:] for weight in layer if len(weight.shape) == 3]
@@ -70,11 +70,11 @@ def products(
 def _seconds(
   rows: int, size: tuple[int, ...], precision: str, repeats: int, clock: Callable
 ) -> float:
-  # Not of one value: a GPU multiplies those faster. Nothing to compile, either.
-  some = np.random.default_rng(0).normal(size=2**16).astype(jnp.dtype(precision))
+  # Random values, because a GPU multiplies constant ones faster.
+  values = np.random.default_rng(0).normal(size=2**16).astype(jnp.dtype(precision))
   sizes = (rows, size[0]), size, (rows, size[1])
-  operands = [jnp.asarray(np.resize(some, size)) for size in sizes]
-  # An accelerator is sent several at once: one alone waits to be sent.
+  operands = [jnp.asarray(np.resize(values, size)) for size in sizes]
+  # On an accelerator several calls are queued, to hide the dispatch of each.
   calls = 1 if jax.default_backend() == "cpu" else 10
   times = []
   for _ in range(repeats + 1):

@@ -1,8 +1,8 @@
 """The losses of VPO's two stages, as functions of log-probabilities.
 
-Each gives, for one micro-batch, a sum of losses, the weight to divide the whole batch's
-sum by, and sums of metrics that divide by the same weight. So accumulation, packing and
-the number of devices do not change a result.
+For one micro-batch an objective returns the sum of the losses, the sum of the weights,
+and sums of metrics. The training step divides the sums over the batch by the batch's
+weight, so gradient accumulation, packing and the number of devices change no result.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ def sft(
   Args:
     logp_GN1: summed log-probability of each response.
     reference_GN1: not used.
-    tokens_GN1: tokens of each response; 0 where a tree is missing.
+    tokens_GN1: number of tokens of each response; 0 where a tree is missing.
   """
   del reference_GN1
   return -jnp.sum(logp_GN1), jnp.sum(tokens_GN1).astype(jnp.float32), {}
 
 
-# beta, log-ratios to the reference (chosen first), tokens -> loss of each pair
+# (beta, log-ratios to the reference with the chosen first, tokens) -> loss of each pair
 Preference = Callable[[float, Array, Array], Array]
 
 
@@ -43,10 +43,9 @@ def sigmoid(label_smoothing: float = 0.0, per_token: bool = False) -> Preference
   """-log sigmoid(margin): DPO (arXiv:2305.18290, equation 7).
 
   Args:
-    label_smoothing: the chance that a label is flipped (conservative DPO,
+    label_smoothing: the probability that a label is flipped (conservative DPO,
       ericmitchell.ai/cdpo.pdf, equation 3).
-    per_token: log-ratios are divided by their responses' tokens first; TRL's
-      `sigmoid_norm`.
+    per_token: divides each log-ratio by its response's tokens (TRL's `sigmoid_norm`).
   """
 
   def loss(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
@@ -71,7 +70,7 @@ def ipo(beta: float, ratio_GN2: Array, tokens_GN2: Array) -> Array:
   """(difference - 1 / (2 beta))^2 (arXiv:2310.12036, equation 17).
 
   Log-ratios are per token, as in TRL, whose source says that the paper's authors
-  confirmed it.
+  confirmed this.
   """
   return jnp.square(_difference(ratio_GN2, tokens_GN2) - 1 / (2 * beta))
 
@@ -86,7 +85,7 @@ def from_config(config: ml_collections.ConfigDict) -> Objective:
   """The preference objective that configs/dpo.py describes.
 
   Raises:
-    UserError: a value that has no meaning for the loss.
+    UserError: a value is out of range or does not apply to the loss.
   """
   per_token = config.length_normalized
   losses = {
@@ -95,35 +94,38 @@ def from_config(config: ml_collections.ConfigDict) -> Objective:
     "ipo": ipo,
   }
   if config.loss not in losses:
-    raise errors.UserError(f"loss={config.loss!r}: one of {', '.join(losses)}")
+    raise errors.UserError(f"loss={config.loss!r}: must be one of {', '.join(losses)}")
   if config.beta <= 0:
-    raise errors.UserError(f"beta={config.beta}: must be above 0")
+    raise errors.UserError(f"beta={config.beta}: must be greater than 0")
   if config.sft_weight < 0:
     raise errors.UserError(f"sft_weight={config.sft_weight}: must be at least 0")
   if not 0 <= config.label_smoothing < 0.5:
     raise errors.UserError(
-      f"label_smoothing={config.label_smoothing}: at least 0 and under 0.5"
+      f"label_smoothing={config.label_smoothing}: must be at least 0 and less than 0.5"
     )
   if config.label_smoothing and config.loss != "sigmoid":
-    raise errors.UserError("label_smoothing belongs to loss=sigmoid")
+    raise errors.UserError("label_smoothing requires loss=sigmoid")
   if per_token and config.loss == "ipo":
-    raise errors.UserError("length_normalized: ipo always is; leave it False")
+    raise errors.UserError(
+      "length_normalized: ipo is always length-normalized; set it to False"
+    )
   return dpo(config.beta, losses[config.loss], config.sft_weight)
 
 
 def dpo(
   beta: float, preference: Preference | None = None, sft_weight: float = 0.0
 ) -> Objective:
-  """Mean over pairs of a preference loss, in nats; DPO's own is equation 2.
+  """Mean over pairs of a preference loss, in nats (paper, equation 2).
 
-  The margin is beta * (log pi/pi_ref of the chosen - the same of the rejected).
-  Metrics bear TRL's names; rewards and log-probabilities are in nats and are sums over
-  tokens whatever the loss.
+  The margin is beta * (log pi/pi_ref of the chosen - log pi/pi_ref of the rejected).
+  Metrics have TRL's names; rewards and log-probabilities are sums over tokens in nats,
+  whatever the loss.
 
   Args:
-    preference: None is `sigmoid()`, the paper's.
-    sft_weight: adds this many times the chosen response's mean -log P a token; the
-      release's `pref_ftx`, averaged as LLaMA-Factory does: per response, then per pair.
+    preference: the loss of each pair; None is `sigmoid()`, the paper's.
+    sft_weight: weight of an added SFT term, the chosen response's mean -log P per token
+      (the release's `pref_ftx`), averaged per response and then per pair as in
+      LLaMA-Factory.
   """
   preference = preference or sigmoid()
 
@@ -132,7 +134,7 @@ def dpo(
     reference_GN2: Float[Array, "G N 2"],
     tokens_GN2: Int[Array, "G N 2"],
   ) -> Sums:
-    there_GN = (tokens_GN2[..., 0] > 0).astype(jnp.float32)
+    exists_GN = (tokens_GN2[..., 0] > 0).astype(jnp.float32)
     ratio_GN2 = logp_GN2 - reference_GN2
     rewards_GN2 = beta * ratio_GN2
     margin_GN = rewards_GN2[..., 0] - rewards_GN2[..., 1]
@@ -143,7 +145,7 @@ def dpo(
       loss_GN = loss_GN - sft_weight * chosen_GN
 
     def total(values_GN: Array) -> Array:
-      return jnp.sum(there_GN * values_GN)
+      return jnp.sum(exists_GN * values_GN)
 
     metrics = {
       "rewards/chosen": total(rewards_GN2[..., 0]),
@@ -153,6 +155,6 @@ def dpo(
       "logps/chosen": total(logp_GN2[..., 0]),
       "logps/rejected": total(logp_GN2[..., 1]),
     }
-    return total(loss_GN), jnp.sum(there_GN), metrics
+    return total(loss_GN), jnp.sum(exists_GN), metrics
 
   return objective

@@ -9,10 +9,10 @@ from vpo_jax import errors
 
 
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-  """The learning rate of each step, as transformers counts it: step 0 of a warmup is 0.
+  """The learning rate of each step; as in transformers, step 0 of a warmup has rate 0.
 
   Raises:
-    UserError: the schedule has no such name.
+    UserError: there is no schedule of that name.
   """
   peak, warmup = config.peak_lr, math.ceil(config.warmup_ratio * steps)
   rest = max(1, steps - warmup)
@@ -23,14 +23,14 @@ def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
   }
   if config.schedule not in after:
     raise errors.UserError(
-      f"optimizer.schedule={config.schedule!r}: one of {', '.join(after)}"
+      f"optimizer.schedule={config.schedule!r}: must be one of {', '.join(after)}"
     )
   ramp = optax.linear_schedule(0.0, peak, max(1, warmup))
   return optax.join_schedules([ramp, after[config.schedule]], [warmup])
 
 
 def make(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
-  """Clipping by global norm, then AdamW."""
+  """AdamW after clipping by global norm; the schedule spans `steps` steps."""
   return optax.chain(
     optax.clip_by_global_norm(config.max_grad_norm),
     optax.adamw(

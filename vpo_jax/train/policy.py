@@ -16,13 +16,14 @@ from vpo_jax.decoder.table import Params
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """A model and how it is computed.
+  """The language model as training computes it.
 
   Attributes:
-    precision: operands of the matrix products, "float32" or "bfloat16"; results,
-      softmax and the residual are float32 in both.
-    remat: what the backward pass computes again; see `model.hidden`.
-    rows: where groups live (`sharding.Placement.batch`); None leaves it to XLA.
+    precision: dtype of the operands of matrix products, "float32" or "bfloat16".
+      Results, softmax and the residual stream are float32 in both cases.
+    remat: what the backward pass recomputes; see `model.hidden`.
+    rows: the sharding of a micro-batch's groups (`sharding.Placement.batch`); None
+      leaves it to XLA.
   """
 
   config: decoder_config.DecoderConfig
@@ -33,7 +34,10 @@ class Policy:
   def logps(
     self, params: Params, batch: forest.Forest, shape: forest.Shape
   ) -> Float[Array, "G N E"]:
-    """Summed log-probability of each response given its path, in nats."""
+    """Summed log-probability of each response given its prompt, in nats.
+
+    Returns: [groups, trees, branches]; 0 where a tree is missing.
+    """
     devices = 1 if self.rows is None else self.rows.mesh.size
     attend = attention.forest(
       jnp.asarray(batch.tree_GRT),
@@ -65,7 +69,7 @@ class Policy:
     leaves = shape.trees * shape.branches
 
     def by_leaf(logps_P: Array, leaf_P: Array) -> Array:
-      # Padding falls into one leaf more, which is cut off.
+      # Padding is added to one extra leaf, which is dropped.
       return jax.ops.segment_sum(logps_P, leaf_P, leaves + 1)[:leaves]
 
     sums = jax.vmap(by_leaf)(logps_GP, jnp.asarray(batch.leaf_GP))

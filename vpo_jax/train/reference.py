@@ -1,7 +1,7 @@
-"""Reference log-probabilities: one pass before training, kept with a fingerprint.
+"""Reference log-probabilities: one pass before training, stored with a fingerprint.
 
-Training then holds one model (`../design`: "The engine"); a file whose fingerprint of
-weights, data or tokenization differs is made again, never used.
+Training then holds one model instead of two. A file whose fingerprint of weights, data
+or tokenization differs is computed again.
 """
 
 import hashlib
@@ -34,20 +34,20 @@ def logps(
   """Summed log-probability of each response of each example: [examples, branches].
 
   Args:
-    path: the .npz file; read when its fingerprint is this work's, else written.
-    batch_size: examples packed together.
-    budget: row tokens of one group in one micro-batch, at most.
+    path: the .npz file; it is read if its fingerprint matches, and written otherwise.
+    batch_size: number of examples that are packed together.
+    budget: the most row tokens of one group in one micro-batch.
   """
-  mark = _fingerprint(examples, params, policy)
-  processes.meet("reference")  # all find the file, or none
+  fingerprint = _fingerprint(examples, params, policy)
+  processes.meet("reference")  # so that either all processes find the file or none
   if path.exists():
-    with path.open("rb") as file, np.load(io.BytesIO(file.read())) as kept:
-      if str(kept["fingerprint"]) == mark:
-        return kept["logps"]
+    with path.open("rb") as file, np.load(io.BytesIO(file.read())) as stored:
+      if str(stored["fingerprint"]) == fingerprint:
+        return stored["logps"]
   result = _compute(examples, params, policy, placement, batch_size, budget)
   if processes.first():
     with files.publish(path, "wb") as file:
-      np.savez(file, logps=result, fingerprint=mark)
+      np.savez(file, logps=result, fingerprint=fingerprint)
   return result
 
 

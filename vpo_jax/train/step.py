@@ -21,7 +21,7 @@ from vpo_jax.train import policy as policies
 
 @flax.struct.dataclass
 class State:
-  """Everything that a step changes."""
+  """What a training step updates."""
 
   step: Any  # int32 scalar; Orbax maps the tree to objects of its own
   params: Params
@@ -29,7 +29,7 @@ class State:
 
 
 Metrics = dict[str, jax.Array]
-Count = jax.typing.ArrayLike  # how many of the micro-batches are the batch
+Count = jax.typing.ArrayLike  # number of micro-batches that belong to the batch
 Step = Callable[
   [State, Params | None, forest.Forest, Count, forest.Shape], tuple[State, Metrics]
 ]
@@ -55,7 +55,7 @@ def state_shardings(
   optimizer: optax.GradientTransformation,
   placement: sharding.Placement,
 ) -> Any:
-  """Shardings of the optimizer state: a moment lies as its parameter does."""
+  """Shardings of the optimizer state: a moment is sharded like its parameter."""
   shapes = jax.eval_shape(optimizer.init, params)
   return optax.tree_utils.tree_map_params(
     optimizer,
@@ -73,14 +73,17 @@ def make_step(
   placement: sharding.Placement,
   lora: loras.Lora | None = None,
 ) -> Step:
-  """Compiles nothing yet; returns `step(state, frozen, micros, count, shape)`.
+  """Returns the jitted `step(state, frozen, micros, count, shape)`.
 
-  `state.params` are what is trained, laid out as `placement` says: all weights, and
-  `frozen` is None; or with `lora` its adapters, and `frozen` the model's weights.
-  `micros` is a `Forest` with a leading axis; its first `count` micro-batches are the
-  batch. Their gradients are summed and divided by the batch's weight, so that how a
-  batch was cut does not change the update. `state` is donated; each `shape` is
-  compiled once.
+  Gradients are summed over micro-batches and divided by the weight of the whole batch,
+  so the update does not depend on how the batch was split.
+
+  - `state` (donated): `state.params` are the trained parameters, sharded as `placement`
+    says: all weights, or the adapters with `lora`.
+  - `frozen`: the model's weights with `lora`, otherwise None.
+  - `micros`: a `Forest` with a leading axis of micro-batches.
+  - `count`: how many of them belong to the batch; the rest is padding.
+  - `shape`: static; each shape is compiled once.
   """
 
   def step(
@@ -102,7 +105,7 @@ def make_step(
     def add(index: jax.Array, carry: Any) -> Any:
       return jax.tree.map(jnp.add, carry, take(index))
 
-    if micros.tokens_GL.shape[0] == 1:  # no second copy of the gradients
+    if micros.tokens_GL.shape[0] == 1:  # avoids a second copy of the gradients
       grads, sums = take(0)
     else:
       zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(take, 0))
@@ -118,9 +121,9 @@ def make_step(
 
 
 def compiled(step: Step) -> Step:
-  """`step` that compiles a new shape, gives back what that took, and only then runs it.
+  """A step that frees the memory of a shape's compilation before its first execution.
 
-  SmolLM2's takes 0.4 GB to compile for a CPU; they would lie beside the step's own.
+  Compiling SmolLM2's step for a CPU takes 0.4 GB, which would add to the step's peak.
   """
   programs: dict[forest.Shape, Any] = {}
 
@@ -141,7 +144,7 @@ def compiled(step: Step) -> Step:
 
 
 def make_evaluate(policy: policies.Policy, objective: objectives.Objective) -> Evaluate:
-  """`evaluate(params, micro, shape)`: sums of one micro-batch, with their `weight`."""
+  """Returns the jitted `evaluate(params, micro, shape)`: sums and their `weight`."""
 
   def evaluate(params: Params, batch: forest.Forest, shape: forest.Shape) -> Metrics:
     return _sums(policy, objective, shape, params, batch)[1]
@@ -158,10 +161,11 @@ def _sums(policy, objective, shape, params, batch):
 def put(
   micros: list[forest.Forest], pad_to: int, placement: sharding.Placement
 ) -> forest.Forest:
-  """Stacks micro-batches, repeats the last up to `pad_to`, lays groups on devices.
+  """Stacks micro-batches and puts their groups on the devices.
 
   Args:
-    micros: each with this process's groups (`placement.own_groups`).
+    micros: each holds the groups of this process (`placement.own_groups`).
+    pad_to: the last micro-batch is repeated up to this number.
   """
   micros = micros + [micros[-1]] * (pad_to - len(micros))
   return placement.shard_groups(
