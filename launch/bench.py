@@ -78,7 +78,7 @@ def sample() -> dict:
 
 
 def train() -> dict:
-  allocator.huge_pages()  # as launch/train_sft.py and train_dpo.py do
+  allocator.use_huge_pages()  # as launch/train_sft.py and train_dpo.py do
   if _AGAINST.value:  # two programs share the memory of one GPU
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   from vpo_jax.bench import train as bench

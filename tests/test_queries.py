@@ -1,3 +1,5 @@
+"""Queries are read from every format; invalid rows and files are reported."""
+
 import csv
 import json
 import math
@@ -28,9 +30,9 @@ def _vidprom(path, prompts, scores=("0.1",) * 6):
   return path
 
 
-def test_the_same_queries_come_out_of_every_form(tmp_path):
+def test_every_format_gives_the_same_queries(tmp_path):
   texts = ['a cat, "napping"', "un chat", "猫 {0} [[start]]"]
-  forms = {
+  formats = {
     "list.json": json.dumps(texts),
     "rows.json": json.dumps([{"text": query} for query in texts]),
     "rows.jsonl": "\n".join(json.dumps({"prompt": query}) for query in texts),
@@ -38,12 +40,12 @@ def test_the_same_queries_come_out_of_every_form(tmp_path):
     "lines.txt": "\r\n".join(texts) + "\n\n",
     "bom.txt": b"\xef\xbb\xbf" + "\n".join(texts).encode(),
   }
-  for name, content in forms.items():
+  for name, content in formats.items():
     assert _texts(_write(tmp_path, name, content)) == texts, name
   assert _texts(_vidprom(tmp_path / "vidprom.csv", texts)) == texts
 
 
-def test_a_released_row_gives_the_query_inside_its_template(tmp_path):
+def test_a_released_row_gives_the_query_in_its_template(tmp_path):
   content = (
     'Rewrite it.\n\nUser Query:a dog says "User Query:" -ar 16:9\n\nVideo Prompt:'
   )
@@ -70,7 +72,7 @@ def test_a_table_may_lack_some_of_the_scores(tmp_path):
   assert "line 3" in dog.problem
 
 
-def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
+def test_invalid_rows_are_reported_and_valid_ones_are_read(tmp_path):
   good = "1,a cat,now," + ",".join("0" * 6)
   lines = [
     ",".join(["uuid", "prompt", "time", *queries.TOXICITY]),
@@ -91,7 +93,7 @@ def test_bad_rows_are_told_apart_and_the_good_ones_still_come(tmp_path):
     assert part in problem
 
 
-def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
+def test_null_bytes_and_long_fields_are_read(tmp_path):
   prompts = ["a\x00 cat", "x" * 1_000_000, "a dog"]
   rows = list(queries.read(_vidprom(tmp_path / "v.csv", prompts)))
   assert [row.text for row in rows] == prompts
@@ -99,7 +101,7 @@ def test_null_bytes_and_huge_fields_are_read_whole(tmp_path):
 
 
 @pytest.mark.parametrize("query", ['"a cat, a dog"', "a cat"])
-def test_a_quote_that_never_closes_costs_its_own_line(tmp_path, query):
+def test_an_unclosed_quote_loses_only_its_own_line(tmp_path, query):
   good = [f"{n},{query},now," + ",".join("0" * 6) for n in range(40)]
   lines = [",".join(["uuid", "prompt", "time", *queries.TOXICITY]), *good]
   lines.insert(20, '99,"cut in the mid')
@@ -118,7 +120,7 @@ def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("name", "content", "said"),
+  ("name", "content", "message"),
   [
     ("q.jsonl", '{"text": "a"}\n{"text": \n', "q.jsonl:2: not JSON"),
     ("q.json", '["a",\n"b"', "q.json:2: not JSON"),
@@ -126,31 +128,29 @@ def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
     ("q.json", "[" * 100_000, "nested"),
     ("q.csv", "uuid,caption\n1,a cat\n", "none of the columns"),
     ("q.csv", "", "none of the columns"),
-    ("q.csv", 'uuid,"prompt\n1,a cat\n', "q.csv:1: its first line is not CSV"),
+    ("q.csv", 'uuid,"prompt\n1,a cat\n', "q.csv:1: the first line is not CSV"),
     ("q.parquet", "", ".parquet"),
     ("q.txt", b"\xff\xfea\x00", "UTF-16"),
   ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_line(
-  tmp_path, name, content, said
-):
+def test_an_unreadable_file_is_reported_with_the_line(tmp_path, name, content, message):
   path = _write(tmp_path, name, content)
-  with pytest.raises(errors.UserError, match=said):
+  with pytest.raises(errors.UserError, match=message):
     list(queries.read(path))
 
 
-def test_a_missing_file_is_named():
+def test_a_missing_file_is_reported():
   with pytest.raises(errors.UserError, match="no such file"):
     list(queries.read("/nowhere/queries.json"))
 
 
-def test_rows_without_a_text_or_with_a_wrong_category_are_told(tmp_path):
+def test_rows_without_text_or_with_a_wrong_category_are_invalid(tmp_path):
   rows = [{"caption": "a"}, 7, {"text": "a", "category": "unsafe"}, {"text": "b"}]
   found = list(queries.read(_write(tmp_path, "q.json", json.dumps(rows))))
   assert [bool(row.problem) for row in found] == [True, True, True, False]
 
 
-def test_loaded_queries_keep_what_their_rows_say(tmp_path):
+def test_load_keeps_ids_categories_and_flags(tmp_path):
   kept = records.Query("an id", "a cat", "safety", "-neg blurry")
   records.write(tmp_path / "ours.jsonl", [kept])
   assert queries.load(tmp_path / "ours.jsonl") == ([kept], [])
@@ -161,7 +161,7 @@ def test_loaded_queries_keep_what_their_rows_say(tmp_path):
   ]
 
 
-def test_rows_that_are_no_new_query_are_set_aside_by_their_reason(tmp_path):
+def test_invalid_and_repeated_rows_are_set_aside_with_a_reason(tmp_path):
   rows = ["a cat", " a cat ", " ", 7, {"text": "a dog", "id": "1"}]
   rows += [{"text": "a hen", "id": "1"}, {"text": "an owl", "flags": 3}]
   found, aside = queries.load(_write(tmp_path, "q.json", json.dumps(rows)))
@@ -169,11 +169,11 @@ def test_rows_that_are_no_new_query_are_set_aside_by_their_reason(tmp_path):
   reasons = ["repeats", "empty", "no text under", "has the id of", "flags 3"]
   for row, reason in zip(aside, reasons, strict=True):
     assert row.reason.startswith(reason)
-  with pytest.raises(errors.UserError, match="no query in it; its first row: empty"):
+  with pytest.raises(errors.UserError, match="no valid query; the first row: empty"):
     queries.load(_write(tmp_path, "q.json", '[" "]'))
 
 
-def test_moved_flags_are_parted_anew_by_another_curation():
+def test_moved_flags_follow_the_settings_of_a_later_curation():
   config = curate_config.get_config()
   raw = queries.Raw("a cat", flags="-ar 1:1")
   for how, text, flags in (("keep", "a cat -ar 1:1", ""), ("move", "a cat", "-ar 1:1")):

@@ -143,10 +143,10 @@ def test_temporary_files_of_a_killed_process_are_removed(stage, workdir):
   with pytest.raises(errors.UserError, match="stopped"):
     execute(stage, workdir, seed=13)
   folder = workdir / "copy"
-  old, new = (folder / f"{files.ASIDE}{name}-rows.jsonl" for name in "12")
+  old, new = (folder / f"{files.TEMPORARY}{name}-rows.jsonl" for name in "12")
   for path in (old, new):
     path.write_text("half")
-  then = time.time() - files.AGE - 1
+  then = time.time() - files.LEFTOVER_AGE - 1
   os.utime(old, (then, then))
   with pytest.raises(errors.UserError, match="stopped"):
     execute(stage, workdir, seed=13)

@@ -1,10 +1,10 @@
-"""The one exception for what a user can mend."""
+"""The exception for user errors."""
 
 
 class UserError(ValueError):
-  """A user's mistake, or a part of the user's set-up that failed.
+  """A user error, or a failure of the user's setup.
 
-  Its text is the one line that the user sees, so it names the file, row, flag or
-  device, and what to do. `launch` prints it and exits with 1; anything else that is
-  raised is a defect of ours and keeps its traceback.
+  The message is one line. It names the file, row, flag or device, and says what to do.
+  Launch scripts print it and exit with 1; any other exception is a defect and keeps its
+  traceback.
   """

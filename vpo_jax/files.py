@@ -1,7 +1,7 @@
-"""Files that are either whole or not there, on a disk or in a bucket.
+"""Atomic file writes, on a disk or in object storage.
 
-Everything is written beside its place, synced and renamed, so that a process killed
-at any moment leaves no half-written file under a real name.
+A file is written under a temporary name, synced and renamed. A process that is killed
+at any moment leaves no partial file under the final name.
 """
 
 import contextlib
@@ -16,36 +16,36 @@ from typing import IO, Any
 
 from etils import epath
 
-ASIDE = ".aside-"
-AGE = 60  # seconds; what was written to since may be another process's at work
+TEMPORARY = ".aside-"  # prefix of temporary names
+LEFTOVER_AGE = 60  # seconds; a younger temporary file may be in use
 
 
 @contextlib.contextmanager
 def publish(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
-  """Opens a file that takes its name only when the block ends without an error.
+  """Opens a temporary file that is renamed to `path` if the block raises no error.
 
   Args:
-    path: where the file will be; its folder is made when it is missing.
+    path: the final path; missing folders are created.
     mode: "w" for text (UTF-8) or "wb" for bytes.
   """
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.parent / f"{ASIDE}{uuid.uuid4().hex}-{path.name}"
+  temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}"
   try:
-    with aside.open(mode) as file:
+    with temporary.open(mode) as file:
       yield file
       file.flush()
-      # A bucket's file has no descriptor; it is whole when it is closed.
+      # In object storage there is no descriptor; a file appears when it is closed.
       with contextlib.suppress(AttributeError, io.UnsupportedOperation):
         os.fsync(file.fileno())
-    aside.replace(path)
+    temporary.replace(path)
   except BaseException:
-    aside.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
     raise
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-  """Publishes `value` as indented JSON."""
+  """Writes `value` as indented JSON, atomically."""
   with publish(path) as file:
     json.dump(value, file, ensure_ascii=False, indent=2)
     file.write("\n")
@@ -55,17 +55,19 @@ def read_json(path: epath.PathLike) -> Any:
   return json.loads(epath.Path(path).read_text(encoding="utf-8"))
 
 
-def sweep(folder: epath.PathLike) -> None:
-  """Removes what killed processes left aside in `folder` more than `AGE` ago."""
+def remove_leftovers(folder: epath.PathLike) -> None:
+  """Removes temporary files in `folder` that killed processes left behind."""
   folder = epath.Path(folder)
   if folder.exists():
     for path in folder.iterdir():
-      if path.name.startswith(ASIDE) and time.time() - path.stat().mtime > AGE:
+      if not path.name.startswith(TEMPORARY):
+        continue
+      if time.time() - path.stat().mtime > LEFTOVER_AGE:
         path.rmtree() if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def fingerprint(path: epath.PathLike) -> str:
-  """First 16 hex digits of the SHA-256 of a file, or of a folder's files and names."""
+  """The first 16 hex digits of the SHA-256 of a file, or of a folder's files."""
   path = epath.Path(path)
   digest = hashlib.sha256()
   for part in [path] if not path.is_dir() else sorted(path.iterdir()):

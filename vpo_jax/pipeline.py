@@ -92,7 +92,7 @@ def _run(
   for number, (stage, config) in enumerate(steps, start=1):
     began = time.monotonic()
     counts[stage.name] = stages.run(stage, config, workdir, root)
-    allocator.give_back()
+    allocator.trim_heap()
     seconds = time.monotonic() - began
     console.say(f"{title}{number}/{len(steps)} {stage.name}: {seconds:.0f} s")
   return counts

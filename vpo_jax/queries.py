@@ -1,9 +1,8 @@
-"""Reads users' queries, in every form in which they come.
+"""Reads users' queries from all supported file formats.
 
-`read` gives rows as they were found, for `curate`; `load` gives queries, for stages
-that take them without curation. A row that cannot be a query is told with its problem,
-so that it is counted and set aside; a file that cannot be read at all is the user's
-mistake and ends the stage.
+`read` yields the rows of a file as they are, for `curate`; `load` returns the valid
+queries, for stages that use them without curation. An invalid row carries its problem,
+so that stages can count it and set it aside. An unreadable file raises `UserError`.
 """
 
 import collections
@@ -21,7 +20,7 @@ from vpo_jax import errors, records
 
 SHIPPED = epath.Path(__file__).parent / "curate" / "queries.jsonl"
 
-# The columns of VidProM that Detoxify filled.
+# The columns of VidProM with scores of Detoxify.
 TOXICITY = (
   "toxicity",
   "obscene",
@@ -31,22 +30,22 @@ TOXICITY = (
   "sexual_explicit",
 )
 TEXT_KEYS = ("text", "prompt", "query")
-# A field of this size is read whole, so that it can be set aside by name.
+# Characters; larger than any field, so that overlong queries are read and set aside.
 _FIELD_LIMIT = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-  """One row as it was found.
+  """One row of a file of queries.
 
   Attributes:
-    text: the query, or what there was of it.
-    category: what the source says it is; None when it does not say.
-    scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`, NaN for a column
-      that the source lacks; empty when it has none of them.
-    problem: why the row is not a query; "" when it may be one.
-    id: the row's own; "" when the source has none.
-    flags: Pika's and Midjourney's flags that a curation moved out of `text`.
+    text: the query; of an invalid row, whatever could be read.
+    category: the category in the source; None if it has none.
+    scores: Detoxify's scores in [0, 1] in the order of `TOXICITY`, NaN for a missing
+      column; empty if the source has none of the columns.
+    problem: why the row is invalid; "" if it is valid.
+    id: the id in the source; "" if it has none.
+    flags: Pika's and Midjourney's flags, if curation moved them out of `text`.
   """
 
   text: str
@@ -58,53 +57,54 @@ class Raw:
 
 
 def read(path: epath.PathLike) -> Iterator[Raw]:
-  """Reads queries from a file; the name's ending says which form it has.
+  """Reads queries from a file; the format follows from the file's extension.
 
-  `.json`: a list of strings, of objects with "text", "prompt" or "query" (and perhaps
-  "category", "id", "flags"), or of the release's rows ({"messages": …}), of which the
-  query is taken. `.jsonl`: one of those a line, such as `records.Query`. `.csv`:
-  VidProM, or any CSV with a column of those names. `.txt`: one query a line, empty
-  lines skipped. A folder: what `curate.arrays.VidProM` made of any of these.
+  `.json`: a list of strings, of objects with a key "text", "prompt" or "query" (and
+  optionally "category", "id", "flags"), or of rows of the release ({"messages": …}),
+  from which the query is extracted. `.jsonl`: one such value per line, for example a
+  `records.Query`. `.csv`: VidProM, or any CSV with a column of one of these names.
+  `.txt`: one query per line; empty lines are skipped. A folder: the data set that
+  `curate.arrays.VidProM` built from any of these.
 
   Raises:
-    UserError: the file is not there, has another ending, is not UTF-8 text or JSON (the
-      line is named), or has no column of queries.
+    UserError: the file is missing, has another extension, is not UTF-8 text or JSON, or
+      has no column of queries.
   """
   path = epath.Path(path)
   if path.is_dir():
     yield from _arrays(path)
     return
-  forms = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".txt": _text}
-  form = forms.get(path.suffix.lower())
-  if form is None:
+  formats = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".txt": _text}
+  parse = formats.get(path.suffix.lower())
+  if parse is None:
     raise errors.UserError(
-      f"{path}: queries are read from {', '.join(forms)} files, not {path.suffix!r}"
+      f"{path}: queries are read from {', '.join(formats)} files, not {path.suffix!r}"
     )
   if not path.exists():
-    raise errors.UserError(f"{path}: no such file of queries")
+    raise errors.UserError(f"{path}: no such file")
   with path.open("rb") as file:
-    # An unreadable byte becomes a lone surrogate here and is looked at row by row.
+    # A byte that is not UTF-8 becomes a lone surrogate; `_decode_cp1252` handles it.
     lines = io.TextIOWrapper(
       _utf8(path, file), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
-    for raw in form(path, lines):
-      yield _whole(raw)
+    for raw in parse(path, lines):
+      yield _decode_cp1252(raw)
 
 
 def load(
   path: epath.PathLike,
 ) -> tuple[list[records.Query], list[records.SetAside]]:
-  """The queries of a file, in its order, and what in it is none.
+  """The queries of a file in order, and the rows that are not valid queries.
 
-  Reads what `read` does and changes no text. A row without an id of its own gets the
-  hash of its text; one without a category is general, whatever its scores.
+  Reads the same files as `read` and does not change texts. A row without an id gets the
+  hash of its text; a row without a category is general, whatever its scores.
 
   Returns:
-    queries with distinct ids; rows to set aside (damaged, empty, repeated), with the
+    queries with distinct ids, and rows to set aside (damaged, empty, repeated) with the
     reason.
 
   Raises:
-    UserError: as `read`, or there is no query in the file.
+    UserError: as `read`, or the file has no valid query.
   """
   found: dict[str, records.Query] = {}
   aside = []
@@ -122,20 +122,20 @@ def load(
         identity, text, raw.category or "general", raw.flags
       )
   if not found:
-    why = f"; its first row: {aside[0].reason}" if aside else ""
-    raise errors.UserError(f"{path}: there is no query in it{why}")
+    why = f"; the first row: {aside[0].reason}" if aside else ""
+    raise errors.UserError(f"{path}: no valid query{why}")
   return list(found.values()), aside
 
 
 def _arrays(folder: epath.Path) -> Iterator[Raw]:
   if not (folder / "dataset_info.json").exists():
-    raise errors.UserError(f"{folder}: a folder, but not one that TFDS made")
-  import tensorflow_datasets as tfds  # An extra, and a second to import.
+    raise errors.UserError(f"{folder}: not a data set of TFDS (no dataset_info.json)")
+  import tensorflow_datasets as tfds  # optional, and slow to import
 
   builder: Any = tfds.builder_from_directory(str(folder))
   for row in builder.as_data_source(split="train"):
     if row.keys() != {field.name for field in dataclasses.fields(Raw)}:
-      raise errors.UserError(f"{folder}: holds {', '.join(row)}, not queries")
+      raise errors.UserError(f"{folder}: has the columns {', '.join(row)}, not queries")
     scores = tuple(row.pop("scores").tolist())
     texts: dict[str, Any] = {name: value.decode() for name, value in row.items()}
     texts["category"] = texts["category"] or None
@@ -144,7 +144,7 @@ def _arrays(folder: epath.Path) -> Iterator[Raw]:
 
 def _utf8(path: epath.Path, file: Any) -> Any:
   if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-    raise errors.UserError(f"{path}: this is UTF-16 text; save it as UTF-8")
+    raise errors.UserError(f"{path}: UTF-16 text; save it as UTF-8")
   file.seek(0)
   return file
 
@@ -186,24 +186,22 @@ def _row(row: Any) -> Raw:
   if isinstance(row, str):
     return Raw(row)
   if isinstance(row, Mapping) and "messages" in row:
-    return of_messages(row)
-  text = next((row[key] for key in TEXT_KEYS if key in row), None) if _is(row) else None
+    return _from_messages(row)
+  text = None
+  if isinstance(row, Mapping):
+    text = next((row[key] for key in TEXT_KEYS if key in row), None)
   if not isinstance(text, str):
     return Raw(json.dumps(row), problem=f"no text under {', '.join(TEXT_KEYS)}")
   category, flags = row.get("category"), row.get("flags", "")
   if category not in (None, "general", "safety"):
     return Raw(text, problem=f"category {category!r} is not general or safety")
   if not isinstance(flags, str):
-    return Raw(text, problem=f"flags {flags!r} are not a text")
+    return Raw(text, problem=f"flags {flags!r} are not a string")
   return Raw(text, category, id=str(row.get("id", "")), flags=flags)
 
 
-def _is(row: Any) -> bool:
-  return isinstance(row, Mapping)
-
-
-def of_messages(row: Mapping[str, Any]) -> Raw:
-  """A row of the release: its query stands in the user's turn, inside a template."""
+def _from_messages(row: Mapping[str, Any]) -> Raw:
+  """A row of the release, with the query inside the template of the user's turn."""
   try:
     content = row["messages"][0]["content"]
   except (IndexError, KeyError, TypeError):
@@ -223,21 +221,21 @@ def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
     table = _records(lines)
     _, first = next(table, (1, []))
     if isinstance(first, csv.Error):
-      raise errors.UserError(f"{path}:1: its first line is not CSV: {first}")
+      raise errors.UserError(f"{path}:1: the first line is not CSV: {first}")
     header = [name.strip().lower() for name in first]
     column = next((header.index(key) for key in TEXT_KEYS if key in header), None)
     if column is None:
       raise errors.UserError(
-        f"{path}: none of the columns {', '.join(TEXT_KEYS)} in its first line"
+        f"{path}: none of the columns {', '.join(TEXT_KEYS)} in the first line"
         f" ({', '.join(header)[:200]})"
       )
-    scored = [header.index(name) if name in header else None for name in TOXICITY]
-    scored = scored if any(place is not None for place in scored) else []
+    scores = [header.index(name) if name in header else None for name in TOXICITY]
+    scores = scores if any(place is not None for place in scores) else []
     for line, fields in table:
       if isinstance(fields, csv.Error):
         yield Raw(f"line {line}", problem=f"line {line}: not CSV: {fields}")
       elif fields:
-        yield _fields(fields, line, len(header), column, scored)
+        yield _fields(fields, line, len(header), column, scores)
   finally:
     csv.field_size_limit(limit)
 
@@ -245,49 +243,49 @@ def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
 def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
   """The records of a CSV file, each with the number of its first line.
 
-  A quote that never closes takes all that follows into its field. So where a record
-  breaks, its first line alone is given up, and the next ones are read again.
+  An unclosed quote swallows all following lines into one field. So when a record is
+  invalid, only its first line is dropped, and the following lines are parsed again.
   """
-  again: collections.deque[str] = collections.deque()
-  taken: list[str] = []
+  pending: collections.deque[str] = collections.deque()
+  consumed: list[str] = []
 
   def feed() -> Iterator[str]:
-    while (line := again.popleft() if again else next(lines, None)) is not None:
-      taken.append(line)
+    while (line := pending.popleft() if pending else next(lines, None)) is not None:
+      consumed.append(line)
       yield line
 
   number, table = 1, csv.reader(feed(), strict=True)
   while True:
-    taken.clear()
+    consumed.clear()
     try:
       fields = next(table)
     except StopIteration:
       return
     except csv.Error as error:
       yield number, error
-      again.extendleft(reversed(taken[1:]))
+      pending.extendleft(reversed(consumed[1:]))
       number, table = number + 1, csv.reader(feed(), strict=True)
       continue
     yield number, fields
-    number += len(taken)
+    number += len(consumed)
 
 
 def _fields(
-  fields: list[str], line: int, width: int, column: int, scored: list[int | None]
+  fields: list[str], line: int, width: int, column: int, scores: list[int | None]
 ) -> Raw:
   if len(fields) != width:
     text = fields[column] if column < len(fields) else ",".join(fields)
     problem = f"line {line} has {len(fields)} fields, the first line has {width}"
     return Raw(text, problem=problem)
   try:
-    scores = (math.nan if place is None else float(fields[place]) for place in scored)
-    return Raw(fields[column], scores=tuple(scores))
+    values = (math.nan if place is None else float(fields[place]) for place in scores)
+    return Raw(fields[column], scores=tuple(values))
   except ValueError as error:
     return Raw(fields[column], problem=f"line {line}: {error}")
 
 
-def _whole(raw: Raw) -> Raw:
-  """Reads bytes that are not UTF-8 as Windows-1252, the usual other one."""
+def _decode_cp1252(raw: Raw) -> Raw:
+  """Decodes a row that is not UTF-8 as Windows-1252, the most common alternative."""
   try:
     raw.text.encode()
     return raw

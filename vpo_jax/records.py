@@ -1,6 +1,6 @@
 """The rows that stages exchange, and their JSON Lines files.
 
-A row's id is a hash of its content, never a position in a file.
+A row's id is a hash of its content, not its position in a file.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ class Query:
   """A user's query to a text-to-video model: x in the paper.
 
   Attributes:
-    flags: Pika's and Midjourney's flags, when they were moved out of `text`. The
-      teacher is shown them all the same (`asked`): the critique has a rule on them.
+    flags: Pika's and Midjourney's flags, if curation moved them out of `text`. The
+      teacher still sees them (`full_text`), because the critique has a rule on them.
   """
 
   id: str
@@ -32,18 +32,18 @@ class Query:
   flags: str = ""
 
   @property
-  def asked(self) -> str:
-    """What the user wrote, flags and all."""
+  def full_text(self) -> str:
+    """What the user wrote, including flags."""
     return f"{self.text} {self.flags}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
 class SafetyLabel:
-  """What an LLM said about a query that may be unsafe (paper, section 3.2).
+  """An LLM's judgement of a query that may be unsafe (paper, section 3.2).
 
   Attributes:
-    categories: those of the paper's figure 7 that it named; empty when harmless.
-    reason: its reason, in a sentence.
+    categories: categories of the paper's figure 7; empty if the query is harmless.
+    reason: the reason, in one sentence.
   """
 
   id: str
@@ -59,9 +59,9 @@ class SftExample:
 
   Attributes:
     generated: the few-shot prompt, p.
-    critique: the judge's text on p, c.
-    refined: the prompt refined by c; None when c found nothing.
-    prompt: what the model learns, s: `generated`, or `refined` where there is one.
+    critique: the judge's critique of p, c.
+    refined: p refined according to c; None if c found no flaw.
+    prompt: the training target, s: `refined`, or `generated` if that is None.
   """
 
   query_id: str
@@ -79,8 +79,8 @@ class Candidate:
 
   Attributes:
     index: k, from 0.
-    finish_reason: "stop" when the model ended it, "length" at the token limit.
-    tokens: new tokens, the end token counted.
+    finish_reason: "stop" if the model ended it, "length" at the token limit.
+    tokens: the number of new tokens, including the end token.
   """
 
   index: int
@@ -91,7 +91,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-  """All candidates of one query, and what made them; `flags` as in `Query`."""
+  """All candidates of one query, and how they were sampled; `flags` as in `Query`."""
 
   query_id: str
   query: str
@@ -102,8 +102,8 @@ class Candidates:
   flags: str = ""
 
   @property
-  def asked(self) -> str:
-    """What the user wrote, flags and all."""
+  def full_text(self) -> str:
+    """What the user wrote, including flags."""
     return f"{self.query} {self.flags}".rstrip()
 
 
@@ -113,7 +113,7 @@ class Judged:
 
   Attributes:
     passed: the judge found no flaw.
-    refined: the prompt refined by the critique; None when it passed or when the
+    refined: the prompt refined according to the critique; None if it passed or the
       refinement failed.
   """
 
@@ -129,17 +129,17 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """One video of a candidate, with what the scorer answered.
+  """One video of a candidate, with its score.
 
   Attributes:
-    index: k, the candidate's.
-    seed: which of the candidate's videos.
+    index: the candidate's index, k.
+    seed: the number of the video among the candidate's videos.
     reward: R, the sum of the weights of the questions answered yes.
     signed: S, the mean over questions of weight x (+1 | -1).
-    groups: R's part from each group of questions, or from each named reward.
-    yes: the raw answers, in the order of the questions; empty where named rewards
-      count.
-    scalars: named rewards or measurements, where the scorer gives any.
+    groups: the share of R of each group of questions, or of each named reward.
+    yes: the answers, in the order of the questions; empty for a scorer with named
+      rewards.
+    scalars: named rewards or measurements, if the scorer returns any.
   """
 
   query_id: str
@@ -160,7 +160,7 @@ class Pair:
   """One preference pair of D_text or D_video.
 
   Attributes:
-    margin: R(chosen) - R(rejected) on the reward's own scale; None for text pairs.
+    margin: R(chosen) - R(rejected), in the scale of the reward; None for text pairs.
   """
 
   query_id: str
@@ -173,7 +173,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class SetAside:
-  """A row that a stage could not use, kept with the reason."""
+  """A row that a stage could not use, and why."""
 
   id: str
   text: str
@@ -184,7 +184,7 @@ Row = TypeVar("Row")
 
 
 def row_id(*parts: str | int) -> str:
-  """16 hex digits that depend on every part and on their order."""
+  """A hash of the parts and their order, as 16 hex digits."""
   content = json.dumps(parts, ensure_ascii=True)
   return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -195,7 +195,7 @@ def dump(row: Any) -> str:
 
 
 def write(path: epath.PathLike, rows: Iterable[Any]) -> int:
-  """Publishes rows as JSON Lines; returns how many."""
+  """Writes rows as JSON Lines, atomically; returns their number."""
   count = 0
   with files.publish(path) as file:
     for row in rows:
@@ -205,10 +205,10 @@ def write(path: epath.PathLike, rows: Iterable[Any]) -> int:
 
 
 def read(path: epath.PathLike, row_type: type[Row]) -> Iterator[Row]:
-  """Reads rows that a stage wrote.
+  """Reads the rows of a stage's file.
 
   Raises:
-    UserError: the file is missing, or a line is not a `row_type`; names the line.
+    UserError: the file is missing, or a line is not a valid `row_type`.
   """
   path = epath.Path(path)
   if not path.exists():

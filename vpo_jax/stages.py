@@ -152,7 +152,7 @@ def run(
       for key, path in inputs.items()
     },
   }
-  with processes.first_goes_first(f"{stage.name} begins"):
+  with processes.main_process_first(f"{stage.name} begins"):
     counts = _begin(stage, folder, manifest)
   if counts is not None:
     return counts
@@ -168,7 +168,7 @@ def run(
   took = {"seconds": round(time.time() - began, 1), "counts": result}
   if processes.first():
     files.write_json(folder / MANIFEST, manifest | took)
-  processes.meet(f"{stage.name} finished")
+  processes.barrier(f"{stage.name} finished")
   return result
 
 
@@ -218,7 +218,7 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
   if processes.first():
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / MANIFEST, manifest)
-    files.sweep(folder)
+    files.remove_leftovers(folder)
   return None
 
 

@@ -65,7 +65,7 @@ def test_sft_examples_are_stored_as_array_records(tmp_path):
 
 
 def test_another_folder_is_rejected(tmp_path):
-  with pytest.raises(errors.UserError, match="not one that TFDS made"):
+  with pytest.raises(errors.UserError, match="not a data set of TFDS"):
     list(queries.read(tmp_path))
 
 

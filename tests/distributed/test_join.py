@@ -15,7 +15,7 @@ import os, pathlib, signal, sys, time
 from vpo_jax.runtime import console, processes
 processes.join()
 import jax
-processes.meet("here")
+processes.barrier("here")
 if os.environ.get("DIES") == str(processes.index):
   os.kill(os.getpid(), signal.SIGKILL)
 if "DIES" in os.environ:
@@ -23,7 +23,7 @@ if "DIES" in os.environ:
 console.say("spoken")
 counts = processes.index, processes.count, jax.process_count(), jax.local_device_count()
 pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, counts)))
-processes.leave()
+processes.shutdown()
 """
 
 

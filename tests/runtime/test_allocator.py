@@ -66,6 +66,6 @@ def test_a_users_own_setting_stays(starts, own):
 
 def test_a_program_that_is_not_ours_gets_the_users_environment(monkeypatch):
   monkeypatch.setenv("GLIBC_TUNABLES", OURS)
-  assert "GLIBC_TUNABLES" not in allocator.environment()
+  assert "GLIBC_TUNABLES" not in allocator.user_environment()
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")
-  assert allocator.environment() == dict(os.environ)
+  assert allocator.user_environment() == dict(os.environ)

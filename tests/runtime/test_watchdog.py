@@ -26,11 +26,11 @@ def test_a_step_as_others_but_much_longer_hangs(clock):
   run(watch, clock, range(1, 9), 2.0)
   watch.step("step 9")
   clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 - 1
-  assert watch.late() is None
+  assert watch.overdue() is None
   clock[0] += 2
-  line = watch.late()
+  line = watch.overdue()
   assert line
-  assert line.startswith("step 9 has not ended after 31 s, the longest before it took")
+  assert line.startswith("step 9 has not ended after 31 s, the longest before took")
   assert "this process is in watchdog.py:" in line
 
 
@@ -40,7 +40,7 @@ def test_first_steps_may_take_long(clock, steps):
   run(watch, clock, range(steps), 2.0)
   watch.step(f"step {steps}")
   clock[0] += 1000
-  assert watch.late() is None
+  assert watch.overdue() is None
 
 
 def test_what_compiles_may_take_long(clock):
@@ -52,12 +52,12 @@ def test_what_compiles_may_take_long(clock):
     watch.step("step 9")
     jax.jit(double)(jnp.zeros(3))
     clock[0] += 1000
-    assert watch.late() is None
+    assert watch.overdue() is None
     # Neither was its time a step's own.
     run(watch, clock, range(10, 19), 2.0)
     jax.jit(double)(jnp.zeros(3))
     clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
-    assert watch.late()
+    assert watch.overdue()
 
 
 def test_what_follows_a_checkpoint_may_take_long(clock):
@@ -65,11 +65,11 @@ def test_what_follows_a_checkpoint_may_take_long(clock):
   run(watch, clock, range(1, 19), 2.0)
   watch.pause()
   clock[0] += 1000
-  assert watch.late() is None
+  assert watch.overdue() is None
   watch.step("step 19")  # the process that writes may be late
   clock[0] += 1000
-  assert watch.late() is None
+  assert watch.overdue() is None
   # None of these was a step's own time.
   watch.step("step 20")
   clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
-  assert watch.late()
+  assert watch.overdue()

@@ -54,7 +54,9 @@ def main() -> None:
   from vpo_jax.runtime import compilation
 
   compilation.enable_cache()
-  texts = [row.asked for row in queries.load(queries.SHIPPED)[0]][: args.queries + 1]
+  texts = [row.full_text for row in queries.load(queries.SHIPPED)[0]][
+    : args.queries + 1
+  ]
   programs = {
     name: program(name, args.threads, args.packages)
     for name in args.programs.split(",")

@@ -100,7 +100,7 @@ def program(
     "options": options,
   }
   command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(job)]
-  pipe, environment = subprocess.PIPE, allocator.environment()
+  pipe, environment = subprocess.PIPE, allocator.user_environment()
   with (
     tempfile.TemporaryFile("w+") as log,
     subprocess.Popen(

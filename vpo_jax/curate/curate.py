@@ -77,7 +77,7 @@ def _measured(
   path: epath.Path, config: ml_collections.ConfigDict, folder: epath.Path
 ) -> pl.LazyFrame:
   """Rows in measured batches; batches that an earlier run published are reused."""
-  files.sweep(folder)
+  files.remove_leftovers(folder)
   batches = _batches(path, folder)
   if config.engine == "ray":
     from vpo_jax.curate import ray_engine  # Ray is an extra.

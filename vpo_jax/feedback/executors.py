@@ -75,7 +75,7 @@ class Local:
         stdin=subprocess.PIPE,
         stdout=file,
         stderr=subprocess.STDOUT,
-        env=allocator.environment() | dict(env),
+        env=allocator.user_environment() | dict(env),
       )
     return _Process(process)
 

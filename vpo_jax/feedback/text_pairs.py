@@ -88,7 +88,7 @@ async def check(
   Raises:
     NoAnswer: the judge gave no usable judgement.
   """
-  prompt, query = item.candidate.prompt, item.row.asked
+  prompt, query = item.candidate.prompt, item.row.full_text
   verdict = await critique.judge(ask, query, prompt, template=texts.critique)
   refined = None
   if not verdict.passed:

@@ -1,1 +1,1 @@
-"""Processes, flags and the console: what runs a stage, whatever the stage does."""
+"""Process plumbing of a stage: flags, processes, signals, console, memory, caches."""

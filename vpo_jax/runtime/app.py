@@ -1,4 +1,4 @@
-"""Starts a launch script: flags and config in, one clear line for a user's mistake."""
+"""Starts a launch script: parses flags and config, reports user errors in one line."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
   flag, workdir = _define_config(config), _define_workdir()
   join = _define_processes() if distributed else None
   if distributed:
-    allocator.huge_pages()
+    allocator.use_huge_pages()
 
   def main() -> None:
     if distributed:
@@ -43,11 +43,11 @@ def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
     try:
       counts = stages.run(stage, flag.value, workdir.value)
     except SystemExit:  # a preempted run leaves like a finished one
-      processes.leave()
+      processes.shutdown()
       raise
     numbers = {k: v for k, v in counts.items() if isinstance(v, int | float | str)}
     console.say(" ".join(f"{key}={value}" for key, value in numbers.items()))
-    processes.leave()
+    processes.shutdown()
 
   run(main)
 
@@ -59,7 +59,7 @@ def run_pipeline(config: str) -> None:
     config: the default for `--config`, a file of configs/.
   """
   flag, workdir = _define_config(config), _define_workdir()
-  allocator.huge_pages()
+  allocator.use_huge_pages()
 
   def main() -> None:
     compilation.enable_cache(workdir.value)
@@ -69,8 +69,8 @@ def run_pipeline(config: str) -> None:
 
 
 def _define_config(default: str) -> Any:
-  # The default goes into argv, not into the flag: the flag would load the file here,
-  # where a wrong --config.KEY is not caught.
+  # A default of the flag itself would be loaded here, outside of `_parse`'s error
+  # handling, so the default is put into argv.
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / default}")
   return config_flags.DEFINE_config_file(
@@ -100,12 +100,12 @@ def _define_processes() -> Callable[[bool], None]:
 
 
 def run(main: Callable[[], Any]) -> None:
-  """Parses flags, runs `main`, and turns users' mistakes into one line.
+  """Parses flags, runs `main`, and reports a user error in one line.
 
-  Exits with 2 when a flag or config value is wrong, with 1 when `main` raises
-  `UserError` or the system refuses a file (full disk, no permission), with 130 on
-  Ctrl-C, with 75 when training saved and left on SIGTERM (`train.preemption`). Any
-  other exception is a defect and keeps its traceback.
+  Exit codes: 2 for a wrong flag or config value; 1 for a `UserError` or a file that the
+  system refuses to write (disk full, no permission); 130 for Ctrl-C; 75 for a training
+  that saved its state on SIGTERM (`preemption`). Other exceptions are defects and keep
+  their tracebacks.
   """
   app.run(lambda _: _guarded(main), flags_parser=_parse)
 
@@ -118,11 +118,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
   try:
     rest = flags.FLAGS(list(argv))
     if "config" in flags.FLAGS:
-      # A file that failed to load says so when it is looked into.
+      # A config file that failed to load raises its error on first access.
       config: Any = flags.FLAGS["config"].value
       config.to_dict()
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    # ml_collections raises its own kinds for unknown keys, wrong types, bad files.
+    # ml_collections raises all of these for unknown keys, wrong types and bad files.
     _exit(2, _one_line(e))
   return rest
 
@@ -145,13 +145,13 @@ def _one_line(error: BaseException) -> str:
   if "Failed loading config file" in text:
     return f"--config: {lines[-1]}"
   line = " ".join(lines)
-  if isinstance(error, KeyError):  # the key, and the nearest one if one is near
+  if isinstance(error, KeyError):  # its text is the key and a similar one, if any
     line = f"--config has no {line}"
   return line
 
 
 def _guarded(main: Callable[[], Any]) -> None:
-  logging.set_verbosity(logging.FATAL)  # what Orbax logs, it raises as well
+  logging.set_verbosity(logging.FATAL)  # Orbax also raises what it logs
   try:
     main()
   except errors.UserError as error:
@@ -162,20 +162,20 @@ def _guarded(main: Callable[[], Any]) -> None:
     where = f"{error.filename}: " if error.filename else ""
     _exit(1, f"{where}{os.strerror(error.errno)}")
   except KeyboardInterrupt:
-    _exit(130, "interrupted; run the same command again to go on")
+    _exit(130, "interrupted; run the same command again to continue")
   except Exception as error:
     if processes.count == 1:
       raise
-    line = processes.explained(error)
+    line = processes.peer_failure(error)
     if line is None:
       traceback.print_exc()
-    # At the interpreter's own end, JAX would wait for the others, who wait for us.
+    # A normal exit would hang: JAX waits for the other processes, and they for this.
     _exit(1, line or f"{type(error).__name__}, see above")
 
 
 def _exit(code: int, line: str) -> NoReturn:
   console.console.quiet = False
-  console.say(f"error: {processes.said(line)}")
+  console.say(f"error: {processes.with_index(line)}")
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(code)  # threads of libraries that failed would bury the line in tracebacks
+  os._exit(code)  # without the tracebacks of library threads

@@ -7,13 +7,13 @@ from vpo_jax import files
 
 
 def enable_cache(workdir: epath.PathLike = "") -> None:
-  """Stores compiled programs on disk, so that the next process need not compile them.
+  """Stores compiled programs on disk for later processes.
 
-  A cache directory that JAX already has, from its environment variable, is kept.
+  A cache directory from JAX's environment variable takes precedence.
 
   Args:
-    workdir: programs go to its folder `compiled`, which all machines of a run share;
-      "" takes the user's cache folder.
+    workdir: its folder `compiled` holds the programs, shared by all machines of a run;
+      "" means the user's cache folder.
   """
   if jax.config.values["jax_compilation_cache_dir"] is None:
     folder = epath.Path(workdir or files.cache_folder()) / "compiled"

@@ -1,4 +1,4 @@
-"""SIGTERM: the machine is wanted back, so save and leave with a code that says so."""
+"""Preemption: on SIGTERM, training saves and exits with a code of its own."""
 
 import contextlib
 import signal
@@ -9,26 +9,26 @@ from jax.experimental import multihost_utils
 
 from vpo_jax.runtime import processes
 
-# EX_TEMPFAIL of sysexits.h: nothing is wrong, run the same command again.
+# EX_TEMPFAIL of sysexits.h: no error; the same command continues the run.
 EXIT_CODE = 75
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[Callable[[int], bool]]:
-  """Within, SIGTERM does not end the process.
+def deferred() -> Iterator[Callable[[int], bool]]:
+  """A context in which SIGTERM does not end the process.
 
-  Yields: says at a step whether to leave after it. Of several processes all say so at
-    the same step, whichever got the signal.
+  Yields: `preempted(step)`, whether to exit after this step. In a distributed run all
+    processes agree on the step, whichever of them received the signal.
   """
-  if processes.count > 1:  # JAX took the signal when they joined
+  if processes.count > 1:  # JAX handles the signal since `processes.join`
     yield multihost_utils.reached_preemption_sync_point
     return
-  came: list[int] = []
+  received: list[int] = []
   if threading.current_thread() is not threading.main_thread():
-    yield lambda step: False  # Python lets only the main thread handle signals
+    yield lambda step: False  # only the main thread can handle signals
     return
-  former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+  previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
   try:
-    yield lambda step: bool(came)
+    yield lambda step: bool(received)
   finally:
-    signal.signal(signal.SIGTERM, former)
+    signal.signal(signal.SIGTERM, previous)

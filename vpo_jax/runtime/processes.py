@@ -1,8 +1,8 @@
-"""Several processes as one program: found, watched, and the first one's privileges.
+"""Distributed runs: how processes find each other, fail together and share writing.
 
-Every process runs the same stage on its own devices. They decide alike from the same
-files, so only what they write has to be told apart: process 0 writes rows, metrics,
-manifests and lines on the screen; weights and checkpoints are written by all together.
+Every process runs the same stage on its own devices, and reaches the same decisions
+because all read the same files. Process 0 alone writes rows, metrics, manifests and
+console output; all processes write weights and checkpoints together.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from typing import Any
 from vpo_jax import errors
 from vpo_jax.runtime import console
 
-HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
-COMING = 300  # seconds that processes wait for each other at the start
+HEARTBEAT = 30  # seconds without a heartbeat after which a process counts as dead
+STARTUP = 300  # seconds that processes wait for each other at the start
 
-index, count = 0, 1  # this process's number, and how many there are; set by `join`
+index, count = 0, 1  # this process's number, and the number of processes
 
 _LOST = (
   "another process of this run has died or does not answer; run the same command"
-  " again, on the processes that are left, to go on from the last checkpoint"
+  " again with the remaining processes to continue from the last checkpoint"
 )
 
 
@@ -34,17 +34,19 @@ def join(
   process: int | None = None,
   handles_sigterm: bool = False,
 ) -> None:
-  """Makes this process one of several, where there are several.
+  """Joins a distributed run; does nothing for a single process.
 
   Args:
-    address, processes, process: of process 0 ("host:port"), how many, and which this
-      is. None finds them as JAX does: SLURM (srun), a TPU VM or GKE, Open MPI,
-      Kubernetes; where it finds nothing, this process is alone.
+    address: "host:port" of process 0. If it and the next two are None, JAX looks for
+      SLURM (srun), a TPU VM or GKE, Open MPI or Kubernetes; if it finds none, this
+      process runs alone.
+    processes: the number of processes.
+    process: this process's number, from 0.
     handles_sigterm: the work saves its state on SIGTERM (see `preemption`).
 
   Raises:
-    UserError: only some of the three are given, they do not fit, or not all processes
-      came.
+    UserError: only some of the three are given, they are not valid, or not all
+      processes started in time.
   """
   global index, count
   given = (address, processes, process)
@@ -53,20 +55,21 @@ def join(
       "--coordinator_address, --num_processes and --process_id go together"
     )
   if address is None and os.environ.get("SLURM_NTASKS") == "1":
-    return  # JAX would take one device of the node for it
+    return  # JAX would use only one of the node's devices
   import jax
 
   # Without it SIGTERM ends a process at once; with it JAX keeps the signal for a save.
   jax.config.update("jax_enable_preemption_service", handles_sigterm)
-  on_abort = _LastLine()
+  on_abort = _AbortMessage()
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # Kubernetes without its package: alone
+      # On Kubernetes without its client package JAX warns, and the process runs alone.
+      warnings.simplefilter("ignore")
       jax.distributed.initialize(
         address,
         processes,
         process,
-        initialization_timeout=COMING,
+        initialization_timeout=STARTUP,
         heartbeat_timeout_seconds=HEARTBEAT,
         shutdown_timeout_seconds=HEARTBEAT,
       )
@@ -77,7 +80,7 @@ def join(
     return
   except RuntimeError as error:
     raise errors.UserError(
-      f"not all processes came to {address or 'the coordinator'} in {COMING} s: {error}"
+      f"not all processes reached {address or 'process 0'} in {STARTUP} s: {error}"
     ) from error
   index, count = jax.process_index(), jax.process_count()
   console.console.quiet = index > 0
@@ -85,8 +88,8 @@ def join(
     on_abort.remove()
 
 
-def leave() -> None:
-  """Ends together with the others; call it when the work is done."""
+def shutdown() -> None:
+  """Leaves the distributed run together with the others; call it after the work."""
   if count > 1:
     import jax
 
@@ -94,55 +97,54 @@ def leave() -> None:
 
 
 def first() -> bool:
-  """Whether this process writes what is written once."""
+  """Whether this is process 0, which writes what is written once."""
   return index == 0
 
 
-def meet(place: str) -> None:
-  """Waits until all processes are at `place`."""
+def barrier(name: str) -> None:
+  """Waits until all processes have reached the barrier of this name."""
   if count > 1:
     from jax.experimental import multihost_utils
 
-    multihost_utils.sync_global_devices(place)
+    multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
-def first_goes_first(place: str) -> Iterator[None]:
-  """Within, process 0 goes ahead of the others, who then find what it wrote."""
+def main_process_first(name: str) -> Iterator[None]:
+  """A context that process 0 runs first; the others then see the files it wrote."""
   if not first():
-    meet(place)
+    barrier(name)
   yield
   if first():
-    meet(place)
+    barrier(name)
 
 
-def said(line: str) -> str:
-  """An error's line, with the number of the process where there are several."""
+def with_index(line: str) -> str:
+  """An error line, prefixed with the process's number in a distributed run."""
   return f"process {index}: {line}" if count > 1 else line
 
 
-def explained(error: BaseException) -> str | None:
-  """The line for an exception that another process's end caused; None for others."""
+def peer_failure(error: BaseException) -> str | None:
+  """The error line if another process's failure caused `error`; None otherwise."""
   text = str(error)
   if count > 1 and re.search(r"Gloo|NCCL|oordination|UNAVAILABLE|DEADLINE_EX", text):
     return _LOST
   return None
 
 
-class _LastLine:
-  """Ends an aborted process with one clear last line.
+class _AbortMessage:
+  """Prints the error line when JAX aborts the process.
 
-  JAX's watch over the processes ends in C++, with abort(), where no exception of
-  Python's can be caught; what it logs before goes to stderr as it is.
+  JAX's heartbeat monitor calls abort() in C++, so Python cannot catch an exception.
   """
 
   def __init__(self):
-    # C keeps no reference to it.
-    _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(self._say))
+    # C holds no reference to the handler.
+    _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle))
     ctypes.CDLL(None).signal(signal.SIGABRT, _handlers[-1])
 
-  def _say(self, _: int) -> None:
-    os.write(2, f"error: {said(_LOST)}\n".encode())
+  def _handle(self, _: int) -> None:
+    os.write(2, f"error: {with_index(_LOST)}\n".encode())
     os._exit(1)
 
   def remove(self) -> None:

@@ -1,9 +1,9 @@
-"""Ends a process of several whose step does not end.
+"""Ends the processes of a distributed run when a step hangs.
 
-JAX's heartbeat tells of a process that has died or whose machine has stopped. It beats
-on where a process hangs in Python or a device hangs; the others would then wait for it
-without end. Steps that are alike take alike long, so here each process watches its own:
-one that hangs ends where it is, and those that wait for it end with it.
+JAX's heartbeat detects a process that has died or whose machine has stopped. It goes on
+when Python code or a device hangs, and then the other processes would wait forever.
+Similar steps take similar time, so each process times its own steps and exits when one
+takes far too long; so do the processes that wait for it.
 """
 
 import contextlib
@@ -17,60 +17,60 @@ import jax
 
 from vpo_jax.runtime import processes
 
-PATIENCE = 20  # seconds that a step may take beyond `TIMES` its longest one so far
+# A step hangs after PATIENCE seconds more than TIMES the longest step so far.
+PATIENCE = 20
 TIMES = 5
 
 
 class Watch:
-  """Watches the steps of one process; knows of no other.
+  """Times the steps of this process.
 
-  A step's clock runs where nothing but the step can take long: nothing is compiled in
-  it, and no checkpoint came before it, for which this process or another may still be
-  late. The first step that is so only shows how long one takes.
+  Steps that compile, and steps after a checkpoint (another process may still be saving
+  it), are not timed, and the first timed step only sets the expected duration.
   """
 
   def __init__(self):
-    self._fresh = 2  # steps until the clock runs
+    self._untimed = 2  # steps until the first timed one
     self._longest: float | None = None
     self._name, self._began = "", time.monotonic()
 
   def step(self, name: str) -> None:
-    """A step begins, and with it the one before has ended."""
+    """Starts the clock of a step, and ends the step before it."""
     now = time.monotonic()
-    if not self._fresh:
+    if not self._untimed:
       self._longest = max(self._longest or 0.0, now - self._began)
-    self._fresh = max(0, self._fresh - 1)
+    self._untimed = max(0, self._untimed - 1)
     self._name, self._began = name, now
 
   def pause(self) -> None:
-    """What comes now may take as long as it likes."""
-    self._fresh = 2
+    """Stops the clock: what comes next, such as a checkpoint, may take long."""
+    self._untimed = 2
 
-  def late(self) -> str | None:
-    """The line to end with, once a step has taken too long."""
+  def overdue(self) -> str | None:
+    """The error line if the step has taken too long; None otherwise."""
     passed, longest = time.monotonic() - self._began, self._longest
-    if self._fresh or longest is None or passed < PATIENCE + TIMES * longest:
+    if self._untimed or longest is None or passed < PATIENCE + TIMES * longest:
       return None
     return (
-      f"{self._name} has not ended after {passed:.0f} s, the longest before it took"
+      f"{self._name} has not ended after {passed:.0f} s, the longest before took"
       f" {longest:.1f} s: a process or a device hangs (this process is in {_where()});"
-      " run the same command again to go on from what is saved"
+      " run the same command again to continue from what is saved"
     )
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[Watch]:
-  """Within, a step that hangs ends the process, where it is one of several."""
+  """A context in which a step that hangs ends a process of a distributed run."""
   watch, done = Watch(), threading.Event()
 
   def look() -> None:
     while not done.wait(1):
-      if line := watch.late():
-        os.write(2, f"error: {processes.said(line)}\n".encode())
-        os._exit(1)  # no exception reaches a thread that hangs
+      if line := watch.overdue():
+        os.write(2, f"error: {processes.with_index(line)}\n".encode())
+        os._exit(1)  # an exception cannot interrupt a hanging main thread
 
   def listen(event: str, duration_secs: float, **_: object) -> None:
-    if event.startswith("/jax/core/compile/"):  # traced: a compilation follows
+    if event.startswith("/jax/core/compile/"):  # tracing: a compilation follows
       watch.pause()
 
   if processes.count > 1:
@@ -84,7 +84,7 @@ def watched() -> Iterator[Watch]:
 
 
 def _where() -> str:
-  """File, line and function that the main thread is in."""
+  """File, line and function where the main thread is."""
   frame = sys._current_frames()[threading.main_thread().ident or 0]
   code = frame.f_code
   return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} {code.co_name}"

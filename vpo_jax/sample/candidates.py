@@ -51,7 +51,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
       mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
     )
     rate = _sample(config, model, wanted, missing, parts, len(mine))
-  processes.meet("sampled")
+  processes.barrier("sampled")
   return _merge(work, queries, unread, parts, rate, keep_parts=shares > 1)
 
 
@@ -184,7 +184,7 @@ def _merge(
     records.write(work.folder / "candidates.jsonl", rows)
     not_sampled = unread + [aside[q.id] for q in queries if q.id in aside]
     records.write(work.folder / "set_aside.jsonl", not_sampled)
-  processes.meet("candidates written")
+  processes.barrier("candidates written")
   if processes.first() and not keep_parts:
     parts.remove()
   return counts

@@ -104,19 +104,21 @@ async def example(
   """
   generated = await few_shot.generate(
     ask,
-    query.asked,
+    query.full_text,
     template=texts.few_shot,
     demonstrations=demonstrations,
     shots=config.shots,
     seed=config.seed,
   )
-  verdict = await critique.judge(ask, query.asked, generated, template=texts.critique)
+  verdict = await critique.judge(
+    ask, query.full_text, generated, template=texts.critique
+  )
   refined = None
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
     refined = few_shot.paragraph(reply)
     if config.second_critique:
-      await critique.judge_again(ask, query.asked, refined, template=texts.critique)
+      await critique.judge_again(ask, query.full_text, refined, template=texts.critique)
   return records.SftExample(
     query_id=query.id,
     query=query.text,

@@ -130,7 +130,7 @@ def fit(
 
   with (
     checkpoint.open_in(task.work.folder, config.keep_checkpoints) as checkpoints,
-    preemption.noticed() as preempted,
+    preemption.deferred() as preempted,
     watchdog.watched() as watch,
   ):
     state = train_step.init(trained, tx, placement)

@@ -39,7 +39,7 @@ def logps(
     budget: the most row tokens of one group in one micro-batch.
   """
   fingerprint = _fingerprint(examples, params, policy)
-  processes.meet("reference")  # so that either all processes find the file or none
+  processes.barrier("reference")  # so that either all processes find the file or none
   if path.exists():
     with path.open("rb") as file, np.load(io.BytesIO(file.read())) as stored:
       if str(stored["fingerprint"]) == fingerprint:

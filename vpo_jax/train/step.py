@@ -137,7 +137,7 @@ def compiled(step: Step) -> Step:
     if shape not in programs:
       lowered = step.lower(state, frozen, micros, count, shape)  # pyright: ignore[reportFunctionMemberAccess]
       programs[shape] = lowered.compile()
-      allocator.give_back()
+      allocator.trim_heap()
     return programs[shape](state, frozen, micros, count)
 
   return run
