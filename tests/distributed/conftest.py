@@ -1,4 +1,4 @@
-"""Starts a launch script as several processes that talk over gloo on loopback."""
+"""Starts a launch script as several processes that communicate over loopback."""
 
 import json
 import os
@@ -17,10 +17,10 @@ _train = runpy.run_path(str(ROOT / "tests" / "train" / "conftest.py"))
 rows, make_config = _train["rows"], _train["make_config"]
 
 SPY = '''
-"""Writes down whose rows this process lays out, then runs the script.
+"""Runs the script; logs the examples of each micro-batch that this process builds.
 
-Process HANGS (of the environment) does not come back from the CALL-th micro-batch that
-it lays out, or block that it samples, of those that the function WHERE asks for.
+The process whose number is in the environment variable HANGS hangs in the CALL-th
+micro-batch that it builds, or block that it samples, for the function WHERE.
 """
 import itertools, json, os, runpy, sys, time
 log, script, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
@@ -30,8 +30,8 @@ calls = itertools.count(1)
 def may_hang():
   if f"--process_id={os.environ.get('HANGS')}" not in sys.argv:
     return
-  asks = sys._getframe(2).f_code.co_qualname
-  if os.environ["WHERE"] in asks and next(calls) == int(os.environ["CALL"]):
+  caller = sys._getframe(2).f_code.co_qualname
+  if os.environ["WHERE"] in caller and next(calls) == int(os.environ["CALL"]):
     open(log + ".hangs", "w").close()
     time.sleep(1000)
 block = schedule.Scheduler.step
@@ -40,19 +40,19 @@ def stepped(self):
   return block(self)
 schedule.Scheduler.step = stepped
 build = forest.build
-def noted(examples, shape, micro, reference_XE=None, groups=None):
+def logged(examples, shape, micro, reference_XE=None, groups=None):
   may_hang()
   own = [i for group in groups for row in micro[group] for i in row]
   with open(log, "a") as file:
     file.write(json.dumps([examples[i].id for i in own]) + "\\n")
   return build(examples, shape, micro, reference_XE, groups)
-forest.build = noted
+forest.build = logged
 runpy.run_path(script, run_name="__main__")
 '''
 
 
 class Run:
-  """The processes of one run, and what each said."""
+  """The processes of one run, and the output of each."""
 
   def __init__(self, folder, launch, config, workdir, count, devices, arguments=()):
     folder.mkdir(exist_ok=True)
@@ -83,27 +83,27 @@ class Run:
           f"--num_processes={count}",
           f"--process_id={index}",
         ]
-      with (folder / f"said{index}").open("w") as said:
+      with (folder / f"output{index}").open("w") as output:
         self.processes.append(
-          subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+          subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         )
 
   def wait(self, timeout=180):
-    """Every process's exit code."""
+    """The exit codes of all processes."""
     try:
       return [process.wait(timeout) for process in self.processes]
     finally:
       for process in self.processes:
         process.kill()
 
-  def said(self, index):
-    return (self.folder / f"said{index}").read_text()
+  def output(self, index):
+    return (self.folder / f"output{index}").read_text()
 
   def hangs(self, index):
     return (self.folder / f"rows{index}.hangs").exists()
 
   def rows(self, index):
-    """For each micro-batch, the ids of the examples that the process laid out."""
+    """The ids of the examples of each micro-batch that the process built."""
     return [
       json.loads(x) for x in (self.folder / f"rows{index}").read_text().split("\n") if x
     ]
@@ -111,7 +111,7 @@ class Run:
 
 @pytest.fixture
 def launch(tmp_path):
-  """`launch(script, config, workdir, count, devices)`: a run, ended with the test."""
+  """`launch(script, config, workdir, count, devices)` starts a `Run`."""
   runs = []
 
   def start(*arguments, **changes):

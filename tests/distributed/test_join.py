@@ -1,4 +1,4 @@
-"""Processes find each other, and one that is alone notices nothing."""
+"""Processes find each other; a single process runs without coordination."""
 
 import os
 import pathlib
@@ -8,19 +8,18 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-# It answers in a file: gloo prints of its connections from threads of its own, which
-# cut each other's lines.
+# It answers in a file, because gloo's threads print into each other's lines.
 SCRIPT = """
 import os, pathlib, signal, sys, time
 from vpo_jax.runtime import console, processes
 processes.join()
 import jax
-processes.barrier("here")
+processes.barrier("started")
 if os.environ.get("DIES") == str(processes.index):
   os.kill(os.getpid(), signal.SIGKILL)
 if "DIES" in os.environ:
   time.sleep(60)
-console.say("spoken")
+console.say("hello")
 counts = processes.index, processes.count, jax.process_count(), jax.local_device_count()
 pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, counts)))
 processes.shutdown()
@@ -36,12 +35,12 @@ def start(tmp_path):
   started = []
 
   def start_one(**environment):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI"))}
+    rest = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "OMPI"))}
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     answer = tmp_path / f"answer{len(started)}"
     process = subprocess.Popen(
       [sys.executable, "-c", SCRIPT, answer],
-      env=kept | flags | environment,
+      env=rest | flags | environment,
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
@@ -60,7 +59,7 @@ def tasks_of(start, count, **environment):
   """A SLURM step's processes."""
   return [
     start(
-      SLURM_JOB_ID=str(os.getpid()),  # JAX makes the port of it
+      SLURM_JOB_ID=str(os.getpid()),  # JAX derives the port from it
       SLURM_STEP_NODELIST="localhost",
       SLURM_NTASKS=str(count),
       SLURM_PROCID=str(index),
@@ -72,26 +71,26 @@ def tasks_of(start, count, **environment):
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_slurms_tasks_are_processes(start, tmp_path, tasks):
-  """One task alone keeps all devices of its node; JAX would take one."""
+def test_slurm_tasks_are_processes(start, tmp_path, tasks):
+  """A single task keeps all devices of its node; JAX would take one."""
   for index, process in enumerate(tasks_of(start, tasks)):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "spoken" not in out
-    assert tasks > 1 or not out  # one alone has no gloo
+    assert "hello" not in out
+    assert tasks > 1 or not out  # a single process has no gloo
     assert (tmp_path / f"answer{index}").read_text() == f"{index} {tasks} {tasks} 2"
-    assert ("spoken" in err) == (index == 0)
+    assert ("hello" in err) == (index == 0)
 
 
-def test_without_a_cluster_it_is_alone(start, tmp_path):
+def test_without_a_cluster_a_process_is_alone(start, tmp_path):
   process = start()
   out, err = process.communicate(timeout=120)
   assert (tmp_path / "answer0").read_text() == "0 1 1 2"
-  assert (out, err.strip()) == ("", "spoken")
+  assert (out, err.strip()) == ("", "hello")
 
 
-def test_a_process_whose_peer_died_says_so_and_leaves(start):
-  """Process 0 has JAX's watch, whose end is a C++ abort in the others."""
+def test_a_process_whose_peer_died_reports_it_and_exits(start):
+  """Process 0 runs JAX's coordinator; without it, C++ code aborts the others."""
   first, second = tasks_of(start, 2, DIES="0")
   _, err = second.communicate(timeout=60)
   first.communicate()

@@ -1,4 +1,4 @@
-"""Several real processes end where one ends, and leave together."""
+"""Distributed runs give the results of one process; their processes exit together."""
 
 import json
 import re
@@ -37,8 +37,8 @@ def assert_ends_as(ours, theirs, kind):
   gaps = jax.tree.map(
     lambda a, b: float(abs(a - b).max()), trained(ours, kind), trained(theirs, kind)
   )
-  # Adam divides by the gradient's size: where that is next to nothing, its rounding
-  # shows. A step moves a weight by 1e-3.
+  # Adam divides by the gradient's magnitude, so rounding shows where it is almost zero.
+  # A step moves a weight by 1e-3.
   assert max(jax.tree.leaves(gaps)) < 1e-4
 
 
@@ -51,28 +51,30 @@ def assert_ends_as(ours, theirs, kind):
     pytest.param("dpo", 4, {"data": 2, "tensor": 2}, marks=pytest.mark.slow),
   ],
 )
-def test_processes_end_where_one_ends(tmp_path, launch, make_config, kind, count, mesh):
+def test_processes_give_the_result_of_one(
+  tmp_path, launch, make_config, kind, count, mesh
+):
   workdir = tmp_path / "work"
   run = launch(f"train_{kind}.py", make_config(kind, mesh=mesh), workdir, count, 1)
-  assert run.wait() == [0] * count, run.said(0)
+  assert run.wait() == [0] * count, run.output(0)
   one = launch(f"train_{kind}.py", make_config(kind), tmp_path / "one", 1, 1)
   assert one.wait() == [0]
   assert_ends_as(workdir, tmp_path / "one", kind)
-  # Each lays out its own part: together all of it, and no part twice.
+  # Each process builds its own part of a micro-batch; no part is built twice.
   micros = list(zip(*(run.rows(index) for index in range(count)), strict=True))
   shares = count // mesh.get("tensor", 1)
   for micro in micros:
     parts = {tuple(part) for part in micro}
     assert len({i for part in parts for i in part}) == sum(map(len, parts))
     assert len(parts) <= shares
-  assert sorted(laid(run, count, shares)) == sorted(laid(one, 1, 1))
-  # The first speaks; the others have nothing to say.
-  assert "train" in run.said(0)
-  assert "train" not in run.said(count - 1)
+  assert sorted(built(run, count, shares)) == sorted(built(one, 1, 1))
+  # Only process 0 prints progress.
+  assert "train" in run.output(0)
+  assert "train" not in run.output(count - 1)
 
 
-def laid(run, count, shares):
-  """Every example that a run laid out, as often as it did, tensor's copies apart."""
+def built(run, count, shares):
+  """The examples that a run built, with repetitions, without tensor parallel copies."""
   return [
     i for p in range(0, count, count // shares) for micro in run.rows(p) for i in micro
   ]
@@ -81,23 +83,23 @@ def laid(run, count, shares):
 def until(condition, run):
   deadline = time.monotonic() + 150
   while not condition() and time.monotonic() < deadline:
-    assert all(p.poll() is None for p in run.processes), run.said(0)
+    assert all(p.poll() is None for p in run.processes), run.output(0)
     time.sleep(0.02)
   assert condition()
 
 
 def slow_steps(config, steps=40):
-  """Many steps, so that there is a middle to be killed in."""
+  """A run with many steps, to be killed in the middle."""
   config.update(epochs=steps // 3 + 1, eval_every=1000, checkpoint_every=4)
   return config
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("killed", "count"), [(1, 2), (0, 4)])
-def test_one_is_killed_the_others_leave_fewer_go_on(
+def test_one_is_killed_the_others_exit_and_fewer_continue(
   tmp_path, launch, make_config, killed, count
 ):
-  """What many saved is read by fewer, and ends where one process does."""
+  """Fewer processes read the checkpoint and reach the result of one process."""
   config = slow_steps(make_config("sft", mesh={"fsdp": -1}))
   workdir = tmp_path / "work"
   run = launch("train_sft.py", config, workdir, count, 1)
@@ -106,29 +108,29 @@ def test_one_is_killed_the_others_leave_fewer_go_on(
   began = time.monotonic()
   codes = run.wait(60)
   assert time.monotonic() - began < 60
-  others = [index for index in range(count) if index != killed]
-  assert [codes[index] for index in others] == [1] * (count - 1)
-  for index in others:
-    last = run.said(index).strip().splitlines()[-1]
+  survivors = [index for index in range(count) if index != killed]
+  assert [codes[index] for index in survivors] == [1] * (count - 1)
+  for index in survivors:
+    last = run.output(index).strip().splitlines()[-1]
     assert last.startswith(f"error: process {index}: another process of this run has")
   assert not (workdir / "train_sft" / "model").exists()
   rest = launch("train_sft.py", config, workdir, count // 2, 1)
-  assert rest.wait() == [0] * (count // 2), rest.said(0)
+  assert rest.wait() == [0] * (count // 2), rest.output(0)
   one = launch("train_sft.py", config, tmp_path / "one", 1, 1)
   assert one.wait() == [0]
   assert_ends_as(workdir, tmp_path / "one", "sft")
 
 
-def assert_all_leave(run, hangs, within):
-  """Its heart beats on; within a minute each says where it is, and ends."""
+def assert_all_exit(run, hangs, within):
+  """Within a minute each process reports where it is and exits."""
   until(lambda: run.hangs(hangs), run)
   began = time.monotonic()
   assert run.wait(70) == [1] * len(run.processes)
   assert time.monotonic() - began < 60
-  said = run.said(hangs)
-  assert re.search(rf"error: process {hangs}: {within} has not ended after", said)
-  assert re.search(r"a process or a device hangs .* may_hang\)", said)
-  last = run.said(1 - hangs).strip().splitlines()[-1]
+  output = run.output(hangs)
+  assert re.search(rf"error: process {hangs}: {within} has not ended after", output)
+  assert re.search(r"a process or a device hangs .* may_hang\)", output)
+  last = run.output(1 - hangs).strip().splitlines()[-1]
   assert last.startswith(f"error: process {1 - hangs}: ")
 
 
@@ -141,30 +143,30 @@ def assert_all_leave(run, hangs, within):
     (1, "_Evaluation", 9, 4, "a micro-batch of the evaluation"),
   ],
 )
-def test_one_hangs_all_leave(
+def test_one_hangs_all_exit(
   tmp_path, launch, make_config, monkeypatch, hangs, where, call, eval_every, within
 ):
   config = slow_steps(make_config("sft", mesh={"fsdp": 2}))
   config.update(checkpoint_every=1000, eval_every=eval_every)
   hang_at(monkeypatch, hangs, where, call)
   run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
-  assert_all_leave(run, hangs, within)
+  assert_all_exit(run, hangs, within)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hangs", [0, 1])
-def test_one_hangs_in_sampling_all_leave(
+def test_one_hangs_in_sampling_all_exit(
   tmp_path, launch, tiny_model, monkeypatch, hangs
 ):
   config = sampling(tmp_path, tiny_model)
   config.max_new_tokens = 128
   hang_at(monkeypatch, hangs, "stream", 12)
   run = launch("sample.py", config, tmp_path / "work", 2, 1)
-  assert_all_leave(run, hangs, r"block \d+ of the sampling")
+  assert_all_exit(run, hangs, r"block \d+ of the sampling")
 
 
 def hang_at(monkeypatch, process, where, call):
-  """What `launch` starts from here on hangs; see the spy in conftest.py."""
+  """Makes a process that `launch` starts hang; see SPY in conftest.py."""
   for name, value in {"HANGS": process, "WHERE": where, "CALL": call}.items():
     monkeypatch.setenv(name, str(value))
 
@@ -176,18 +178,18 @@ def test_sigterm_to_one_is_seen_by_all_at_one_step(tmp_path, launch, make_config
   run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
   until((folder / "checkpoints" / "4").exists, run)
   run.processes[1].terminate()
-  assert run.wait() == [preemption.EXIT_CODE] * 2, run.said(0)
-  saved = int(re.findall(r"SIGTERM: saved step (\d+)", run.said(0))[0])
+  assert run.wait() == [preemption.EXIT_CODE] * 2, run.output(0)
+  saved = int(re.findall(r"SIGTERM: saved step (\d+)", run.output(0))[0])
   with checkpoint.open_in(folder, keep=2) as checkpoints:
     assert checkpoints.latest() == saved
 
 
-def test_flags_that_do_not_fit_are_one_line(tmp_path, launch, make_config):
+def test_incomplete_flags_are_reported_in_one_line(tmp_path, launch, make_config):
   run = launch(
     "train_sft.py", make_config("sft"), tmp_path, 1, 1, ["--num_processes=2"]
   )
   assert run.wait() == [1]
-  assert run.said(0).strip() == (
+  assert run.output(0).strip() == (
     "error: --coordinator_address, --num_processes and --process_id go together"
   )
 
@@ -209,12 +211,12 @@ def sampling(folder, model):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_share_the_sampling(tmp_path, launch, tiny_model, count):
-  """Each makes its part; together they are what one process makes."""
+  """Each samples its part; together they are the candidates of one process."""
   config = sampling(tmp_path, tiny_model)
   run = launch("sample.py", config, tmp_path / "many", count, 1)
   one = launch("sample.py", config, tmp_path / "one", 1, 1)
-  assert run.wait() == [0] * count, run.said(0)
-  assert one.wait() == [0], one.said(0)
+  assert run.wait() == [0] * count, run.output(0)
+  assert one.wait() == [0], one.output(0)
   many, alone = (
     (tmp_path / name / "sample" / "candidates.jsonl").read_text()
     for name in ("many", "one")

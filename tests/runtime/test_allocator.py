@@ -1,4 +1,4 @@
-"""What trains runs with huge pages under glibc, however it was started."""
+"""Scripts that train run with huge pages under glibc."""
 
 import os
 import pathlib
@@ -10,36 +10,36 @@ import pytest
 from vpo_jax.runtime import allocator
 
 ROOT = pathlib.Path(__file__).parents[2]
-OURS = "glibc.malloc.hugetlb=1"
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
-# Python imports it whenever it starts: writes down the process and its setting.
+# sitecustomize.py, which Python imports at each start: logs the process and setting.
 STARTED = """
 import os
 with open(os.environ["STARTS"], "a") as file:
   file.write(f"{os.getpid()} {os.environ.get('GLIBC_TUNABLES')}\\n")
 """
 
-# Another C library would not understand it: there nothing begins anew.
+# With another C library the program is not executed again.
 GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", ())
 
 
 @pytest.fixture
 def starts(tmp_path):
-  """Runs a launch script to a mistake of the user's; the settings it started with."""
+  """Runs a launch script into a user error; returns the settings of its starts."""
   (tmp_path / "sitecustomize.py").write_text(STARTED)
   log = tmp_path / "starts"
 
   def run(script, *arguments, **environment):
-    kept = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    kept |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", "STARTS": str(log)} | environment
+    inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    inherited |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", "STARTS": str(log)} | environment
     process = subprocess.Popen(
       [sys.executable, ROOT / "launch" / script, *arguments],
-      env=kept,
+      env=inherited,
       stderr=subprocess.PIPE,
       text=True,
     )
-    said = process.communicate()[1]
-    assert "error: " in said
+    stderr = process.communicate()[1]
+    assert "error: " in stderr
     lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
     return [setting for pid, setting in lines if int(pid) == process.pid]
 
@@ -55,17 +55,17 @@ TRAINS = [
 
 
 @pytest.mark.parametrize("command", TRAINS, ids=lambda command: command[0])
-def test_the_same_process_begins_anew_with_huge_pages(starts, command):
-  assert starts(*command) == (["None", OURS] if GLIBC else ["None"])
+def test_the_process_executes_itself_again_with_huge_pages(starts, command):
+  assert starts(*command) == (["None", HUGE_PAGES] if GLIBC else ["None"])
 
 
-@pytest.mark.parametrize("own", ["", "glibc.malloc.arena_max=2"])
-def test_a_users_own_setting_stays(starts, own):
-  assert starts(*TRAINS[0], GLIBC_TUNABLES=own) == [own]
+@pytest.mark.parametrize("setting", ["", "glibc.malloc.arena_max=2"])
+def test_a_users_setting_is_kept(starts, setting):
+  assert starts(*TRAINS[0], GLIBC_TUNABLES=setting) == [setting]
 
 
-def test_a_program_that_is_not_ours_gets_the_users_environment(monkeypatch):
-  monkeypatch.setenv("GLIBC_TUNABLES", OURS)
+def test_other_programs_get_the_users_environment(monkeypatch):
+  monkeypatch.setenv("GLIBC_TUNABLES", HUGE_PAGES)
   assert "GLIBC_TUNABLES" not in allocator.user_environment()
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")
   assert allocator.user_environment() == dict(os.environ)

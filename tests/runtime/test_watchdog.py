@@ -1,4 +1,4 @@
-"""A step that hangs is told from one that may take long."""
+"""The watchdog detects a hanging step, and allows for steps that may take long."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from vpo_jax.runtime import watchdog
 
 @pytest.fixture
 def clock(monkeypatch):
-  """`clock[0]` is the time."""
+  """`clock[0]` is the time in seconds."""
   now = [0.0]
   monkeypatch.setattr(watchdog.time, "monotonic", lambda: now[0])
   return now
@@ -21,7 +21,7 @@ def run(watch, clock, steps, seconds):
     clock[0] += seconds
 
 
-def test_a_step_as_others_but_much_longer_hangs(clock):
+def test_a_step_much_longer_than_the_others_hangs(clock):
   watch = watchdog.Watch()
   run(watch, clock, range(1, 9), 2.0)
   watch.step("step 9")
@@ -43,7 +43,7 @@ def test_first_steps_may_take_long(clock, steps):
   assert watch.overdue() is None
 
 
-def test_what_compiles_may_take_long(clock):
+def test_compilation_may_take_long(clock):
   def double(x):
     return 2 * x
 
@@ -53,23 +53,23 @@ def test_what_compiles_may_take_long(clock):
     jax.jit(double)(jnp.zeros(3))
     clock[0] += 1000
     assert watch.overdue() is None
-    # Neither was its time a step's own.
+    # Its time does not count as a step's either.
     run(watch, clock, range(10, 19), 2.0)
     jax.jit(double)(jnp.zeros(3))
     clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
     assert watch.overdue()
 
 
-def test_what_follows_a_checkpoint_may_take_long(clock):
+def test_a_checkpoint_and_the_step_after_it_may_take_long(clock):
   watch = watchdog.Watch()
   run(watch, clock, range(1, 19), 2.0)
   watch.pause()
   clock[0] += 1000
   assert watch.overdue() is None
-  watch.step("step 19")  # the process that writes may be late
+  watch.step("step 19")  # another process may still be writing
   clock[0] += 1000
   assert watch.overdue() is None
-  # None of these was a step's own time.
+  # None of this counts as the time of a step.
   watch.step("step 20")
   clock[0] += watchdog.PATIENCE + watchdog.TIMES * 2.0 + 1
   assert watch.overdue()
