@@ -112,7 +112,7 @@ def make_step(
       grads, sums = jax.lax.fori_loop(0, count, add, zero)
     weight = sums.pop("weight")
     grads, metrics = jax.tree.map(lambda leaf: leaf / weight, (grads, sums))
-    metrics["grad_norm"] = optax.global_norm(grads)
+    metrics["grad_norm"] = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state), metrics
