@@ -110,7 +110,7 @@ def test_only_keys_that_change_labels_are_checked_for_a_finished_stage(
   assert stages.run(curate.STAGE, curated, tmp_path) == counts
   assert len(server.requests) == asked
   curated.teacher.temperature = 0.1
-  with pytest.raises(errors.UserError, match=r"teacher\.temperature=0\.7"):
+  with pytest.raises(errors.UserError, match=r"config\.teacher\.temperature was 0\.7"):
     stages.run(curate.STAGE, curated, tmp_path)
 
 
