@@ -216,7 +216,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
     ({"heldout": 1.5}, "heldout=1.5"),
     ({"teacher": {"parallel": 0}}, "parallel=0: must be 1"),
-    ({"queries": "none.jsonl"}, "none.jsonl: no such file"),
+    ({"queries": "none.jsonl"}, "none.jsonl does not exist"),
   ],
 )
 def test_an_invalid_config_sends_nothing(
