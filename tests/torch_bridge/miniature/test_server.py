@@ -73,8 +73,8 @@ def filled(name, **fields):
 def test_any_query_and_prompt_reach_the_teacher_unchanged(query, prompt, seed):
   replies = server.Replies(TEXTS, Echo())
   shown = templates.format_demonstrations(templates.demonstrations()[:3])
-  asked = filled("few_shot", demonstrations=shown, query=query)
-  assert replies.reply([asked], seed) == f"[[start]]{query} {seed}[[end]]"
+  written = filled("few_shot", demonstrations=shown, query=query)
+  assert replies.reply([written], seed) == f"[[start]]{query} {seed}[[end]]"
   judged = filled("critique", query=query, prompt=prompt)
   assert replies.reply([judged], seed) == f"critique {query} | {prompt}"
   chat = [judged, {"role": "assistant", "content": "No"}, user(TEXTS["refine"])]
