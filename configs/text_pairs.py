@@ -1,6 +1,8 @@
 """Text-level preference pairs: refined > flawed (paper, section 3.3).
 
-python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
+    python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
+
+It takes one call for each candidate, and one more for each that is flawed.
 """
 
 import ml_collections

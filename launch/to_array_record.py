@@ -5,7 +5,7 @@
       --input=runs/mine/build_sft/sft.jsonl --workdir=data
 
 It prints the dataset's folder, which TFDS reads with as_data_source(split="train") and
-which stage `curate` accepts as config.input.
+which stage `curate` accepts as config.queries.
 """
 
 from absl import flags

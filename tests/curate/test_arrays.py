@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds  # noqa: E402
 import vidprom  # noqa: E402
 
 from configs import curate as curate_config  # noqa: E402
-from vpo_jax import errors, queries, records  # noqa: E402, stages
+from vpo_jax import errors, queries, records, stages  # noqa: E402
 from vpo_jax.curate import arrays, curate  # noqa: E402
 
 

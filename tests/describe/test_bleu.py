@@ -65,17 +65,17 @@ def test_chunking_does_not_change_the_scores(monkeypatch):
   generator = np.random.default_rng(0)
   words = generator.integers(0, 30, size=(200, 9)).astype(str)
   texts = _series(words.tolist())
-  whole = bleu.self_bleu(texts, 50)
+  expected = bleu.self_bleu(texts, 50)
   monkeypatch.setattr(bleu, "_CHUNK", 7)
-  np.testing.assert_array_equal(bleu.self_bleu(texts, 50), whole)
+  np.testing.assert_array_equal(bleu.self_bleu(texts, 50), expected)
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(_SETS)
 def test_exact_self_bleu_equals_self_bleu_with_all_references(texts):
   rows = np.arange(0, len(texts), 2)
-  whole = bleu.self_bleu(_series(texts), _ALL)
-  np.testing.assert_allclose(bleu.exact_self_bleu(_series(texts), rows), whole[rows])
+  expected = bleu.self_bleu(_series(texts), _ALL)
+  np.testing.assert_allclose(bleu.exact_self_bleu(_series(texts), rows), expected[rows])
 
 
 def test_fewer_references_give_lower_scores():

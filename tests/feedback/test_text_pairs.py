@@ -122,7 +122,7 @@ def test_equal_candidates_are_judged_once(config, tmp_path):
 
 
 def test_invalid_input_is_a_one_line_error(config, tmp_path):
-  with pytest.raises(errors.UserError, match=r"candidates.jsonl: no such file"):
+  with pytest.raises(errors.UserError, match=r"candidates\.jsonl does not exist"):
     stages.run(text_pairs.STAGE, config, tmp_path)
   write(tmp_path, queries=())
   with pytest.raises(errors.UserError, match="holds no candidates"):

@@ -99,14 +99,14 @@ def test_s_is_p_or_its_refinement(served, stage_config, queries, tmp_path):
 def test_a_finished_stage_sends_nothing(served, stage_config, queries, tmp_path):
   server = served(teach())
   counts = run(stage_config, server, tmp_path)
-  asked = len(server.requests)
+  sent = len(server.requests)
   stage_config.teacher.parallel = 1
   stage_config.teacher.timeout_s = 1.0
   stage_config.teacher.limit_name = "max_completion_tokens"
   assert run(stage_config, server, tmp_path) == counts
   stage_config.teacher.api_key_env = "NO_SUCH_KEY"  # a finished stage needs no key
   assert run(stage_config, server, tmp_path) == counts
-  assert len(server.requests) == asked
+  assert len(server.requests) == sent
   stage_config.teacher.temperature = 0.1
   with pytest.raises(errors.UserError, match="temperature"):
     run(stage_config, server, tmp_path)
@@ -201,10 +201,10 @@ def test_demonstrations_are_drawn_by_query_and_seed(
 ):
   server = served(teach())
   run(stage_config, server, tmp_path)
-  asked = [
+  contents = [
     b["messages"][0]["content"] for b in server.requests if task(b) == "few_shot"
   ]
-  shown = [text.split("Requirements:")[0] for text in asked]
+  shown = [text.split("Requirements:")[0] for text in contents]
   assert len(set(shown)) > 1
   assert all(text.count("Example ") == 3 for text in shown)
 
@@ -216,7 +216,7 @@ def test_demonstrations_are_drawn_by_query_and_seed(
     ({"few_shot": "none.txt"}, "none.txt: cannot read the few_shot template"),
     ({"heldout": 1.5}, "heldout=1.5"),
     ({"teacher": {"parallel": 0}}, "parallel=0: must be 1"),
-    ({"queries": "none.jsonl"}, "none.jsonl: no such file"),
+    ({"queries": "none.jsonl"}, "none.jsonl does not exist"),
   ],
 )
 def test_an_invalid_config_sends_nothing(

@@ -41,12 +41,13 @@ def test_a_dry_run_counts_only_replies_missing_from_the_journal(
   priced.teacher.journal = str(tmp_path / "shared.sqlite")
   server = served(teach(flawed=["boats"]))
   run(priced, server, tmp_path)
-  asked = len(server.requests)
+  sent = len(server.requests)
   priced.teacher.dry_run = True
-  planned = run(priced, server, tmp_path)
+  priced.queries = str(tmp_path / "curate" / "sft.jsonl")
+  planned = run(priced, server, tmp_path / "another_run")
   for bound in ("least", "most"):
     assert (planned[bound]["calls"], planned[bound]["journal_hits"]) == (0, 9)
-  assert len(server.requests) == asked
+  assert len(server.requests) == sent
 
 
 def test_the_actual_cost_is_within_the_estimates(served, priced, queries, tmp_path):

@@ -75,9 +75,9 @@ def test_a_continued_run_does_not_ask_again(served, curated, tmp_path, monkeypat
     patch.setattr(curate.split, "assign", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       stages.run(curate.STAGE, curated, tmp_path)
-  asked = len(server.requests)
+  sent = len(server.requests)
   stages.run(curate.STAGE, curated, tmp_path)
-  assert len(server.requests) == asked
+  assert len(server.requests) == sent
 
 
 def test_a_dry_run_prints_the_cost_and_the_next_run_continues(
@@ -104,13 +104,13 @@ def test_only_keys_that_change_labels_are_checked_for_a_finished_stage(
   server = served(_judge)
   curated.teacher.base_url = server.base_url
   counts = stages.run(curate.STAGE, curated, tmp_path)
-  asked = len(server.requests)
+  sent = len(server.requests)
   curated.teacher.update(parallel=2, timeout_s=1.0, max_cost=0.0, dry_run=True)
   curated.engine = "ray"
   assert stages.run(curate.STAGE, curated, tmp_path) == counts
-  assert len(server.requests) == asked
+  assert len(server.requests) == sent
   curated.teacher.temperature = 0.1
-  with pytest.raises(errors.UserError, match=r"teacher\.temperature=0\.7"):
+  with pytest.raises(errors.UserError, match=r"config\.teacher\.temperature was 0\.7"):
     stages.run(curate.STAGE, curated, tmp_path)
 
 

@@ -17,7 +17,7 @@ def serve(
 
   `config.server` is a module path. Its `serve(options, texts)` gets
   `config.server_options` and the stage's template texts by name, as dictionaries, and
-  returns such a context manager. Wrong options raise a ValueError before anything
+  returns such a context manager. Invalid options raise a ValueError before anything
   starts. Without a module, the base URL is `config.base_url`.
 
   Args:
@@ -38,6 +38,5 @@ def serve(
     module = importlib.import_module(config.server)
     return module.serve(config.server_options.to_dict(), dataclasses.asdict(texts))
   except (ImportError, AttributeError, ValueError) as error:
-    raise errors.UserError(f"config.teacher.server={config.server!r}: {error}") from (
-      error
-    )
+    problem = f"config.teacher.server={config.server!r}: {error}"
+    raise errors.UserError(problem) from error

@@ -12,7 +12,7 @@ from vpo_jax.teacher import build_sft
 def test_queries_are_curated_and_answered(tmp_path):
   queries.main([f"--out={tmp_path / 'queries.jsonl'}", "--count=250"])
   config = curate_config.get_config()
-  config.update(input=str(tmp_path / "queries.jsonl"), card=False)
+  config.update(queries=str(tmp_path / "queries.jsonl"), card=False)
   config.sizes.update(
     sft_general=34,
     sft_safety=6,

@@ -31,11 +31,14 @@ def settings():
 
 @pytest.fixture(scope="module")
 def rules():
-  return teacher.make(settings().server_options)
+  return teacher.make(settings().server_options.to_dict())
 
 
-class Echo:
-  """A teacher that replies with the fields it got."""
+class Echo(teacher.Teacher):
+  """Replies with the fields of the request."""
+
+  def __init__(self):
+    pass
 
   def write(self, query, seed):
     return f"{query} {seed}"
@@ -70,8 +73,8 @@ def filled(name, **fields):
 def test_any_query_and_prompt_reach_the_teacher_unchanged(query, prompt, seed):
   replies = server.Replies(TEXTS, Echo())
   shown = templates.format_demonstrations(templates.demonstrations()[:3])
-  asked = filled("few_shot", demonstrations=shown, query=query)
-  assert replies.reply([asked], seed) == f"[[start]]{query} {seed}[[end]]"
+  written = filled("few_shot", demonstrations=shown, query=query)
+  assert replies.reply([written], seed) == f"[[start]]{query} {seed}[[end]]"
   judged = filled("critique", query=query, prompt=prompt)
   assert replies.reply([judged], seed) == f"critique {query} | {prompt}"
   chat = [judged, {"role": "assistant", "content": "No"}, user(TEXTS["refine"])]
@@ -102,7 +105,7 @@ def test_it_serves_the_model_that_the_config_names(rules):
   config = settings()
   messages = [filled("critique", query="a red ball", prompt=GOOD)]
   body = {"model": config.model, "messages": messages, "seed": 3}
-  with server.serve(config.server_options, TEXTS) as base_url:
+  with server.serve(config.server_options.to_dict(), TEXTS) as base_url:
     with urllib.request.urlopen(f"{base_url}/models") as models:
       assert [m["id"] for m in json.load(models)["data"]] == [config.model]
     answer = post(base_url, body)
@@ -125,4 +128,4 @@ def test_it_serves_the_model_that_the_config_names(rules):
 
 def test_wrong_rates_are_rejected_before_the_server_starts():
   with pytest.raises(ValueError, match="unknown rate 'lazy'"):
-    server.serve({**settings().server_options, "lazy": 1.0}, TEXTS)
+    server.serve({**settings().server_options.to_dict(), "lazy": 1.0}, TEXTS)
