@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import threading
 import time
-import types
 
+import numpy as np
 import uvicorn
 
 from vpo_jax.sample import pool
-from vpo_jax.serve import server
+from vpo_jax.serve import engine, server
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def serving(app):
     thread.join(timeout=30)  # a daemon thread: it cannot block the tests
 
 
-class Scripted:
+class Scripted(engine.Engine):
   """Replaces the engine: answers with the lines of a script, in turn.
 
   A line is a text with finish reason "stop", or (text, finish reason). Each update has
@@ -67,7 +67,14 @@ class Scripted:
           return
         for index in range(sampling.num_candidates):
           last = reason if number == len(parts) else None
-          job = types.SimpleNamespace(index=index)
+          job = pool.Job(
+            request=request,
+            index=index,
+            prompt=prompt,
+            settings=sampling,
+            limit=len(tokens),
+            key=np.zeros(2, np.uint32),
+          )
           on_update(pool.Update(job, part, last))
 
     if self._pause:

@@ -10,6 +10,7 @@ Shape letters of the package; L = stem + R * T.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import flax.struct
 import jax
@@ -18,7 +19,10 @@ from jaxtyping import Float, Int
 
 from vpo_jax.data import examples as data_examples
 
-_Array = np.ndarray | jax.Array  # on the host, or on devices
+if TYPE_CHECKING:
+  _Array = np.ndarray | jax.Array  # on the host, or on devices
+else:  # a step is also lowered from shapes alone
+  _Array = np.ndarray | jax.Array | jax.ShapeDtypeStruct
 
 
 @flax.struct.dataclass
