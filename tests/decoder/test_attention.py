@@ -39,9 +39,7 @@ def test_fused_equals_plain(T, S):
     assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(b) + 2e-2
 
 
-@pytest.mark.parametrize(
-  ("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 1e-2)]
-)
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 1e-2)])
 @pytest.mark.parametrize(("T", "S"), [(7, 7), (8, 13)])
 def test_blockwise_equals_plain(T, S, dtype, error):
   arrays, mask, weight = random_arrays(T, S)

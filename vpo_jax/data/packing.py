@@ -65,8 +65,8 @@ def plan(
   longest = max(range(len(examples)), key=lambda index: lengths[index])
   if lengths[longest] > budget:
     raise errors.UserError(
-      f"micro_tokens={budget} is less than the longest example ({lengths[longest]}"
-      f" tokens after the shared {found[family_of[longest]].stem})"
+      f"micro_tokens={budget}: the longest example has {lengths[longest]} tokens after"
+      f" the shared {found[family_of[longest]].stem}; raise micro_tokens"
     )
   stem = max(family.stem for family in found)
 
