@@ -1,6 +1,6 @@
 """The torch bridge: the renderer, the scorer, and the devices they run on.
 
-Part of configs/video_pairs.py. Nothing is rendered or scored by default: name a video
+Part of configs/score_videos.py. Nothing is rendered or scored by default: name a video
 model (`renderer.preset`) and a scorer (`scorer.name`). For the paper's setup:
 
     --config.renderer.preset=cogvideox-2b

@@ -7,7 +7,7 @@ Part of the contract (standard library only). Two forms of question file:
 - `.txt`: one question per line, with the weights in a second file: a JSON list, or one
   number per line.
 
-`[[prompt]]` in a question stands for the user's query.
+`[[prompt]]` in a question is replaced by the user's query.
 """
 
 from __future__ import annotations

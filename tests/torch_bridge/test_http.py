@@ -24,7 +24,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def do_POST(self):
     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-    self.server.asked.append((body, self.headers.get("Authorization")))
+    self.server.requests.append((body, self.headers.get("Authorization")))
     self._reply(*self.server.answer(body))
 
   def _reply(self, status, reply, headers=()):
@@ -47,7 +47,7 @@ def server(monkeypatch, tmp_path):
   monkeypatch.setattr(http_scorer, "_FIRST_WAIT_S", 0.01)
   monkeypatch.setenv("TEST_KEY", "secret-key")
   made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-  made.asked, made.models = [], 200
+  made.requests, made.models = [], 200
   thread = threading.Thread(target=made.serve_forever)
   thread.start()
   (tmp_path / "qa.txt").write_text("Is it [[prompt]]?\nIs it sharp?\n")
@@ -89,11 +89,11 @@ def test_every_question_is_sent_with_the_frames_and_the_key(server):
   )
   verdict = _score(server)
   assert verdict.answers() == [True, False]
-  assert {_question(body) for body, _ in server.asked} == {
+  assert {_question(body) for body, _ in server.requests} == {
     "Is it a cat?",
     "Is it sharp?",
   }
-  body, key = server.asked[0]
+  body, key = server.requests[0]
   assert key == "Bearer secret-key"
   images = body["messages"][1]["content"][:-1]
   assert len(images) == 3
@@ -139,7 +139,7 @@ def test_a_temporary_failure_is_retried(server, fault):
   replies = [fault, (200, _says("yes")), (200, _says("yes"))]
   server.answer = lambda body: replies.pop(0)
   assert _score(server).answers() == [True, True]
-  assert len(server.asked) == 3
+  assert len(server.requests) == 3
 
 
 def test_the_client_waits_as_retry_after_says(server):
@@ -166,7 +166,7 @@ def test_a_permanent_failure_ends_the_run_after_one_call(server, answer, says):
   server.answer = lambda body: answer
   with pytest.raises(base.ModelError, match=says) as caught:
     _score(server)
-  assert len(server.asked) == 1
+  assert len(server.requests) == 1
   assert "secret-key" not in str(caught.value)
   assert "\n" not in str(caught.value)
 
@@ -204,4 +204,4 @@ def test_key_address_and_model_are_checked_before_anything_starts(server, monkey
     http_scorer.check(server.spec | {"options": unreachable})
   with pytest.raises(base.ModelError, match=r"needs --config\.scorer\.options"):
     http_scorer.check({"model": "judge"})
-  assert not server.asked
+  assert not server.requests

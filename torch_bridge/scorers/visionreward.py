@@ -30,9 +30,9 @@ class VisionRewardScorer:
   name = "visionreward"
 
   def __init__(
-    self, model: Any, tokenizer: Any, asked: questions.Questions, spec: dict
+    self, model: Any, tokenizer: Any, loaded: questions.Questions, spec: dict
   ):
-    self.questions = asked
+    self.questions = loaded
     self.revision = spec.get("revision") or str(spec["model"])
     self._model = model
     self._tokenizer = tokenizer
@@ -49,18 +49,18 @@ class VisionRewardScorer:
     chosen = frames_THWC[chat_frames(len(frames_THWC), fps)]
     video_CTHW = torch.from_numpy(np.ascontiguousarray(chosen)).permute(3, 0, 1, 2)
     # The release does not strip the newlines of its question file.
-    asked = [questions.fill(question, text) + "\n" for question in self.questions.texts]
+    texts = [questions.fill(question, text) + "\n" for question in self.questions.texts]
     yes: list[bool] = []
     p_yes: list[float] = []
-    for start in range(0, len(asked), self._batch):
-      batch = self._ask(video_CTHW, asked[start : start + self._batch])
+    for start in range(0, len(texts), self._batch):
+      batch = self._ask(video_CTHW, texts[start : start + self._batch])
       yes += batch[0]
       p_yes += batch[1]
       heartbeat()
     return base.Verdict(p_yes, yes)
 
   def _ask(
-    self, video_CTHW: torch.Tensor, asked: Sequence[str]
+    self, video_CTHW: torch.Tensor, texts: Sequence[str]
   ) -> tuple[list[bool], list[float]]:
     """Whether the first new token is `yes`, and the probability of `yes`."""
     inputs = [
@@ -71,7 +71,7 @@ class VisionRewardScorer:
         history=[],
         template_version=_TEMPLATE,
       )
-      for question in asked
+      for question in texts
     ]
     pad = self._tokenizer.pad_token_id
     pad = _PAD if pad is None else pad
@@ -147,7 +147,7 @@ def make(spec: dict[str, Any]) -> VisionRewardScorer:
   """
   check(spec)
   name, revision = spec["model"], spec.get("revision") or None
-  asked = base.load_questions(spec)
+  loaded = base.load_questions(spec)
   auto: Any = importlib.import_module("transformers")
   arguments = {"trust_remote_code": True, "revision": revision or "main"}
   try:
@@ -162,7 +162,7 @@ def make(spec: dict[str, Any]) -> VisionRewardScorer:
       f" (VisionReward requires 4.42): {line}"
     ) from error
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  return VisionRewardScorer(model.eval().to(device), tokenizer, asked, spec)
+  return VisionRewardScorer(model.eval().to(device), tokenizer, loaded, spec)
 
 
 def _dtype() -> torch.dtype:

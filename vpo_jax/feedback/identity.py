@@ -107,13 +107,14 @@ def load_questions(config: ml_collections.ConfigDict) -> questions.Questions:
 
 
 def scorer(
-  config: ml_collections.ConfigDict, asked: questions.Questions, own: str
+  config: ml_collections.ConfigDict, loaded: questions.Questions, own: str
 ) -> str:
   """The id of a scorer: what its answers depend on.
 
   The weights are not part of it, because they change no answer.
 
   Args:
+    loaded: its questions.
     own: the result of the scorer module's `identity(spec)`. If it is "", the model and
       its revision identify the scorer.
   """
@@ -122,4 +123,4 @@ def scorer(
   )
   # `frames` is the only option that changes what a model sees.
   frames = config.options.get("frames", 0)
-  return contract.content_id(config.name, source, asked.fingerprint, frames)
+  return contract.content_id(config.name, source, loaded.fingerprint, frames)
