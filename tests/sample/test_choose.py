@@ -14,7 +14,7 @@ DRAWS = 20_000
 
 def draw(logits_V, count=DRAWS, temperature=1.0, top_p=1.0, top_k=0, seed=0):
   """`count` draws from the same logits, each with its own key."""
-  keys = jnp.stack([settings.noise_key(seed, "", i) for i in range(count)])
+  keys = jnp.asarray(np.stack([settings.noise_key(seed, "", i) for i in range(count)]))
 
   def repeat(value, dtype):
     return jnp.full(count, value, dtype)

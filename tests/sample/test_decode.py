@@ -200,7 +200,7 @@ def test_an_int8_candidate_does_not_depend_on_its_batch(tiny):
 
 def test_few_candidates_share_slots_of_one_length(policy):
   """Short slots are worth it only if candidates fill them for several rounds."""
-  short, long = policy.prompt("x"), policy.prompt("a cat on a skateboard " * 20)
+  short, long = policy.prompt("x"), policy.prompt("a cat on a skateboard " * 10)
 
   def shortest(prompts, slots):
     return schedule.shortest(policy, prompts, GREEDY, slots)

@@ -1,9 +1,11 @@
 """How decoding stores weight matrices: transposed, and optionally in 8 bits."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float
 
 from vpo_jax.decoder import cpu, matmul
 
@@ -16,7 +18,7 @@ class Transposed(matmul.Matrix):
   product, which takes 1.1 to 1.6 times as long for 32 rows.
   """
 
-  w: Float[Array, "o i"]
+  w: Any  # [out, in]; in a pytree, JAX also puts its own objects here
 
   def product(self, x, dtype):
     x_BI = x.reshape(-1, x.shape[-1]).astype(dtype)
@@ -32,8 +34,8 @@ class Quantized(matmul.Matrix):
   by row as well.
   """
 
-  w: Int8[Array, "o i"]
-  scale: Float[Array, " o"]
+  w: Any  # int8 [out, in]
+  scale: Any  # [out]
 
   def product(self, x, dtype):
     x_BI, scale_B1 = _quantize_rows(x.reshape(-1, x.shape[-1]))
