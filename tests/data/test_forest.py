@@ -76,7 +76,8 @@ def plain_logps(params, examples):
     end = len(prompt) + len(response)
     tokens[row, :end] = np.concatenate([prompt, response])
     answer[row, len(prompt) - 1 : end - 1] = 1
-  positions = np.broadcast_to(np.arange(width), tokens.shape)
+  tokens = jnp.asarray(tokens)
+  positions = jnp.broadcast_to(jnp.arange(width)[None], tokens.shape)
   x, _ = model.hidden(params, tokens, positions, attention.causal(), CONFIG)
   logps = jax.nn.log_softmax(model.logits(params, x)[:, :-1])
   picked = jnp.take_along_axis(logps, tokens[:, 1:, None], axis=-1)[..., 0]
