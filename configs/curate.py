@@ -48,8 +48,8 @@ def get_config() -> ml_collections.ConfigDict:
   diversity.references = 10_000  # exact up to this many queries, sampled beyond
 
   config.safety = safety = ml_collections.ConfigDict()
-  # A row is safety-related if one of Detoxify's scores (probabilities) is at least this;
-  # ours.
+  # A row is safety-related if one of Detoxify's scores (probabilities) is at least
+  # this; ours.
   safety.min_score = ml_collections.ConfigDict(
     {
       "toxicity": 0.5,

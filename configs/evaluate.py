@@ -20,8 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.queries = ""  # in any form; "" is curate/test.jsonl of the workdir
   # Rows of NAME=SOURCE, weakest system first. SOURCE is "query" (the query itself),
   # "teacher" (its few-shot prompt), or a model: a directory (also relative to the
-  # workdir), a hub id, or the embedded model. "vpo_2=vpo of vpo" applies the model "vpo"
-  # to the prompts of the system "vpo" (the paper's iterations, section 11).
+  # workdir), a hub id, or the embedded model. "vpo_2=vpo of vpo" applies the model
+  # "vpo" to the prompts of the system "vpo" (the paper's iterations, section 11).
   config.systems = (
     "original=query",
     "few_shot=teacher",

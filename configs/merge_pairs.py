@@ -11,8 +11,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Pairs of a stage, or a JSON list of preference rows, such as the release's.
   config.text = ""  # "" is text_pairs/pairs.jsonl of the workdir
   config.video = ""  # "" is video_pairs/pairs.jsonl
-  # "union": all pairs without duplicates, text pairs first (paper); "one_per_query": the
-  # text pair of each query if it has one, else its video pair (release).
+  # "union": all pairs without duplicates, text pairs first (paper); "one_per_query":
+  # the text pair of each query if it has one, else its video pair (release).
   config.rule = "union"
   # Share of text pairs; surplus pairs of the other kind are dropped. 0.0 is the paper's
   # ablation without text-level feedback (table 1); None keeps all pairs (paper).

@@ -186,7 +186,7 @@ def _row(row: Any) -> Raw:
   if isinstance(row, str):
     return Raw(row)
   if isinstance(row, Mapping) and "messages" in row:
-    return _from_messages(row)
+    return from_messages(row)
   text = None
   if isinstance(row, Mapping):
     text = next((row[key] for key in TEXT_KEYS if key in row), None)
@@ -200,7 +200,7 @@ def _row(row: Any) -> Raw:
   return Raw(text, category, id=str(row.get("id", "")), flags=flags)
 
 
-def _from_messages(row: Mapping[str, Any]) -> Raw:
+def from_messages(row: Mapping[str, Any]) -> Raw:
   """A row of the release, with the query inside the template of the user's turn."""
   try:
     content = row["messages"][0]["content"]

@@ -91,7 +91,7 @@ def read(
 
 
 def _preference(row: Any, source: Literal["text", "video"]) -> records.Pair:
-  raw = queries_lib.of_messages(row)
+  raw = queries_lib.from_messages(row)
   if raw.problem or not raw.text:
     raise ValueError(raw.problem or "no query")
   chosen, rejected = (row[key]["content"] for key in ("chosen", "rejected"))

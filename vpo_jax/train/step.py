@@ -113,7 +113,10 @@ def make_step(
     weight = sums.pop("weight")
     grads, metrics = jax.tree.map(lambda leaf: leaf / weight, (grads, sums))
     metrics["grad_norm"] = optax.tree.norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion(
+      "standard"
+    ):  # optax mixes its int32 step with floats
+      updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state), metrics
 
