@@ -109,7 +109,7 @@ def test_iterations_are_compared_with_where_they_began():
 
 def test_a_limit_on_what_nobody_measures_and_nothing_in_common_are_one_line():
   one, two = by_query(scored("b", 1.0)), by_query(scored("c", 1.0))
-  with pytest.raises(errors.UserError, match="main has no query that all"):
+  with pytest.raises(errors.UserError, match="main: no query has a video"):
     compared(("one=x", "two=y"), {"one": one, "two": two})
   with pytest.raises(errors.UserError, match="no 'smoke', only fire, splatter"):
     compared(("one=x", "two=y"), {"one": one, "two": one}, limits=("smoke 1 2 3",))
@@ -119,10 +119,10 @@ def test_a_limit_on_what_nobody_measures_and_nothing_in_common_are_one_line():
   ("rows", "says"),
   [
     (("one=x",), "two or more systems"),
-    (("one=x", "two"), "'two': wants NAME=SOURCE"),
-    (("one=x", "one=y"), "each name once"),
+    (("one=x", "two"), "'two': must be NAME=SOURCE"),
+    (("one=x", "one=y"), "occurs once"),
     (("../one=x", "two=y"), "letters, digits"),
-    (("two=x of one", "one=y"), "name 'one' before it"),
+    (("two=x of one", "one=y"), "name 'one' in an earlier row"),
   ],
 )
 def test_systems_that_cannot_be_are_one_line(rows, says):
@@ -132,7 +132,7 @@ def test_systems_that_cannot_be_are_one_line(rows, says):
 
 @pytest.mark.parametrize("row", ["splatter 0.03", "splatter 1 3 2", "splatter a b c"])
 def test_limits_that_are_none_are_one_line(row):
-  with pytest.raises(errors.UserError, match="wants rows such as"):
+  with pytest.raises(errors.UserError, match="must be like"):
     levels.parse([row])
 
 

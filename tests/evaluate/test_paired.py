@@ -1,4 +1,4 @@
-"""The bootstrap's interval is that of theory where theory is known."""
+"""The bootstrap's intervals agree with theory where theory is known."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from vpo_jax.evaluate import paired
 
 def test_it_is_the_normal_interval_for_many_normal_numbers():
   values = np.random.default_rng(0).normal(0.3, 2.0, 400)
-  ((low, high),) = paired.intervals(values[None], draws=4000)
+  ((low, high),) = paired.intervals(0 * values[None], values[None], draws=4000)
   error = 1.96 * values.std() / 20
   assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
   assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
@@ -19,7 +19,9 @@ def test_it_covers_the_truth_as_often_as_it_says():
   covered = 0
   for trial in range(200):
     values = random.exponential(1.0, (1, 60)) - 1
-    ((low, high),) = paired.intervals(values, draws=300, level=0.9, seed=trial)
+    ((low, high),) = paired.intervals(
+      np.zeros_like(values), values, draws=300, level=0.9, seed=trial
+    )
     covered += low <= 0 <= high
   assert 0.82 <= covered / 200 <= 0.96
 
@@ -27,8 +29,9 @@ def test_it_covers_the_truth_as_often_as_it_says():
 def test_equal_systems_have_no_interval_and_the_seed_decides():
   values = np.random.default_rng(2).normal(size=(2, 30))
   values[0] = 0
-  found = paired.intervals(values, draws=50, seed=3)
+  zeros = np.zeros_like(values)
+  found = paired.intervals(zeros, values, draws=50, seed=3)
   assert found[0].tolist() == [0.0, 0.0]
-  assert (found == paired.intervals(values, draws=50, seed=3)).all()
-  alone = paired.intervals(values[1:], draws=50, seed=3)
+  assert (found == paired.intervals(zeros, values, draws=50, seed=3)).all()
+  alone = paired.intervals(zeros[1:], values[1:], draws=50, seed=3)
   assert alone[0] == pytest.approx(found[1])

@@ -10,24 +10,21 @@ Shape letters of the package; L = stem + R * T.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import flax.struct
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vpo_jax.data import examples as data_examples
-
-if TYPE_CHECKING:
-  _Array = np.ndarray | jax.Array  # on the host, or on devices
-else:  # a step is also lowered from shapes alone
-  _Array = np.ndarray | jax.Array | jax.ShapeDtypeStruct
 
 
 @flax.struct.dataclass
 class Forest:
   """One micro-batch, or several stacked along a leading axis.
+
+  The arrays are int32 (`reference_GNE`: float32); their shapes are in their names. They
+  have no annotations because JAX also fills the pytree with objects of its own.
 
   Attributes:
     tokens_GL: token ids of [stem | row 0 | row 1 | ...].
@@ -42,16 +39,16 @@ class Forest:
     reference_GNE: log-probability under the frozen reference model, in nats (DPO).
   """
 
-  tokens_GL: Int[_Array, "*micro G L"]
-  positions_GL: Int[_Array, "*micro G L"]
-  stem_G: Int[_Array, "*micro G"]
-  tree_GRT: Int[_Array, "*micro G R T"]
-  branch_GRT: Int[_Array, "*micro G R T"]
-  source_GP: Int[_Array, "*micro G P"]
-  target_GP: Int[_Array, "*micro G P"]
-  leaf_GP: Int[_Array, "*micro G P"]
-  tokens_GNE: Int[_Array, "*micro G N E"]
-  reference_GNE: Float[_Array, "*micro G N E"]
+  tokens_GL: Any
+  positions_GL: Any
+  stem_G: Any
+  tree_GRT: Any
+  branch_GRT: Any
+  source_GP: Any
+  target_GP: Any
+  leaf_GP: Any
+  tokens_GNE: Any
+  reference_GNE: Any
 
 
 @dataclasses.dataclass(frozen=True)
