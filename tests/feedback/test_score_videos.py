@@ -156,7 +156,7 @@ def named_inputs(config, workdir):
 
 def test_a_scorer_that_only_says_no_is_stopped_early(scripted, tmp_path):
   config, _ = scripted
-  config.scorer.name, config.scorer.questions = "negative", ""
+  config.scorer.name = "negative"
   prompts = [f"good {i}" for i in range(60)]
   write_inputs(tmp_path, prompts, set(range(60)))
   with pytest.raises(errors.UserError, match=r"of all 16 videos are no.*-0\.21645"):
