@@ -12,7 +12,7 @@ from etils import epath
 from vpo_jax import errors, stages
 from vpo_jax.curate import curate
 from vpo_jax.evaluate import evaluate, report
-from vpo_jax.feedback import merge_pairs, score_videos, text_pairs, video_pairs
+from vpo_jax.feedback import bridge, merge_pairs, score_videos, text_pairs, video_pairs
 from vpo_jax.runtime import allocator, console
 from vpo_jax.sample import candidates
 from vpo_jax.serve import export
@@ -57,6 +57,7 @@ def run(
   variants = [_variant(text, config) for text in config.get("variants", ())]
   if len({name for name, _ in variants}) < len(variants):
     raise errors.UserError("config.variants: two variants have the same name")
+  bridge.check(config.score_videos)  # before hours of work of the earlier stages
   workdir, began = epath.Path(workdir), time.monotonic()
   steps = [(stage, config[stage.name]) for stage in STAGES]
   counts = _run("", steps, workdir, workdir)

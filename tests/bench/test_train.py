@@ -52,7 +52,7 @@ def test_reported_figures_are_consistent(tiny_llama, kind):
     batch=1,
     steps=1,
     precision="float32",
-    micro_tokens=512,
+    micro_tokens=1024,
     remat="none",
   )
   keys = {

@@ -100,7 +100,7 @@ def test_released_preference_rows_are_read_as_pairs(tmp_path):
   pairs, aside = merge.read(tmp_path / "released.json", "text")
   assert pairs == TEXT
   assert len({row.id for row in aside}) == len(aside) == 3
-  assert all("no preference row" in row.reason for row in aside)
+  assert all("not a preference row" in row.reason for row in aside)
   (tmp_path / "released.json").write_text("[")
   with pytest.raises(errors.UserError, match=r"released\.json: not JSON"):
     merge.read(tmp_path / "released.json", "text")

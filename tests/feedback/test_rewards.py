@@ -72,5 +72,5 @@ def test_named_rewards_count_by_their_weights():
   with pytest.raises(errors.UserError, match="names MQ; the scorer gives TA"):
     rewards.weighted({"TA": 1.0}, {"MQ": 1.0})
   for wrong in (["VQ"], ["VQ one"], ["VQ 1", "VQ 2"], [" 1"]):
-    with pytest.raises(errors.UserError, match="wants distinct names"):
+    with pytest.raises(errors.UserError, match="must be distinct names"):
       rewards.dimensions(wrong)

@@ -67,7 +67,7 @@ def test_the_first_candidates_videos_are_laid_out(tmp_path):
       f"{q} 0 {s}" for q in ("../a dog", "a cat") for s in (0, 1)
     ]
   store.video(rows[2].video_id).write_bytes(b"cut")
-  with pytest.raises(errors.UserError, match=f"lacks video {rows[2].video_id}"):
+  with pytest.raises(errors.UserError, match=f"video {rows[2].video_id}"):
     vbench.lay_out(tmp_path / "scores.jsonl", store.root, tmp_path / "out")
   records.write(tmp_path / "scores.jsonl", [])
   with pytest.raises(errors.UserError, match="no video was scored"):

@@ -294,7 +294,7 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
 def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
   """A rate that is too high makes the model worse in the third step."""
   config = make_config("sft", eval_every=1, keep_checkpoints=1, epochs=1)
-  config.optimizer.update(peak_lr=0.1)
+  config.optimizer.update(peak_lr=3.0)
   stages.run(sft.STAGE, config, tmp_path)
   losses = metrics(tmp_path, "sft", "eval/loss")
   del losses[0]
