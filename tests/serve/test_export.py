@@ -78,7 +78,11 @@ def test_peft_loads_an_exported_adapter(tiny, tmp_path):
   merged = transformers.AutoModelForCausalLM.from_pretrained(trained / "model")
   base = transformers.AutoModelForCausalLM.from_pretrained(tiny)
   with torch.no_grad():
-    torch.testing.assert_close(ours(tokens).logits, merged(tokens).logits)
+    expected = merged(tokens).logits
+    spread = float(expected.max() - expected.min())
+    torch.testing.assert_close(
+      ours(tokens).logits, expected, atol=1e-5 * spread, rtol=0.0
+    )
     assert not torch.allclose(ours(tokens).logits, base(tokens).logits, atol=1e-3)
   card = (folder / "README.md").read_text()
   assert f"vllm serve {tiny} --enable-lora" in card
