@@ -111,8 +111,3 @@ def tiny_model(smollm2, tmp_path_factory):
   bpe["merges"] = [pair for pair in bpe["merges"] if "".join(pair) in bpe["vocab"]]
   (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
   return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_llama(tiny_model):
-  return tiny_model

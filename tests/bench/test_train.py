@@ -26,14 +26,14 @@ def test_named_shapes_have_the_parameters_of_their_models():
 
 @pytest.mark.parametrize(("kind", "responses"), [("sft", 1), ("dpo", 2)])
 def test_rows_have_real_queries_and_random_responses(
-  tmp_path, tiny_llama, kind, responses
+  tmp_path, tiny_model, kind, responses
 ):
   made = rows.make(kind, QUERIES, 4)
   assert made == rows.make(kind, QUERIES, 4)
   assert QUERIES[3] in made[3]["messages"][0]["content"]
   path = tmp_path / "rows.json"
   path.write_text(json.dumps(made))
-  tokenizer = chat.load_tokenizer(tiny_llama)
+  tokenizer = chat.load_tokenizer(tiny_model)
   examples, set_aside = data_examples.read(path, tokenizer, kind, 2048)
   assert not set_aside
   assert all(len(example.responses) == responses for example in examples)
@@ -44,10 +44,10 @@ def test_rows_have_real_queries_and_random_responses(
 
 
 @pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
-def test_reported_figures_are_consistent(tiny_llama, kind):
+def test_reported_figures_are_consistent(tiny_model, kind):
   result = train.bench(
     kind,
-    str(tiny_llama),
+    str(tiny_model),
     QUERIES,
     batch=1,
     steps=1,
@@ -73,9 +73,9 @@ def test_reported_figures_are_consistent(tiny_llama, kind):
   json.dumps(result)
 
 
-def test_the_matrix_rate_covers_every_product(tiny_llama):
+def test_the_matrix_rate_covers_every_product(tiny_model):
   """7 matrices per layer for every token, and the head where a token is predicted."""
-  config = decoder_config.read(tiny_llama)
+  config = decoder_config.read(tiny_model)
   shape = forest.Shape(groups=1, stem=4, rows=2, row=8, trees=2, branches=1, predict=32)
   products = matmul_rate.products(config, shape)
   d, f, kv = config.d_model, config.d_ff, config.kv_heads * config.head_dim
@@ -86,11 +86,11 @@ def test_the_matrix_rate_covers_every_product(tiny_llama):
 
 
 @pytest.mark.slow
-def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_llama):
+def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_model):
   missing = tmp_path / "missing.json"
   setting = trl.Setting(1, "float32")
   with (
-    trl.program("sft", tiny_llama, missing, 2, 1, setting) as program,
+    trl.program("sft", tiny_model, missing, 2, 1, setting) as program,
     pytest.raises(errors.UserError, match="TRL ended with exit code 1: "),
   ):
     program(0)
@@ -98,13 +98,13 @@ def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_llama):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_trl_alternates_on_the_same_rows(tiny_llama, kind):
+def test_trl_alternates_on_the_same_rows(tiny_model, kind):
   pytest.importorskip("trl")
   settings = [trl.Setting(1, "float32"), trl.Setting(2, "bfloat16")]
   settings.append(trl.Setting(4, "float32"))  # more rows than a batch: TRL exits
   result = train.bench(
     kind,
-    str(tiny_llama),
+    str(tiny_model),
     QUERIES,
     batch=2,
     steps=2,

@@ -9,9 +9,9 @@ QUERIES = [f"{count} cats on skateboards" for count in range(16)]
 SETTINGS = {"precision": "float32", "micro_tokens": 512, "remat": "none"}
 
 
-def test_host_devices_report_losses_and_bytes_but_no_speed(tiny_llama):
+def test_host_devices_report_losses_and_bytes_but_no_speed(tiny_model):
   result = devices.bench(
-    "sft", str(tiny_llama), QUERIES, [1, 4], batch=2, steps=1, **SETTINGS
+    "sft", str(tiny_model), QUERIES, [1, 4], batch=2, steps=1, **SETTINGS
   )
   one, four = result["devices"]
   assert one["batch"] == four["batch"] == 8
@@ -28,8 +28,8 @@ def test_host_devices_report_losses_and_bytes_but_no_speed(tiny_llama):
   assert not any("second" in key for key in four)
 
 
-def test_too_many_devices_are_a_user_error(tiny_llama):
+def test_too_many_devices_are_a_user_error(tiny_model):
   with pytest.raises(errors.UserError, match="--devices=64: only 8 devices"):
     devices.bench(
-      "sft", str(tiny_llama), QUERIES, [1, 64], batch=1, steps=1, **SETTINGS
+      "sft", str(tiny_model), QUERIES, [1, 64], batch=1, steps=1, **SETTINGS
     )

@@ -6,10 +6,5 @@ from vpo_jax.sample import lm
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_model):
-  return tiny_model
-
-
-@pytest.fixture(scope="session")
 def policy(tiny_model):
   return lm.load(str(tiny_model))

@@ -19,9 +19,9 @@ def workdir(tmp_path):
   return tmp_path
 
 
-def config_for(tiny, **changes):
+def config_for(tiny_model, **changes):
   config = sample_config.get_config()
-  config.update({"model": str(tiny), "num_candidates": 2, "max_new_tokens": 12})
+  config.update({"model": str(tiny_model), "num_candidates": 2, "max_new_tokens": 12})
   config.update({"slots": 4, "queries_per_part": 1, "max_prompt_tokens": 512})
   config.update(changes)
   return config
@@ -31,8 +31,8 @@ def rows_of(workdir):
   return list(records.read(workdir / "sample" / "candidates.jsonl", records.Candidates))
 
 
-def test_every_query_gets_its_candidates(workdir, tiny):
-  counts = stages.run(candidates.STAGE, config_for(tiny), workdir)
+def test_every_query_gets_its_candidates(workdir, tiny_model):
+  counts = stages.run(candidates.STAGE, config_for(tiny_model), workdir)
   rows = rows_of(workdir)
   assert [row.query for row in rows] == list(TEXTS[:3])
   assert [[c.index for c in row.candidates] for row in rows] == [[0, 1]] * 3
@@ -45,11 +45,13 @@ def test_every_query_gets_its_candidates(workdir, tiny):
   assert ["tokens, more than" in row.reason for row in aside] == [True]
   assert rows[0].settings["temperature"] == 0.9
   assert rows[0].settings["precision"] == "float32"
-  assert stages.run(candidates.STAGE, config_for(tiny), workdir) == counts
+  assert stages.run(candidates.STAGE, config_for(tiny_model), workdir) == counts
 
 
-def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp_path):
-  stages.run(candidates.STAGE, config_for(tiny), workdir)
+def test_a_killed_run_makes_only_what_is_missing(
+  workdir, tiny_model, monkeypatch, tmp_path
+):
+  stages.run(candidates.STAGE, config_for(tiny_model), workdir)
   whole = rows_of(workdir)
   again = tmp_path / "again"
   (again / "curate").mkdir(parents=True)
@@ -64,40 +66,40 @@ def test_a_killed_run_makes_only_what_is_missing(workdir, tiny, monkeypatch, tmp
 
   monkeypatch.setattr(generate, "stream", killed)
   with pytest.raises(KeyboardInterrupt):
-    stages.run(candidates.STAGE, config_for(tiny), again)
+    stages.run(candidates.STAGE, config_for(tiny_model), again)
 
   def watched(policy, prompts, wanted, **kwargs):
     seen.extend(prompts)
     yield from stream(policy, prompts, wanted, **kwargs)
 
   monkeypatch.setattr(generate, "stream", watched)
-  stages.run(candidates.STAGE, config_for(tiny), again)
+  stages.run(candidates.STAGE, config_for(tiny_model), again)
   assert len(seen) == 1
   assert rows_of(again) == whole
 
 
-def test_processes_share_the_queries(workdir, tiny, tmp_path):
-  first = stages.run(candidates.STAGE, config_for(tiny, share="0/2"), workdir)
+def test_processes_share_the_queries(workdir, tiny_model, tmp_path):
+  first = stages.run(candidates.STAGE, config_for(tiny_model, share="0/2"), workdir)
   assert first["missing"] == 2
   assert not (workdir / "sample" / "candidates.jsonl").exists()
-  second = stages.run(candidates.STAGE, config_for(tiny, share="1/2"), workdir)
+  second = stages.run(candidates.STAGE, config_for(tiny_model, share="1/2"), workdir)
   assert second["queries"] == 3
   assert [row.query for row in rows_of(workdir)] == list(TEXTS[:3])
 
 
-def test_released_rows_are_input_as_they_are(tmp_path, tiny):
+def test_released_rows_are_input_as_they_are(tmp_path, tiny_model):
   rows = [
     {"messages": [{"role": "user", "content": f"User Query:{t}\n\nVideo Prompt:"}]}
     for t in (*TEXTS[:2], TEXTS[0])
   ]
   (tmp_path / "vpo.json").write_text(json.dumps(rows))
-  config = config_for(tiny, queries=str(tmp_path / "vpo.json"))
+  config = config_for(tiny_model, queries=str(tmp_path / "vpo.json"))
   assert stages.run(candidates.STAGE, config, tmp_path)["set_aside"] == 1
   assert [row.query for row in rows_of(tmp_path)] == list(TEXTS[:2])
   aside = records.read(tmp_path / "sample" / "set_aside.jsonl", records.SetAside)
   assert [row.reason for row in aside] == ["repeats an earlier row"]
 
 
-def test_a_missing_model_is_one_line(workdir, tiny):
+def test_a_missing_model_is_one_line(workdir, tiny_model):
   with pytest.raises(errors.UserError, match="no-such"):
-    stages.run(candidates.STAGE, config_for(tiny, model="./no-such"), workdir)
+    stages.run(candidates.STAGE, config_for(tiny_model, model="./no-such"), workdir)

@@ -56,12 +56,12 @@ def their_greedy(llama, prompt, count):
   return out[0, len(prompt.tokens) :].tolist()
 
 
-def test_greedy_equals_transformers(tiny, policy):
+def test_greedy_equals_transformers(tiny_model, policy):
   prompts = [policy.prompt(query) for query in QUERIES]
   # One prompt in the batch does not begin with the stem.
   prompts.append(policy.chat([{"role": "user", "content": "hello"}]))
   assert prompts[-1].tokens[: len(policy.stem_tokens)] != policy.stem_tokens
-  llama = transformers.LlamaForCausalLM.from_pretrained(tiny).eval()
+  llama = transformers.LlamaForCausalLM.from_pretrained(tiny_model).eval()
   ours = tokens_of(policy, prompts, GREEDY, slots=4)
   for prompt, row in zip(prompts, ours, strict=True):
     assert row == [their_greedy(llama, prompt, GREEDY.max_new_tokens)]
@@ -164,9 +164,9 @@ def test_drawn_tokens_are_in_the_nucleus_of_a_full_forward_pass(policy):
 
 
 @pytest.mark.parametrize("axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str)
-def test_several_devices_draw_what_one_draws(tiny, policy, axes):
+def test_several_devices_draw_what_one_draws(tiny_model, policy, axes):
   mesh = sharding.make_mesh(dict(zip(sharding.AXES, axes, strict=True)))
-  split = lm.load(str(tiny), mesh=mesh)
+  split = lm.load(str(tiny_model), mesh=mesh)
   prompts = [policy.prompt(query) for query in QUERIES]
   assert tokens_of(split, prompts, SAMPLED, slots=8) == tokens_of(
     policy, prompts, SAMPLED, slots=8
@@ -191,8 +191,8 @@ def test_finish_reasons(policy):
   assert jobs[0][0].finish_reason == "stop"
 
 
-def test_an_int8_candidate_does_not_depend_on_its_batch(tiny):
-  policy = lm.load(str(tiny), precision="int8")
+def test_an_int8_candidate_does_not_depend_on_its_batch(tiny_model):
+  policy = lm.load(str(tiny_model), precision="int8")
   prompts = [policy.prompt(query) for query in QUERIES[:3]]
   together = tokens_of(policy, prompts, SAMPLED, slots=4)
   assert tokens_of(policy, prompts[1:2], SAMPLED, slots=1) == together[1:2]
@@ -213,8 +213,8 @@ def test_few_candidates_share_slots_of_one_length(policy):
 
 @pytest.mark.skipif("avx512_bf16" not in CPU, reason="requires AVX512-BF16")
 @pytest.mark.parametrize("slots", [1, 4])
-def test_a_bfloat16_step_converts_no_matrix_to_float32(tiny, slots):
-  policy = lm.load(str(tiny), precision="bfloat16")
+def test_a_bfloat16_step_converts_no_matrix_to_float32(tiny_model, slots):
+  policy = lm.load(str(tiny_model), precision="bfloat16")
   lowered = decode.block.lower(
     policy.params,
     policy.stem,

@@ -4,21 +4,25 @@ import dataclasses
 
 import pytest
 
-from tests.sample.conftest import policy, tiny
+from tests.sample.conftest import policy
 from tests.serve import live
 from vpo_jax.serve import engine, limits, metrics, service, web
 
-__all__ = ["policy", "tiny"]
+__all__ = ["policy"]
 
 LIMITS = limits.Limits(body=100_000, prompt_tokens=500, new_tokens=700, candidates=8)
 
 
 @pytest.fixture(scope="session")
 def shared(policy):
-  """A service with 4 slots and room for 4 more candidates."""
-  running = engine.Engine(policy, slots=4, queue_size=4, warm=False)
+  """A service with 4 slots and room for 4 more candidates.
+
+  Its answers end at their limit only: a random model samples a stop token now and then.
+  """
+  endless = dataclasses.replace(policy, stop=())
+  running = engine.Engine(endless, slots=4, queue_size=4, warm=False)
   counters = metrics.Metrics(running)
-  yield service.Service(policy, running, LIMITS, counters, guard_language="")
+  yield service.Service(endless, running, LIMITS, counters, guard_language="")
   running.close()
 
 

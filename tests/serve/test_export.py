@@ -22,11 +22,11 @@ INSTRUCTION = "Write a prompt.\n\nUser Query:{query}\n\nVideo Prompt:"
 
 
 @pytest.fixture
-def exported(tiny, tmp_path):
+def exported(tiny_model, tmp_path):
   template = tmp_path / "mine.txt"
   template.write_text(INSTRUCTION)
   config = export_config.get_config()
-  config.update({"model": str(tiny), "instruction": str(template)})
+  config.update({"model": str(tiny_model), "instruction": str(template)})
   manifest = {"config": {"model": "some/base"}, "counts": {"loss_after": 1.25}}
   files.write_json(tmp_path / "train_sft" / "manifest.json", manifest)
   counts = stages.run(export.STAGE, config, tmp_path)
@@ -34,16 +34,16 @@ def exported(tiny, tmp_path):
   return tmp_path / "vpo"
 
 
-def test_transformers_computes_the_same_logits(tiny, exported):
+def test_transformers_computes_the_same_logits(tiny_model, exported):
   theirs = transformers.AutoModelForCausalLM.from_pretrained(exported)
   tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
   tokens = jnp.asarray([tokenizer("rain on a tin roof").input_ids], jnp.int32)
-  config = decoder_config.read(tiny)
+  config = decoder_config.read(tiny_model)
   positions = jnp.arange(tokens.shape[1])[None]
   x, _ = model.hidden(
-    weights.load(tiny, config), tokens, positions, attention.causal(), config
+    weights.load(tiny_model, config), tokens, positions, attention.causal(), config
   )
-  ours = np.asarray(model.logits(weights.load(tiny, config), x))
+  ours = np.asarray(model.logits(weights.load(tiny_model, config), x))
   with torch.no_grad():
     expected = theirs(torch.tensor(np.asarray(tokens))).logits.numpy()
   spread = expected.max() - expected.min()
@@ -54,8 +54,8 @@ def test_transformers_computes_the_same_logits(tiny, exported):
 
 # peft uses a property that transformers deprecates.
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_peft_loads_an_exported_adapter(tiny, tmp_path):
-  architecture = decoder_config.read(tiny)
+def test_peft_loads_an_exported_adapter(tiny_model, tmp_path):
+  architecture = decoder_config.read(tiny_model)
   lora = loras.Lora(rank=4, alpha=8.0, targets=("q", "down"))
   adapters = {
     name: {
@@ -66,17 +66,17 @@ def test_peft_loads_an_exported_adapter(tiny, tmp_path):
   adapters = jax.tree.map(jnp.float32, adapters)
   trained = tmp_path / "train_dpo"
   lora.save(trained / "adapter", adapters, architecture, "somewhere/else")
-  params = lora.merge(weights.load(tiny, architecture), adapters)
-  directory.save_model(trained / "model", params, architecture, tiny)
+  params = lora.merge(weights.load(tiny_model, architecture), adapters)
+  directory.save_model(trained / "model", params, architecture, tiny_model)
   config = export_config.get_config()
-  config.update({"adapter": True, "base": str(tiny)})
-  assert stages.run(export.STAGE, config, tmp_path)["base"] == str(tiny)
+  config.update({"adapter": True, "base": str(tiny_model)})
+  assert stages.run(export.STAGE, config, tmp_path)["base"] == str(tiny_model)
   folder = tmp_path / "vpo_adapter"
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   tokens = tokenizer("rain on a tin roof", return_tensors="pt").input_ids
   ours = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
   merged = transformers.AutoModelForCausalLM.from_pretrained(trained / "model")
-  base = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+  base = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
   with torch.no_grad():
     expected = merged(tokens).logits
     spread = float(expected.max() - expected.min())
@@ -85,13 +85,13 @@ def test_peft_loads_an_exported_adapter(tiny, tmp_path):
     )
     assert not torch.allclose(ours(tokens).logits, base(tokens).logits, atol=1e-3)
   card = (folder / "README.md").read_text()
-  assert f"vllm serve {tiny} --enable-lora" in card
+  assert f"vllm serve {tiny_model} --enable-lora" in card
   assert "peft.AutoPeftModelForCausalLM" in card
 
 
-def test_a_missing_adapter_is_a_user_error(tiny, tmp_path):
+def test_a_missing_adapter_is_a_user_error(tiny_model, tmp_path):
   config = export_config.get_config()
-  config.update({"adapter": True, "model": str(tiny)})
+  config.update({"adapter": True, "model": str(tiny_model)})
   with pytest.raises(errors.UserError, match=r"lora\.rank"):
     stages.run(export.STAGE, config, tmp_path)
 
@@ -107,9 +107,9 @@ def test_the_card_has_the_figures_of_the_run(exported):
   assert INSTRUCTION in text
 
 
-def test_the_dtype_is_written(tiny, tmp_path):
+def test_the_dtype_is_written(tiny_model, tmp_path):
   config = export_config.get_config()
-  config.update({"model": str(tiny), "dtype": "bfloat16"})
+  config.update({"model": str(tiny_model), "dtype": "bfloat16"})
   stages.run(export.STAGE, config, tmp_path)
   assert json.loads((tmp_path / "vpo" / "config.json").read_text())["dtype"] == (
     "bfloat16"
@@ -119,9 +119,11 @@ def test_the_dtype_is_written(tiny, tmp_path):
     stages.run(export.STAGE, config, tmp_path / "other")
 
 
-def test_a_model_without_weights_is_a_user_error(tiny, tmp_path):
-  broken, architecture = tmp_path / "broken", decoder_config.read(tiny)
-  directory.save_model(broken, weights.load(tiny, architecture), architecture, tiny)
+def test_a_model_without_weights_is_a_user_error(tiny_model, tmp_path):
+  broken, architecture = tmp_path / "broken", decoder_config.read(tiny_model)
+  directory.save_model(
+    broken, weights.load(tiny_model, architecture), architecture, tiny_model
+  )
   (broken / "model.safetensors").unlink()
   config = export_config.get_config()
   config.model = str(broken)

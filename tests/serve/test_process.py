@@ -35,8 +35,8 @@ def post(url, path, body, key=""):
   return urllib.request.urlopen(request, timeout=120)
 
 
-def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny):
-  flags = ("--model", str(tiny), "--port=0", "--slots=1", "--api_key_env=VPO_KEY")
+def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny_model):
+  flags = ("--model", str(tiny_model), "--port=0", "--slots=1", "--api_key_env=VPO_KEY")
   with start(*flags, VPO_KEY="open sesame") as process:
     try:
       started = (re.search(r"http://[\d.:]+", line) for line in process.stderr)

@@ -6,19 +6,16 @@ torch_bridge/README.md.
 
 import concurrent.futures
 import dataclasses
-import os
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ml_collections
 from etils import epath
 
-from torch_bridge import contract, questions, scorers, shards
-from vpo_jax import errors, files
-from vpo_jax.feedback import executors, identity, rewards, workers
-from vpo_jax.runtime import console
+from torch_bridge import contract, questions, shards
+from vpo_jax import errors
+from vpo_jax.feedback import identity, jobs, rewards, workers
 
 Questions = questions.Questions
 
@@ -110,10 +107,7 @@ class Bridge:
     self._store = contract.Store(pathlib.Path(config.bridge.store or store))
     self.settings, self._model = identity.settings(config.renderer)
     self.questions = identity.load_questions(config.scorer)
-    self._pythons = {
-      "render": config.renderer.python or sys.executable,
-      "score": config.scorer.python or sys.executable,
-    }
+    self._jobs = jobs.Jobs(config, self.settings, self._model)
     self.answers_folder = str(self._store.root / "answers")
     self.restarts = 0
     self.rendered = 0
@@ -128,9 +122,9 @@ class Bridge:
       UserError: the workers cannot work or keep crashing, or requests are left
         unfinished. Finished requests stay done.
     """
-    jobs = self._write_jobs()
+    job_files = self._jobs.write(self._folder, self._store.root)
     scorer_id = identity.scorer(
-      self._config.scorer, self.questions, self._scorer_identity(jobs["score"])
+      self._config.scorer, self.questions, self._jobs.scorer_identity(job_files)
     )
     model_id = identity.model(self._model, self._config.renderer.revision)
     renders = [
@@ -143,7 +137,7 @@ class Bridge:
       for render, request in zip(renders, requests, strict=True)
     ]
     contract.write_rows(self._folder / "requests.jsonl", renders)
-    failures = self._process(jobs, _unique(renders), _unique(scores))
+    failures = self._process(job_files, _unique(renders), _unique(scores))
     return [
       Result(
         render.id,
@@ -156,7 +150,7 @@ class Bridge:
 
   def _process(
     self,
-    jobs: dict[str, pathlib.Path],
+    job_files: dict[str, pathlib.Path],
     renders: list[contract.RenderRequest],
     scores: list[contract.ScoreRequest],
   ) -> dict[str, contract.Failure]:
@@ -165,7 +159,7 @@ class Bridge:
 
     def plan(task: str) -> workers.Plan:
       if not plans:  # only once there is work to do
-        plans.update(self._plans(jobs))
+        plans.update(self._jobs.plans(job_files))
       return plans[task]
 
     failures: dict[str, contract.Failure] = {}
@@ -294,87 +288,9 @@ class Bridge:
   def _queue(self, task: str) -> shards.Queue:
     return shards.Queue(self._folder / task)
 
-  def _write_jobs(self) -> dict[str, pathlib.Path]:
-    """Writes the job files; returns their paths by task."""
-    config = self._config
-    jobs = {
-      "render": {
-        "renderer": {
-          "name": self.settings["renderer"],
-          "model": self._model,
-          "settings": self.settings,
-          "options": config.renderer.options.to_dict()
-          | {"revision": config.renderer.revision},
-        },
-        "batch": config.renderer.batch,
-      },
-      "score": {
-        "scorer": {
-          "name": config.scorer.name,
-          "model": config.scorer.model,
-          "revision": config.scorer.revision,
-          "questions": config.scorer.questions,
-          "weights": config.scorer.weights,
-          "options": config.scorer.options.to_dict(),
-        },
-      },
-    }
-    common = {"version": contract.VERSION, "store": str(self._store.root.resolve())}
-    paths = {task: self._folder / task / "job.json" for task in jobs}
-    for task, job in jobs.items():
-      files.write_json(paths[task], common | {"task": task} | job)
-    return paths
-
-  def _scorer_identity(self, job: pathlib.Path) -> str:
-    """What the scorer's module says of itself, in the scorer's own interpreter."""
-    if self._config.scorer.name in scorers.NAMES:
-      return ""  # identified by their model and revision
-    reply = workers.ask({"score": job}, self._pythons, "--identity")
-    return reply["score"]["identity"]
-
-  def _plans(self, jobs: dict[str, pathlib.Path]) -> dict[str, workers.Plan]:
-    """Checks both interpreters and chooses the devices, by task."""
-    with console.console.status("checking the renderer's and the scorer's packages"):
-      found = workers.ask(jobs, self._pythons, "--check")
-    return {
-      task: self._plan(python, found[task]["devices"])
-      for task, python in self._pythons.items()
-    }
-
-  def _plan(self, python: str, accelerators: int) -> workers.Plan:
-    config = self._config.bridge
-    executor = executors.make(config)
-    if isinstance(executor, executors.Ray):
-      devices = ("",) * (config.workers or executor.devices())
-      on_gpu = executor.gpus > 0
-    else:
-      devices = _devices(config, accelerators)
-      on_gpu = bool(devices[0])
-    return workers.Plan(
-      python, executor, devices, on_gpu, config.hang_s, config.restarts
-    )
-
 
 _Request = TypeVar("_Request", contract.RenderRequest, contract.ScoreRequest)
 
 
 def _unique(requests: list[_Request]) -> list[_Request]:
   return list({request.id: request for request in requests}.values())
-
-
-def _devices(config: ml_collections.ConfigDict, found: int) -> tuple[str, ...]:
-  """One worker per device; on a CPU one per core, up to four (a gigabyte each).
-
-  Args:
-    found: how many devices the worker's interpreter sees. If CUDA_VISIBLE_DEVICES is
-      set, they are the first ones of its list.
-  """
-  named = config.devices or (
-    os.environ.get("CUDA_VISIBLE_DEVICES", "") if found else ""
-  )
-  devices = tuple(part.strip() for part in named.split(",") if part.strip())
-  if not config.devices:
-    devices = devices[:found] or tuple(str(i) for i in range(found))
-  if not devices:
-    return ("",) * (config.workers or min(4, os.cpu_count() or 1))
-  return devices[: config.workers] if config.workers else devices

@@ -1,6 +1,6 @@
 """Starts, watches and restarts the torch bridge's workers, and counts their results.
 
-Only this module and `bridge` know the bridge's layout on disk.
+Only this module, `jobs` and `bridge` know the bridge's layout on disk.
 """
 
 import contextlib

@@ -1,0 +1,117 @@
+"""The files, interpreters and devices of the bridge's jobs: rendering and scoring."""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import ml_collections
+
+from torch_bridge import contract, scorers
+from vpo_jax import files
+from vpo_jax.feedback import executors, workers
+from vpo_jax.runtime import console
+
+
+class Jobs:
+  """The rendering and the scoring that a config describes."""
+
+  def __init__(
+    self, config: ml_collections.ConfigDict, settings: dict[str, Any], model: str
+  ):
+    """Keeps what the workers need to know.
+
+    Args:
+      config: with `renderer`, `scorer` and `bridge`, as in configs/bridge.py.
+      settings: everything that changes the frames, of `identity.settings`.
+      model: the video model, of the same.
+    """
+    self._config = config
+    self._settings = settings
+    self._model = model
+    self._pythons = {
+      "render": config.renderer.python or sys.executable,
+      "score": config.scorer.python or sys.executable,
+    }
+
+  def write(self, folder: pathlib.Path, store: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Writes a job file for each task; returns their paths by task."""
+    config = self._config
+    jobs = {
+      "render": {
+        "renderer": {
+          "name": self._settings["renderer"],
+          "model": self._model,
+          "settings": self._settings,
+          "options": config.renderer.options.to_dict()
+          | {"revision": config.renderer.revision},
+        },
+        "batch": config.renderer.batch,
+      },
+      "score": {
+        "scorer": {
+          "name": config.scorer.name,
+          "model": config.scorer.model,
+          "revision": config.scorer.revision,
+          "questions": config.scorer.questions,
+          "weights": config.scorer.weights,
+          "options": config.scorer.options.to_dict(),
+        },
+      },
+    }
+    common = {"version": contract.VERSION, "store": str(store.resolve())}
+    paths = {task: folder / task / "job.json" for task in jobs}
+    for task, job in jobs.items():
+      files.write_json(paths[task], common | {"task": task} | job)
+    return paths
+
+  def scorer_identity(self, paths: dict[str, pathlib.Path]) -> str:
+    """What the scorer's module says of itself, in the scorer's own interpreter."""
+    if self._config.scorer.name in scorers.NAMES:
+      return ""  # identified by their model and revision
+    job = {"score": paths["score"]}
+    return workers.ask(job, self._pythons, "--identity")["score"]["identity"]
+
+  def plans(self, paths: dict[str, pathlib.Path]) -> dict[str, workers.Plan]:
+    """Checks both interpreters and chooses the devices, by task.
+
+    Raises:
+      UserError: an interpreter is missing or lacks packages, or it refuses the job.
+    """
+    with console.console.status("checking the renderer's and the scorer's packages"):
+      found = workers.ask(paths, self._pythons, "--check")
+    return {
+      task: self._plan(python, found[task]["devices"])
+      for task, python in self._pythons.items()
+    }
+
+  def _plan(self, python: str, accelerators: int) -> workers.Plan:
+    config = self._config.bridge
+    executor = executors.make(config)
+    if isinstance(executor, executors.Ray):
+      devices = ("",) * (config.workers or executor.devices())
+      on_gpu = executor.gpus > 0
+    else:
+      devices = _devices(config, accelerators)
+      on_gpu = bool(devices[0])
+    return workers.Plan(
+      python, executor, devices, on_gpu, config.hang_s, config.restarts
+    )
+
+
+def _devices(config: ml_collections.ConfigDict, found: int) -> tuple[str, ...]:
+  """One worker per device; on a CPU one per core, up to four (a gigabyte each).
+
+  Args:
+    found: how many devices the worker's interpreter sees. If CUDA_VISIBLE_DEVICES is
+      set, they are the first ones of its list.
+  """
+  named = config.devices or (
+    os.environ.get("CUDA_VISIBLE_DEVICES", "") if found else ""
+  )
+  devices = tuple(part.strip() for part in named.split(",") if part.strip())
+  if not config.devices:
+    devices = devices[:found] or tuple(str(i) for i in range(found))
+  if not devices:
+    return ("",) * (config.workers or min(4, os.cpu_count() or 1))
+  return devices[: config.workers] if config.workers else devices
