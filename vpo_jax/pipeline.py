@@ -13,7 +13,7 @@ from vpo_jax import errors, stages
 from vpo_jax.curate import curate
 from vpo_jax.evaluate import evaluate, report
 from vpo_jax.feedback import bridge, merge_pairs, score_videos, text_pairs, video_pairs
-from vpo_jax.runtime import allocator, console
+from vpo_jax.runtime import console
 from vpo_jax.sample import candidates
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
@@ -71,7 +71,7 @@ def run(
     counts["evaluate"] = stages.run(evaluate.STAGE, comparison, workdir)
   shown = config.report.copy_and_resolve_references()
   shown.base = shown.base or config.train_sft.model
-  stages.run(report.STAGE, shown, workdir)
+  stages.run(report.STAGE, shown, workdir, own_process=True)
   report.publish(workdir, counts)
   minutes, seconds = divmod(round(time.monotonic() - began), 60)
   console.say(f"{workdir}: all stages done; this run took {minutes} min {seconds} s")
@@ -92,8 +92,7 @@ def _run(
   counts = {}
   for number, (stage, config) in enumerate(steps, start=1):
     began = time.monotonic()
-    counts[stage.name] = stages.run(stage, config, workdir, root)
-    allocator.trim_heap()
+    counts[stage.name] = stages.run(stage, config, workdir, root, own_process=True)
     seconds = time.monotonic() - began
     console.say(f"{title}{number}/{len(steps)} {stage.name}: {seconds:.0f} s")
   return counts

@@ -16,7 +16,7 @@ import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files
-from vpo_jax.runtime import console, processes
+from vpo_jax.runtime import child, console, processes
 
 MANIFEST = "manifest.json"
 
@@ -101,6 +101,9 @@ class Stage:
     folder: the stage's folder in the workdir; empty means `name`.
     cheap: the work takes seconds, so it is done again when its config or an input has
       changed. Other stages refuse a change, to protect what they made.
+    uses_jax: computes on JAX devices. If other work follows on the same machine, it
+      runs in a process of its own, because JAX keeps a GPU's memory until the end of
+      the process.
     handles_sigterm: saves its state on SIGTERM and exits (see `runtime.preemption`).
   """
 
@@ -110,6 +113,7 @@ class Stage:
   execution_keys: Keys | Callable[[Config], Keys] = ()
   folder: str | Callable[[Config], str] = ""
   cheap: bool = False
+  uses_jax: bool = False
   handles_sigterm: bool = False
 
   def inputs_for(self, config: Config) -> Inputs:
@@ -129,12 +133,16 @@ def run(
   config: Config,
   workdir: epath.PathLike,
   root: epath.PathLike | None = None,
+  *,
+  own_process: bool = False,
 ) -> Counts:
   """Runs a stage unless its work is finished; returns its counts.
 
   Args:
     config: the stage's own config; stored whole in the manifest.
     root: the workdir of the whole run; None means `workdir`.
+    own_process: work that uses JAX runs in a child process, so that this process never
+      occupies a device.
 
   Raises:
     UserError: an input is missing, the stage's folder holds work that was made with
@@ -158,7 +166,10 @@ def run(
     return counts
   began = time.time()
   try:
-    result = stage.run(work)
+    if own_process and stage.uses_jax:
+      result = child.call(stage.name, _run_in_child, stage.run, work)
+    else:
+      result = stage.run(work)
   except errors.UserError:
     _remove_if_empty(folder)
     raise
@@ -170,6 +181,15 @@ def run(
     files.write_json(folder / MANIFEST, manifest | took)
   processes.barrier(f"{stage.name} finished")
   return result
+
+
+def _run_in_child(
+  work_of: Callable[[Work], Counts | Unfinished], work: Work
+) -> Counts | Unfinished:
+  from vpo_jax.runtime import compilation
+
+  compilation.enable_cache(work.root)
+  return work_of(work)
 
 
 def finished_counts(folder: epath.PathLike) -> Counts | None:

@@ -53,6 +53,7 @@ STAGE = stages.Stage(
     stages.Input("vpo", "vpo"),
   ),
   cheap=True,
+  uses_jax=True,
 )
 
 

@@ -138,7 +138,7 @@ def _run(
         " compared by one prompt per query"
       )
     named = _named(config.sample, queries=queries, model=system.source)
-    stages.run(sample.STAGE, named, place, root)
+    stages.run(sample.STAGE, named, place, root, own_process=True)
 
 
 def _named(

@@ -38,6 +38,8 @@ def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
     if distributed:
       compilation.enable_cache(workdir.value)
     stage = importlib.import_module(module).STAGE
+    if not stage.uses_jax:
+      _forbid_devices()
     if join:
       join(stage.handles_sigterm)
     try:
@@ -62,10 +64,21 @@ def run_pipeline(config: str) -> None:
   allocator.use_huge_pages()
 
   def main() -> None:
-    compilation.enable_cache(workdir.value)
-    importlib.import_module("vpo_jax.pipeline").run(flag.value, workdir.value)
+    pipeline = importlib.import_module("vpo_jax.pipeline")
+    _forbid_devices()
+    pipeline.run(flag.value, workdir.value)
 
   run(main)
+
+
+def _forbid_devices() -> None:
+  """Makes it an error that this process uses a JAX device.
+
+  It would keep most of a GPU's memory until its end, while the torch workers that it
+  starts need that memory. Child processes are not affected.
+  """
+  if "jax" in sys.modules:
+    sys.modules["jax"].config.update("jax_platforms", "none_in_this_process")
 
 
 def _define_config(default: str) -> Any:

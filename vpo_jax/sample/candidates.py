@@ -215,4 +215,5 @@ STAGE = stages.Stage(
     stages.Input("model", "train_sft/model", resolve=source.resolve),
   ),
   execution_keys=("slots", "queries_per_part", "mesh.*", "share"),
+  uses_jax=True,
 )

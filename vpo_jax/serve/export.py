@@ -138,4 +138,5 @@ STAGE = stages.Stage(
   run=run,
   inputs=(stages.Input("model", "train_dpo/model", resolve=source.resolve),),
   folder=lambda config: "vpo_adapter" if config.adapter else "vpo",
+  uses_jax=True,
 )

@@ -58,5 +58,6 @@ STAGE = stages.Stage(
     stages.Input("model", "train_sft/model", resolve=source.resolve),
   ),
   execution_keys=loop.EXECUTION_KEYS,
+  uses_jax=True,
   handles_sigterm=True,
 )

@@ -39,5 +39,6 @@ STAGE = stages.Stage(
     stages.Input("model", resolve=source.resolve),
   ),
   execution_keys=loop.EXECUTION_KEYS,
+  uses_jax=True,
   handles_sigterm=True,
 )
