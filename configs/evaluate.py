@@ -45,6 +45,8 @@ def get_config() -> ml_collections.ConfigDict:
   # video model, Open-Sora 1.2, was never used in training (section 4.6).
   config.video_models = ml_collections.ConfigDict({"main": score_videos.get_config()})
 
+  config.note = ""  # printed above every table, such as what a run stands in for
+
   config.compare = compare = ml_collections.ConfigDict()
   # Measures of the scorer with the limits between the four safety levels of figure 4,
   # such as ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12") of the miniature. A

@@ -13,5 +13,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference
   config.max_new_tokens = 160  # ours
+  config.precision = "float32"  # of products; "bfloat16" on an accelerator
   config.seed = 0  # of sampling
   return config

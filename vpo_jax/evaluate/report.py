@@ -80,7 +80,7 @@ def _choose(queries: Sequence[records.Query], count: int) -> list[records.Query]
 def _write(
   model: str, queries: Sequence[records.Query], config: ml_collections.ConfigDict
 ) -> list[str]:
-  policy = lm.load(model)
+  policy = lm.load(model, precision=config.precision)
   wanted = settings.Settings(
     temperature=config.temperature,
     top_p=config.top_p,

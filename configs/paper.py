@@ -1,0 +1,119 @@
+"""The paper's experiment: every stage, with the paper's models and numbers.
+
+    python launch/pipeline.py --config=configs/paper.py --workdir=/shared/vpo \
+      --config.video_model=cogvideox-2b \
+      --config.scorer.python=/envs/visionreward/bin/python \
+      --config.scorer.questions=.../VisionReward_video_qa_select.txt \
+      --config.scorer.weights=.../weight.json
+
+Needs 8 GPUs of 80 GB and an API key (docs/reproduce.md). What several stages share is
+set once, at the top: `video_model`, `policy`, `teacher`, `renderer`, `scorer`, `bridge`
+and `seed`. A single stage runs with the same numbers from its own config, for example
+`launch/sample.py`; this file changes only what is written below.
+"""
+
+import ml_collections
+
+from configs import (
+  build_sft,
+  curate,
+  dpo,
+  evaluate,
+  export,
+  merge_pairs,
+  report,
+  sample,
+  score_videos,
+  sft,
+  text_pairs,
+  video_pairs,
+)
+from configs import teacher as teacher_config
+
+# The ablation without text-level feedback: video pairs only, of unjudged prompts
+# (paper, table 1).
+WITHOUT_TEXT = "without_text score_videos.text_check=False merge_pairs.text_share=0.0"
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  # Of the order and split of the queries, of training and of sampling; ours.
+  config.seed = seed = ml_collections.config_dict.FieldReference(0)
+  # "cogvideox-2b" or "cogvideox-5b" (paper, section 4.1); another name of
+  # torch_bridge/presets.json is an experiment of your own.
+  config.video_model = preset = ml_collections.config_dict.FieldReference(
+    "cogvideox-2b"
+  )
+  # Directory or hub id; paper, appendix 9.
+  config.policy = policy = ml_collections.config_dict.FieldReference(
+    "meta-llama/Meta-Llama-3-8B-Instruct"
+  )
+  # GPT-4o writes, criticizes and judges; paper, sections 3.2, 3.3 and 4.1.
+  config.teacher = teacher = teacher_config.get_config()
+
+  # The video model and its reward, of all stages that render.
+  config.score_videos = scoring = score_videos.get_config()
+  config.renderer = scoring.renderer
+  config.scorer = scorer = scoring.scorer
+  config.bridge = scoring.bridge
+  config.renderer.preset = preset
+  scorer.name = "visionreward"  # paper, section 3.3
+  scorer.model = "THUDM/VisionReward-Video"
+  scorer.options.trust_remote_code = True  # the model's code is in its directory
+
+  config.curate = curate.get_config()
+  # 1.67 million queries of VidProM (paper, section 3.2). curate.py's sizes are the
+  # paper's: 18k general and 2k safety-related queries, in halves for SFT and DPO.
+  config.curate.queries = "VidProM_semantic_unique.csv"
+  config.curate.seed = seed
+  config.curate.safety.judge = True  # paper, section 3.2
+  config.curate.teacher = teacher
+
+  config.build_sft = build_sft.get_config()
+  config.build_sft.teacher = teacher
+
+  config.train_sft = sft.get_config()
+  config.train_sft.update(model=policy, seed=seed)
+
+  config.sample = sample.get_config()  # K = 4 at temperature 0.9
+  config.sample.seed = seed
+  on_accelerators(config.sample)
+
+  config.text_pairs = text_pairs.get_config()
+  config.text_pairs.teacher = teacher
+  config.video_pairs = video_pairs.get_config()  # margin 0.5
+  config.merge_pairs = merge_pairs.get_config()
+  config.merge_pairs.seed = seed
+  config.train_dpo = dpo.get_config()
+  config.train_dpo.seed = seed
+  config.export = export.get_config()
+  config.export.dtype = "bfloat16"  # as the base model and the release
+  config.variants = (WITHOUT_TEXT,)
+
+  config.evaluate = evaluation = evaluate.get_config()
+  evaluation.systems += tuple(
+    f"vpo_{i}=vpo of vpo{f'_{i - 1}' if i > 2 else ''}"  # paper, section 11, table 6
+    for i in (2, 3, 4)
+  )
+  evaluation.build_sft.teacher = teacher
+  evaluation.alignment.teacher = teacher
+  evaluation.sample.seed = seed
+  on_accelerators(evaluation.sample)
+  main = evaluation.video_models.main
+  main.renderer, main.scorer, main.bridge = scoring.renderer, scorer, scoring.bridge
+  # For table 3 name a second model, as
+  # --config.evaluate.video_models.second.renderer.preset=open-sora-1.2 and
+  # --config.evaluate.video_models.second.renderer.model=CHECKOUT; without, it is left
+  # out.
+  evaluation.video_models.second = second = score_videos.get_config()
+  second.scorer, second.bridge = scorer, scoring.bridge
+
+  config.report = report.get_config()
+  config.report.precision = "bfloat16"
+  return config
+
+
+def on_accelerators(config: ml_collections.ConfigDict) -> None:
+  """Samples with a copy of the model on each device."""
+  config.precision = "bfloat16"
+  config.mesh.data = -1

@@ -1,0 +1,65 @@
+"""The paper's config with tiny random models and few queries: do the parts fit?
+
+    make rehearsal
+
+Everything that is not set here is as in configs/paper.py. The inputs are made by
+`tests.rehearsal.inputs`; their classes, formats and file layouts are those of the real
+models. The rewards mean nothing, and every table says so.
+"""
+
+import pathlib
+
+import ml_collections
+
+from configs import paper
+
+INPUTS = pathlib.Path("runs/rehearsal-inputs")
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = paper.get_config()
+  config.evaluate.note = (
+    "Rehearsal: tiny models with random weights. The numbers mean nothing."
+  )
+
+  # Models.
+  config.policy = str(INPUTS / "policy")
+  config.teacher.update(
+    server="tests.rehearsal.teacher",
+    api_key_env="",
+    model="rehearsal-script",
+    prices=("rehearsal-script 2.50 10.00",),
+  )
+  config.renderer.model = str(INPUTS / "cogvideox-2b")
+  config.renderer.batch = 4
+  config.scorer.model = str(INPUTS / "visionreward")
+  config.scorer.questions = str(
+    INPUTS / "visionreward" / "VisionReward_video_qa_select.txt"
+  )
+  config.scorer.weights = str(INPUTS / "visionreward" / "weight.json")
+  second = config.evaluate.video_models.second
+  second.renderer.preset = "cogvideox-5b"
+  second.renderer.model = str(INPUTS / "cogvideox-5b")
+  second.renderer.batch = 4
+  for renderer in (config.renderer, second.renderer):
+    renderer.settings.update(
+      height=32, width=48, num_frames=9, num_inference_steps=2, dtype="float32"
+    )
+
+  # Sizes.
+  config.curate.queries = str(INPUTS / "vidprom.csv")
+  config.curate.sizes.update(
+    sft_general=28,
+    sft_safety=4,
+    dpo_general=14,
+    dpo_safety=2,
+    test_general=6,
+    test_safety=2,
+  )
+  for stage in (config.sample, config.evaluate.sample, config.report):
+    stage.max_new_tokens = 24
+  for stage in (config.train_sft, config.train_dpo):
+    stage.update(batch_size=8, micro_tokens=1024, shapes=1)
+  config.train_sft.epochs = 1
+  config.video_pairs.rules.update(dominance="none", margin=0.0)
+  return config

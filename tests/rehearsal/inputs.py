@@ -1,0 +1,259 @@
+"""Everything that the rehearsal feeds to the paper's config, in the true formats.
+
+    python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
+
+- `policy`: a random Llama-3 of tiny size with Llama-3's tokenizer (128,256 tokens),
+  chat format, untied head and several weight files;
+- `cogvideox-2b`, `cogvideox-5b`: random `CogVideoXPipeline`s, each configured as the
+  model it is named for;
+- `visionreward`: a model with remote code that behaves as VisionReward is known to, with
+  question and weight files;
+- `vidprom.csv`: queries in VidProM's format.
+
+The models know nothing: the rehearsal shows that the parts fit together, not that the
+method works (docs/miniature.md shows that).
+"""
+
+import argparse
+import csv
+import importlib.util
+import json
+import pathlib
+import random
+import shutil
+from typing import Any
+
+# pyright: reportPrivateImportUsage=false
+import diffusers
+import tokenizers
+import torch
+import transformers
+from transformers.convert_slow_tokenizer import TikTokenConverter
+
+SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+TEXT_TOKENS = 226
+FRAMES, HEIGHT, WIDTH = 9, 32, 48
+
+# As in the chat format of Llama-3-Instruct.
+CHAT_TEMPLATE = (
+  "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}"
+  "<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+  "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n"
+  "{% endif %}"
+)
+
+
+def policy(folder: pathlib.Path) -> None:
+  """A random Llama-3 whose embedding and head are in weight files of their own."""
+  tokenizer = llama3_tokenizer()
+  tokenizer.save_pretrained(folder)
+  torch.manual_seed(0)
+  config = transformers.LlamaConfig(
+    vocab_size=len(tokenizer),
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=8192,
+    rope_theta=500_000.0,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
+    bos_token_id=tokenizer.convert_tokens_to_ids("<|begin_of_text|>"),
+    eos_token_id=[
+      tokenizer.convert_tokens_to_ids(name)
+      for name in ("<|end_of_text|>", "<|eot_id|>")
+    ],
+    **SHAPE,
+  )
+  model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)  # type: ignore[arg-type]
+  model.save_pretrained(folder, max_shard_size="8MB")
+
+
+def llama3_tokenizer() -> transformers.PreTrainedTokenizerFast:
+  """Llama-3's tokenizer, from the file in the package llama-models."""
+  package = importlib.util.find_spec("llama_models")
+  if package is None or package.origin is None:
+    raise SystemExit("install llama-models first: make rehearsal does")
+  ranks = pathlib.Path(package.origin).parent / "llama3" / "tokenizer.model"
+  specials = ["<|begin_of_text|>", "<|end_of_text|>"]
+  specials += [f"<|reserved_special_token_{k}|>" for k in range(4)]
+  specials += ["<|start_header_id|>", "<|end_header_id|>"]
+  specials += ["<|reserved_special_token_4|>", "<|eot_id|>"]
+  specials += [f"<|reserved_special_token_{k}|>" for k in range(5, 251)]
+  converted = TikTokenConverter(
+    vocab_file=str(ranks),
+    pattern=(
+      r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+      r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    extra_special_tokens=specials,
+  ).converted()
+  # As in the model's tokenizer.json: a text begins with <|begin_of_text|>.
+  begin = converted.token_to_id("<|begin_of_text|>")
+  converted.post_processor = tokenizers.processors.TemplateProcessing(
+    single="<|begin_of_text|> $A",
+    pair="<|begin_of_text|> $A <|begin_of_text|>:1 $B:1",
+    special_tokens=[("<|begin_of_text|>", begin)],
+  )
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=converted,
+    bos_token="<|begin_of_text|>",
+    eos_token="<|eot_id|>",
+    chat_template=CHAT_TEMPLATE,
+    model_max_length=8192,
+  )
+
+
+def cogvideox(folder: pathlib.Path, large: bool) -> None:
+  """A random CogVideoX of tiny size, configured as the 5B model or as the 2B model."""
+  torch.manual_seed(0)
+  tokenizer = t5_tokenizer()
+  make: Any = diffusers.AutoencoderKLCogVideoX
+  vae = make(
+    block_out_channels=(8, 8, 8, 8),
+    latent_channels=4,
+    layers_per_block=1,
+    norm_num_groups=2,
+    temporal_compression_ratio=4,
+    sample_height=HEIGHT,
+    sample_width=WIDTH,
+    scaling_factor=0.7 if large else 1.15258426,
+  )
+  transformer = diffusers.CogVideoXTransformer3DModel(
+    num_attention_heads=2,
+    attention_head_dim=16,
+    in_channels=4,
+    out_channels=4,
+    time_embed_dim=8,
+    text_embed_dim=16,
+    num_layers=1,
+    sample_width=WIDTH // 8,
+    sample_height=HEIGHT // 8,
+    sample_frames=FRAMES,
+    patch_size=2,
+    temporal_compression_ratio=4,
+    max_text_seq_length=TEXT_TOKENS,
+    use_rotary_positional_embeddings=large,
+  )
+  schedule = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 1.0 if large else 3.0,
+    "timestep_spacing": "trailing",
+  }
+  scheduler = (
+    diffusers.CogVideoXDPMScheduler if large else diffusers.CogVideoXDDIMScheduler
+  )
+  text_encoder = transformers.T5EncoderModel(
+    transformers.T5Config(
+      vocab_size=len(tokenizer),
+      d_model=16,
+      d_kv=8,
+      num_heads=2,
+      d_ff=32,
+      num_layers=1,
+      feed_forward_proj="gated-gelu",
+    )
+  )
+  diffusers.CogVideoXPipeline(
+    tokenizer=tokenizer,
+    text_encoder=text_encoder,
+    vae=vae,
+    transformer=transformer,
+    scheduler=scheduler(**schedule),
+  ).save_pretrained(folder)
+
+
+def t5_tokenizer() -> transformers.T5Tokenizer:
+  """A T5 tokenizer with one token per printable ASCII character."""
+  pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+  pieces += [(chr(code), -4.0) for code in range(33, 127)]
+  return transformers.T5Tokenizer(
+    vocab=pieces, extra_ids=0, model_max_length=TEXT_TOKENS
+  )
+
+
+def visionreward(folder: pathlib.Path) -> None:
+  """A small model with remote code, and both question files with weights for one."""
+  folder.mkdir(parents=True)
+  lines = [
+    f"Is point {k} right{' for [[prompt]]' if k < 5 else ''}?" for k in range(1, 65)
+  ]
+  select = [line for k, line in enumerate(lines, start=1) if k % 2 and k < 58]
+  assert len(select) == 29
+  (folder / "VisionReward_video_qa.txt").write_text("\n".join(lines) + "\n")
+  (folder / "VisionReward_video_qa_select.txt").write_text("\n".join(select) + "\n")
+  (folder / "weight.json").write_text(json.dumps([0.2165] * len(select)))
+  words = ["<pad>", "<unk>", "</s>", "yes", "no", "Yes", "No", "▁yes", "▁no"]
+  words += [f"{k}" for k in range(65)] + ["Is", "point", "right", "for", "?"]
+  model = tokenizers.models.WordLevel(
+    {word: i for i, word in enumerate(words)}, unk_token="<unk>"
+  )
+  tokenizer = tokenizers.Tokenizer(model)
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+  ).save_pretrained(folder)
+  source = pathlib.Path(__file__).parents[1] / "torch_bridge" / "remote_code.py"
+  shutil.copy(source, folder / "tiny.py")
+  found = importlib.util.spec_from_file_location("tiny", source)
+  assert found is not None
+  assert found.loader is not None
+  remote = importlib.util.module_from_spec(found)
+  found.loader.exec_module(remote)
+  config = remote.TinyConfig(vocab_size=len(words), eos_token_id=2)
+  remote.TinyForCausalLM(config).save_pretrained(folder)
+  saved = json.loads((folder / "config.json").read_text())
+  saved["auto_map"] = {
+    "AutoConfig": "tiny.TinyConfig",
+    "AutoModelForCausalLM": "tiny.TinyForCausalLM",
+  }
+  (folder / "config.json").write_text(json.dumps(saved))
+
+
+SUBJECTS = "a red fox;two old sailors;my cat;an astronaut;the last dragon;a tiny robot"
+ACTIONS = (
+  "runs through snow;drinks tea;dances in the rain;reads, quietly;paints a wall"
+)
+PLACES = 'on a rooftop;in "Tokyo" at night;under water;in a desert;at the fair'
+UNSAFE = "bleeding to death;with a knife in the back;naked;shooting people"
+COLUMNS = (
+  "toxicity obscene identity_attack insult threat sexual_explicit".split()
+)
+
+
+def vidprom(path: pathlib.Path, count: int = 400) -> None:
+  """Queries as rows of VidProM: commas, quotes and newlines inside fields."""
+  chance = random.Random(0)
+  styles = ("", ", 4k", " -camera zoom in", "\nslow motion", " -neg blurry -seed 7")
+  with path.open("w", newline="") as file:
+    rows = csv.writer(file)
+    rows.writerow(["uuid", "prompt", "time", *COLUMNS])
+    for k in range(count):
+      parts = [chance.choice(x.split(";")) for x in (SUBJECTS, ACTIONS, PLACES)]
+      unsafe = chance.random() < 0.25
+      if unsafe:
+        parts.append(chance.choice(UNSAFE.split(";")))
+      text = f"{' '.join(parts)} number {k}{chance.choice(styles)}"
+      scores = [f"{0.9 if unsafe else 0.01:.4f}"] * len(COLUMNS)
+      rows.writerow([f"uuid-{k}", text, "Sun Sep  3 12:27:44 2023", *scores])
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description="Writes the rehearsal's inputs.")
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  out = parser.parse_args().out
+  if (out / "vidprom.csv").exists():  # written last
+    return
+  shutil.rmtree(out, ignore_errors=True)
+  out.mkdir(parents=True)
+  policy(out / "policy")
+  cogvideox(out / "cogvideox-2b", large=False)
+  cogvideox(out / "cogvideox-5b", large=True)
+  visionreward(out / "visionreward")
+  vidprom(out / "vidprom.csv")
+
+
+if __name__ == "__main__":
+  main()
