@@ -6,7 +6,8 @@ model (`renderer.preset`) and a scorer (`scorer.name`). For the paper's setup:
     --config.renderer.preset=cogvideox-2b
     --config.scorer.name=visionreward --config.scorer.python=/envs/vr/bin/python
     --config.scorer.model=THUDM/VisionReward-Video --config.scorer.revision=...
-    --config.scorer.questions=VisionReward_video_qa.txt --config.scorer.weights=...
+    --config.scorer.questions=VisionReward_video_qa_select.txt
+    --config.scorer.weights=weight.json
     --config.scorer.options.trust_remote_code=True
 
 configs/miniature.py sets a model and a scorer that run on a CPU.
