@@ -26,8 +26,8 @@ PROMPT = "[[prompt]]"
 
 _ALL = 64  # questions of VisionReward-Video
 _SELECT = "_select"  # in the name of the file of 29; without it, the file of all 64
-# Ranges of the 64 questions, counted from 1. Source: the order of the question file, and
-# MonetBench's dimensions (VisionReward, arXiv:2412.21059).
+# Ranges of the 64 questions, counted from 1. Source: the order of the question file, by
+# the dimensions of MonetBench (VisionReward, arXiv:2412.21059).
 _VISIONREWARD_64 = {
   "alignment": [(1, 4)],
   "composition": [(5, 6)],
