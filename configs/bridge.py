@@ -63,7 +63,9 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.text_role = "query"
   scorer.options = options = ml_collections.ConfigDict()
   options.trust_remote_code = False  # visionreward requires True: it runs model code
-  options.questions_at_once = 0  # visionreward: batch size; 0 is 16, release: 1
+  # visionreward: batch size, used only if batches answer as single questions do on the
+  # first video; 0 is 1 (release).
+  options.questions_at_once = 0
   options.base_url = ""  # http: address of an OpenAI-compatible server
   options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY
   options.frames = 0  # http: frames shown per question; 0 is 7

@@ -1,7 +1,10 @@
 """A very small VisionReward, which the test copies into its model directory.
 
-The answer depends on the video's brightness and the question's words, so that it
-shows any error in the frames, the text, the padding or the batching.
+The answer depends on the video's brightness and the question's words and their
+positions, so that it shows any error in the frames, the text, the padding or the
+batching. As reported of CogVLM2-Video's code, only the first row's video is read,
+padding on the left shifts the position ids, and an answer may be `yes`, `Yes` or
+` yes`.
 """
 
 import torch
@@ -12,8 +15,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 class TinyConfig(PretrainedConfig):
   model_type = "tiny_visionreward"
 
-  def __init__(self, vocab_size=32, yes=3, no=4, **kwargs):
+  def __init__(self, vocab_size=32, yes=(3, 5, 7), no=(4, 6, 8), shifts=True, **kwargs):
     self.vocab_size, self.yes, self.no = vocab_size, yes, no
+    self.shifts = shifts  # positions by padding; False behaves as it should
     self.num_hidden_layers = 1
     super().__init__(**kwargs)
 
@@ -57,10 +61,15 @@ class TinyForCausalLM(PreTrainedModel, GenerationMixin):
     # transformers drops a mask that is all ones.
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     assert torch.equal(token_type_ids, mask)
-    light = torch.stack([video.mean() for (video,) in images]) / 255
-    words = (input_ids * mask).sum(-1) / mask.sum(-1)
+    light = images[0][0].mean() / 255
+    positions = torch.arange(1, input_ids.shape[1] + 1).expand_as(input_ids)
+    if not self.config.shifts:
+      positions = mask.cumsum(-1)
+    words = (input_ids * positions * mask).sum(-1) / mask.sum(-1)
     agree = self.scale * torch.sin(40 * light + 3 * words)
+    form = (input_ids * mask).sum(-1) % len(self.config.yes)
     logits = torch.full((*input_ids.shape, self.config.vocab_size), -9.0)
-    logits[:, -1, self.config.yes] = agree
-    logits[:, -1, self.config.no] = -agree
+    rows = torch.arange(len(input_ids))
+    logits[rows, -1, torch.tensor(self.config.yes)[form]] = agree
+    logits[rows, -1, torch.tensor(self.config.no)[form]] = -agree
     return CausalLMOutputWithPast(logits=logits)
