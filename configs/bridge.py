@@ -6,7 +6,8 @@ model (`renderer.preset`) and a scorer (`scorer.name`). For the paper's setup:
     --config.renderer.preset=cogvideox-2b
     --config.scorer.name=visionreward --config.scorer.python=/envs/vr/bin/python
     --config.scorer.model=THUDM/VisionReward-Video --config.scorer.revision=...
-    --config.scorer.questions=VisionReward_video_qa.txt --config.scorer.weights=...
+    --config.scorer.questions=VisionReward_video_qa_select.txt
+    --config.scorer.weights=weight.json
     --config.scorer.options.trust_remote_code=True
 
 configs/miniature.py sets a model and a scorer that run on a CPU.
@@ -62,7 +63,9 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.text_role = "query"
   scorer.options = options = ml_collections.ConfigDict()
   options.trust_remote_code = False  # visionreward requires True: it runs model code
-  options.questions_at_once = 0  # visionreward: batch size; 0 is 16, release: 1
+  # visionreward: batch size, used only if batches answer as single questions do on the
+  # first video; 0 is 1 (release).
+  options.questions_at_once = 0
   options.base_url = ""  # http: address of an OpenAI-compatible server
   options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY
   options.frames = 0  # http: frames shown per question; 0 is 7

@@ -77,7 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.video_pairs = video_pairs.get_config()
   # The paper's rules, because the release's give too few pairs from few queries.
   config.video_pairs.rules.update(
-    dominance=False, pairing="adjacent", one_per_query=False
+    dominance="none", pairing="adjacent", one_per_query=False
   )
 
   config.merge_pairs = merge_pairs.get_config()

@@ -13,8 +13,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.scores = ""  # "" is score_videos/scores.jsonl of the workdir
 
   config.rules = rules = ml_collections.ConfigDict()
-  # The chosen video answers every question at least as well: release; not in the paper.
-  rules.dominance = True
+  # The chosen video is no worse on any of the "questions" (release; not in the paper),
+  # or of the "dimensions", the rewards of the groups of questions (VisionReward's own
+  # training, arXiv:2412.21059); "none" compares the rewards only (paper).
+  rules.dominance = "questions"
   rules.margin = 0.5  # R(chosen) - R(rejected) must be above this: paper, release
   # "every" two prompts of a query (release), or "adjacent" in reward order (paper).
   rules.pairing = "every"

@@ -7,6 +7,10 @@ Part of the contract (standard library only). Two forms of question file:
 - `.txt`: one question per line, with the weights in a second file: a JSON list, or one
   number per line.
 
+VisionReward has two sets of text files: 64 questions, whose weights are in VPO's
+release, and the 29 of them with a weight other than zero, whose weights are in
+VisionReward's repository. README.md says where the files are.
+
 `[[prompt]]` in a question is replaced by the user's query.
 """
 
@@ -16,10 +20,14 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Sequence
 
 PROMPT = "[[prompt]]"
 
-# Ranges of the 64 questions of VisionReward-Video, counted from 1.
+_ALL = 64  # questions of VisionReward-Video
+_SELECT = "_select"  # in the name of the file of 29; without it, the file of all 64
+# Ranges of the 64 questions, counted from 1. Source: the order of the question file, by
+# the dimensions of MonetBench (VisionReward, arXiv:2412.21059).
 _VISIONREWARD_64 = {
   "alignment": [(1, 4)],
   "composition": [(5, 6)],
@@ -70,19 +78,22 @@ def load(path: str, weights_path: str = "") -> Questions:
     raise ValueError(f"{path}: a text file of questions needs a weight file")
   weights_content = _read(weights_path)
   weights = _weights(weights_path, weights_content)
-  if len(weights) != len(texts):
+  weighted = [i for i, weight in enumerate(weights) if weight]
+  if len(weights) == len(texts):
+    numbers = _numbers(path, texts)
+  elif len(weights) == _ALL and len(texts) == len(weighted):
+    # The file of 29 holds the questions that have a weight, in the same order.
+    numbers, weights = weighted, tuple(weights[i] for i in weighted)
+  else:
     raise ValueError(
       f"{path} has {len(texts)} questions, {weights_path} {len(weights)} weights;"
-      " each question needs one weight"
+      " each question needs one weight (VisionReward's weight.json belongs to"
+      " VisionReward_video_qa_select.txt)"
     )
-  groups = _VISIONREWARD_64 if len(texts) == 64 else {}
   return Questions(
     texts,
     weights,
-    {
-      name: tuple(i for first, last in spans for i in range(first - 1, last))
-      for name, spans in groups.items()
-    },
+    _visionreward_groups(numbers),
     _fingerprint(content),
     _fingerprint(weights_content),
   )
@@ -91,6 +102,56 @@ def load(path: str, weights_path: str = "") -> Questions:
 def fill(question: str, text: str) -> str:
   """The question with `[[prompt]]` replaced; the text itself is not searched."""
   return text.join(question.split(PROMPT))
+
+
+def _numbers(path: str, texts: Sequence[str]) -> list[int]:
+  """The places of the questions among VisionReward's 64, from 0; [] for other files.
+
+  The 29 are looked up by their text in the file of 64, which VisionReward's repository
+  has in the same folder. Case, spaces and punctuation are ignored.
+
+  Raises:
+    ValueError: the file of 64 is missing, or lacks a question.
+  """
+  if len(texts) == _ALL:
+    return list(range(_ALL))
+  file = pathlib.Path(path)
+  if not file.stem.endswith(_SELECT):
+    return []
+  full = file.with_name(file.stem.removesuffix(_SELECT) + file.suffix)
+  if not full.is_file():
+    raise ValueError(
+      f"{path}: the questions' groups come from {full.name}; put it in the same folder"
+    )
+  places = {
+    _key(line): place
+    for place, line in enumerate(
+      line for line in full.read_text(encoding="utf-8").splitlines() if line.strip()
+    )
+  }
+  if len(places) != _ALL:
+    raise ValueError(f"{full}: has {len(places)} different questions, not {_ALL}")
+  if unknown := [text for text in texts if _key(text) not in places]:
+    raise ValueError(f"{path}: {unknown[0].strip()!r} is not a question of {full}")
+  return [places[_key(text)] for text in texts]
+
+
+def _key(text: str) -> str:
+  return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _visionreward_groups(numbers: Sequence[int]) -> dict[str, tuple[int, ...]]:
+  """Each group's positions, of questions with these places among the 64."""
+  if not numbers:
+    return {}
+  return {
+    name: tuple(
+      position
+      for position, number in enumerate(numbers)
+      if any(first <= number + 1 <= last for first, last in spans)
+    )
+    for name, spans in _VISIONREWARD_64.items()
+  }
 
 
 def _from_json(path: str, content: bytes) -> Questions:

@@ -1,10 +1,11 @@
+import dataclasses
 import itertools
 
 import ml_collections
 import pytest
 
 from configs import video_pairs
-from vpo_jax import records
+from vpo_jax import errors, records
 from vpo_jax.feedback import pairing
 
 WEIGHTS = (1.0, 0.4, 0.3, 0.2, 0.05)
@@ -49,11 +50,31 @@ def test_the_release_takes_the_first_in_file_order():
 
 
 def test_without_dominance_the_reward_alone_decides():
-  assert _chosen(pairing.select(ROWS, _rules(dominance=False))) == [("p2", "p0", 1.5)]
+  assert _chosen(pairing.select(ROWS, _rules(dominance="none"))) == [("p2", "p0", 1.5)]
+
+
+def test_dimensions_may_hide_a_worse_question():
+  """p2 lacks a yes of p0, but is no worse in either group (VisionReward's rule)."""
+
+  def grouped(row, **groups):
+    return dataclasses.replace(row, groups=groups)
+
+  rows = [
+    grouped(_scored(0, (0, 0, 0, 1, 0)), look=0.0, text=0.2),
+    grouped(_scored(2, (1, 1, 1, 0, 0)), look=1.0, text=0.1 + 0.1),
+    grouped(_scored(3, (0, 1, 1, 1, 1)), look=1.0 - 1e-6, text=0.5),
+  ]
+  rules = _rules(dominance="dimensions", one_per_query=False)
+  assert _chosen(pairing.select(rows, rules)) == [("p2", "p0", 1.5), ("p3", "p0", 0.75)]
+  rules.dominance = "questions"
+  assert _chosen(pairing.select(rows, rules)) == [("p3", "p0", 0.75)]
+  rules.dominance = "dimensions"
+  with pytest.raises(errors.UserError, match=r'"dimensions": .* have no groups'):
+    pairing.select(ROWS, rules)
 
 
 def test_the_paper_compares_neighbours_in_reward_order():
-  rules = _rules(dominance=False, pairing="adjacent", one_per_query=False)
+  rules = _rules(dominance="none", pairing="adjacent", one_per_query=False)
   # 1.7 > 1.0 and 0.95 > 0.2; 1.0 over 0.95 is within the margin.
   assert sorted(_chosen(pairing.select(ROWS, rules))) == [
     ("p2", "p1", 0.7),
@@ -63,8 +84,8 @@ def test_the_paper_compares_neighbours_in_reward_order():
 
 def test_the_margin_is_to_be_exceeded():
   rows = [_scored(0, (0, 0, 1, 1, 0)), _scored(1, (1, 0, 0, 0, 0))]  # 0.5 and 1.0
-  assert pairing.select(rows, _rules(dominance=False)) == []
-  assert len(pairing.select(rows, _rules(dominance=False, margin=0.49))) == 1
+  assert pairing.select(rows, _rules(dominance="none")) == []
+  assert len(pairing.select(rows, _rules(dominance="none", margin=0.49))) == 1
 
 
 def test_queries_never_mix_and_each_gives_one_pair():

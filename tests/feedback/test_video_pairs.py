@@ -10,7 +10,7 @@ from vpo_jax.feedback import video_pairs
 @pytest.fixture
 def config():
   config = video_pairs_config.get_config()
-  config.rules.dominance = False
+  config.rules.dominance = "none"
   return config
 
 
@@ -59,7 +59,11 @@ def test_a_changed_rule_chooses_again_without_the_videos(config, tmp_path):
 
 @pytest.mark.parametrize(
   ("key", "value", "line"),
-  [("pairing", "random", "every, adjacent"), ("order", "last", "best_margin, first")],
+  [
+    ("dominance", "all", "questions, dimensions, none"),
+    ("pairing", "random", "every, adjacent"),
+    ("order", "last", "best_margin, first"),
+  ],
 )
 def test_unknown_rules_are_one_line(config, tmp_path, key, value, line):
   write_scores(tmp_path, 1, (1.0, 3.0))

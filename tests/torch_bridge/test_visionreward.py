@@ -18,7 +18,7 @@ QUESTIONS = [
   "is the motion of the scene smooth and natural ?",
   *[f"is {word} good ?" for word in ("light", "colour", "motion", "scene", "detail")],
 ]
-WORDS = ["<pad>", "<unk>", "</s>", "yes", "no"]
+WORDS = ["<pad>", "<unk>", "</s>", "yes", "no", "Yes", "No", " yes", " no"]
 WORDS += sorted({word for q in QUESTIONS for word in q.split()} | {"cat", "dog"})
 VIDEO = np.random.default_rng(0).integers(0, 255, (49, 16, 24, 3), dtype=np.uint8)
 
@@ -93,25 +93,68 @@ def test_the_model_is_called_as_in_the_release(directory):
   assert beats
 
 
-@pytest.mark.parametrize("size", [1, 3, 64])
-def test_batches_answer_as_one_question_at_a_time(directory, size):
-  alone = _scorer(directory, questions_at_once=1).score(VIDEO, 8, "cat", lambda: None)
-  verdict = _scorer(directory, questions_at_once=size).score(
-    VIDEO, 8, "cat", lambda: None
-  )
-  assert verdict.answers() == alone.answers()
-  np.testing.assert_allclose(verdict.p_yes, alone.p_yes, atol=1e-6)
+def _scored(scorer):
+  return scorer.score(VIDEO, 8, "cat", lambda: None)
 
 
-def test_only_the_first_new_token_yes_is_a_yes(directory):
+def _calls(scorer):
+  """Sizes of the calls while one video is scored."""
+  sizes, generate = [], scorer._model.generate
+
+  def counted(**batch):
+    sizes.append(len(batch["input_ids"]))
+    return generate(**batch)
+
+  scorer._model.generate = counted
+  _scored(scorer)
+  scorer._model.generate = generate
+  return sizes
+
+
+def test_one_question_is_asked_at_a_time(directory):
+  assert _calls(_scorer(directory)) == [1] * len(QUESTIONS)
+
+
+def test_batches_that_answer_differently_are_not_used(directory, capfd):
+  """The model's code shifts position ids by padding."""
+  alone = _scored(_scorer(directory))
+  scorer = _scorer(directory, questions_at_once=4)
+  assert _scored(scorer) == alone
+  (warning,) = capfd.readouterr().out.splitlines()
+  assert "batches of 4 questions answer differently from single ones (" in warning
+  assert _calls(scorer) == [1] * len(QUESTIONS)
+  assert _scored(scorer) == alone
+  assert not capfd.readouterr().out
+
+
+def test_batches_that_agree_are_used_after_the_first_video(directory, capfd):
+  scorer = _scorer(directory, questions_at_once=3)
+  scorer._model.config.shifts = False
+  assert _calls(scorer) == [1] * 8 + [3, 3, 2]
+  assert _calls(scorer) == [3, 3, 2]
+  batched = _scored(scorer)
+  alone = _scorer(directory)
+  alone._model.config.shifts = False
+  assert batched.answers() == _scored(alone).answers()
+  np.testing.assert_allclose(batched.p_yes, _scored(alone).p_yes, atol=1e-6)
+  assert not capfd.readouterr().out
+
+
+def test_yes_counts_in_either_case_and_after_a_space(directory):
   scorer = _scorer(directory)
-  verdict = scorer.score(VIDEO, 8, "cat", lambda: None)
+  verdict = _scored(scorer)
   for yes, chance in zip(verdict.answers(), verdict.p_yes, strict=True):
     assert yes == (chance > 0.5)  # only two tokens are likely
+  yes_forms, said = set(), []
+  decode = scorer._tokenizer.decode
+  scorer._tokenizer.decode = lambda ids: said.append(decode(ids)) or said[-1]
+  answers = _scored(scorer).answers()
+  yes_forms = {word for word, yes in zip(said, answers, strict=True) if yes}
+  assert answers == [word.strip().lower() == "yes" for word in said]
+  assert len(yes_forms) > 1
   no = scorer._model.config.no
-  scorer._tokenizer.add_tokens(["yesterday"])
-  scorer._tokenizer.decode = lambda ids: "yesterday" if ids[0] != no else "no"
-  assert not any(scorer.score(VIDEO, 8, "cat", lambda: None).answers())
+  scorer._tokenizer.decode = lambda ids: "no" if ids[0] in no else "Yesterday"
+  assert not any(_scored(scorer).answers())
 
 
 def test_the_text_and_the_frames_change_the_answer(directory):

@@ -2,6 +2,10 @@
 
 It requires transformers 4.42 and torch 2.1, so it needs its own environment
 (`--config.scorer.python`). The question and weight files are part of its release.
+
+One question is asked per call. CogVLM2-Video's code shifts position ids by left padding
+and reads the first row's video only, so the answers of a batch may differ: batches are
+used only if they answer as single questions do on the first video.
 """
 
 from __future__ import annotations
@@ -22,10 +26,14 @@ from torch_bridge.scorers import base
 _MAX_FRAMES = 24  # the model's limit
 _TEMPLATE = "chat"
 _PAD = 128002  # a reserved token of Llama 3, for a tokenizer without a pad token
+_YES = "yes"
+# Largest difference of a probability between a batch and single questions; ours, to
+# allow for the rounding of bf16.
+_MAX_DIFFERENCE = 0.05
 
 
 class VisionRewardScorer:
-  """Asks the questions about one video in batches, with one new token each."""
+  """Asks the questions about one video, with one new token each."""
 
   name = "visionreward"
 
@@ -36,8 +44,9 @@ class VisionRewardScorer:
     self.revision = spec.get("revision") or str(spec["model"])
     self._model = model
     self._tokenizer = tokenizer
-    self._batch = spec.get("options", {}).get("questions_at_once") or 16
-    self._yes = tokenizer.encode("yes", add_special_tokens=False)[0]
+    self._batch = spec.get("options", {}).get("questions_at_once") or 1
+    self._batches_agree = False  # until they are compared on the first video
+    self._yes = _yes_tokens(tokenizer)
 
   def score(
     self,
@@ -50,10 +59,31 @@ class VisionRewardScorer:
     video_CTHW = torch.from_numpy(np.ascontiguousarray(chosen)).permute(3, 0, 1, 2)
     # The release does not strip the newlines of its question file.
     texts = [questions.fill(question, text) + "\n" for question in self.questions.texts]
+    if self._batch == 1 or self._batches_agree:
+      return self._ask_all(video_CTHW, texts, self._batch, heartbeat)
+    verdict = self._ask_all(video_CTHW, texts, 1, heartbeat)
+    batched = self._ask_all(video_CTHW, texts, self._batch, heartbeat)
+    if difference := _difference(verdict, batched):
+      print(
+        f"warning: batches of {self._batch} questions answer differently from single"
+        f" ones ({difference}); one question is asked at a time",
+        flush=True,
+      )
+      self._batch = 1
+    self._batches_agree = True
+    return verdict
+
+  def _ask_all(
+    self,
+    video_CTHW: torch.Tensor,
+    texts: Sequence[str],
+    size: int,
+    heartbeat: Callable[[], None],
+  ) -> base.Verdict:
     yes: list[bool] = []
     p_yes: list[float] = []
-    for start in range(0, len(texts), self._batch):
-      batch = self._ask(video_CTHW, texts[start : start + self._batch])
+    for start in range(0, len(texts), size):
+      batch = self._ask(video_CTHW, texts[start : start + size])
       yes += batch[0]
       p_yes += batch[1]
       heartbeat()
@@ -93,9 +123,34 @@ class VisionRewardScorer:
         return_dict_in_generate=True,
       )
     first = output.sequences[:, -1]
-    p_yes = output.scores[0].float().softmax(dim=-1)[:, self._yes]
-    words = [self._tokenizer.decode([token]).strip() for token in first.tolist()]
-    return [word == "yes" for word in words], p_yes.tolist()
+    p_yes = output.scores[0].float().softmax(dim=-1)[:, self._yes].sum(-1)
+    words = [self._tokenizer.decode([token]) for token in first.tolist()]
+    return [_is_yes(word) for word in words], p_yes.clamp(max=1.0).tolist()
+
+
+def _is_yes(word: str) -> bool:
+  """Whether an answer is yes; the model says `Yes`, ` yes` and `yes`."""
+  return word.strip().lower() == _YES
+
+
+def _yes_tokens(tokenizer: Any) -> list[int]:
+  """All tokens that say yes, with or without a capital and a space before it."""
+  forms = [space + word for space in ("", " ") for word in ("yes", "Yes", "YES")]
+  found = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
+  tokens = {ids[0] for ids in found if len(ids) == 1}
+  return sorted(token for token in tokens if _is_yes(tokenizer.decode([token])))
+
+
+def _difference(alone: base.Verdict, batched: base.Verdict) -> str:
+  """How two verdicts on the same questions differ; "" if they agree."""
+  pairs = zip(alone.answers(), batched.answers(), strict=True)
+  if changed := sum(one != two for one, two in pairs):
+    return f"{changed} of {len(alone.p_yes)} answers change"
+  pairs = zip(alone.p_yes, batched.p_yes, strict=True)
+  largest = max(abs(one - two) for one, two in pairs)
+  if largest > _MAX_DIFFERENCE:
+    return f"a probability changes by {largest:.2f}"
+  return ""
 
 
 def chat_frames(count: int, fps: float) -> list[int]:

@@ -16,6 +16,7 @@ from etils import epath
 from torch_bridge import contract, questions, shards
 from vpo_jax import errors
 from vpo_jax.feedback import identity, jobs, rewards, workers
+from vpo_jax.runtime import console
 
 Questions = questions.Questions
 
@@ -123,10 +124,11 @@ class Bridge:
         unfinished. Finished requests stay done.
     """
     job_files = self._jobs.write(self._folder, self._store.root)
-    scorer_id = identity.scorer(
-      self._config.scorer, self.questions, self._jobs.scorer_identity(job_files)
-    )
-    model_id = identity.model(self._model, self._config.renderer.revision)
+    own = self._jobs.scorer_identity(job_files)
+    hashes = self._store.root / "hashes"
+    with console.console.status("hashing the files of the models"):
+      scorer_id = identity.scorer(self._config.scorer, self.questions, own, hashes)
+      model_id = identity.model(self._model, self._config.renderer.revision, hashes)
     renders = [
       contract.render_request(request.prompt, model_id, self.settings, request.seed)
       for request in requests

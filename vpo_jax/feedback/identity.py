@@ -4,6 +4,8 @@ A stored result is reused by another run, folder or machine if and only if every
 that can change it is the same.
 """
 
+import concurrent.futures
+import json
 import pathlib
 from typing import Any
 
@@ -12,6 +14,7 @@ import ml_collections
 from torch_bridge import contract, questions, renderers, scorers
 from vpo_jax import errors
 
+_READERS = 8  # files that are hashed at once
 # Settings that every renderer needs, and those that diffusers needs in addition.
 _REQUIRED = ("num_frames", "fps")
 _DIFFUSERS = (
@@ -65,23 +68,56 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
   return found, model
 
 
-def model(name: str, revision: str) -> str:
-  """A hash of a model directory's content, or a hub id with its revision."""
+def model(name: str, revision: str, cache: pathlib.Path) -> str:
+  """A hash of a model directory's content, or a hub id with its revision.
+
+  Hidden files and folders, and Python's caches, are no part of a model.
+
+  Args:
+    cache: folder that keeps the files' hashes, so that a file is read again only if its
+      size or its time of change differs.
+  """
   folder = pathlib.Path(name)
   if not folder.is_dir():
     return f"{name}@{revision or 'main'}"
-  parts = [
-    [str(path.relative_to(folder)), path.stat().st_size, _first_megabyte(path)]
+  paths = [
+    path
     for path in sorted(folder.rglob("*"))
-    if path.is_file() and not path.name.startswith(".")
+    if path.is_file() and not _is_hidden(path.relative_to(folder))
   ]
-  return f"directory:{contract.content_id(parts)}"
+  known_file = cache / f"{contract.content_id(str(folder.resolve()))}.json"
+  known = _read_hashes(known_file)
+
+  def hashed(path: pathlib.Path) -> list[Any]:
+    status = path.stat()
+    found = known.get(str(path.relative_to(folder)))
+    if found and found[:2] == [status.st_size, status.st_mtime_ns]:
+      return found
+    return [status.st_size, status.st_mtime_ns, contract.sha256(path)]
+
+  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+    found = zip(paths, pool.map(hashed, paths), strict=True)
+    hashes = {str(path.relative_to(folder)): row for path, row in found}
+  if hashes != known:
+    with contract.publish(known_file) as file:
+      file.write(json.dumps(hashes, indent=1).encode())
+  content = [[path, sha256] for path, (_, _, sha256) in hashes.items()]
+  return f"directory:{contract.content_id(content)}"
 
 
-def _first_megabyte(path: pathlib.Path) -> str:
-  """A hash of the file's first megabyte; its size is part of the identity too."""
-  with path.open("rb") as file:
-    return contract.content_id(file.read(1 << 20).hex())
+def _is_hidden(path: pathlib.Path) -> bool:
+  return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def _read_hashes(path: pathlib.Path) -> dict[str, list[Any]]:
+  """Size, time of change in ns and SHA-256 by file; empty if there are none."""
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {
+      name: [size, mtime, digest] for name, (size, mtime, digest) in found.items()
+    }
+  except (OSError, ValueError, TypeError, AttributeError):
+    return {}
 
 
 def load_questions(config: ml_collections.ConfigDict) -> questions.Questions:
@@ -107,7 +143,10 @@ def load_questions(config: ml_collections.ConfigDict) -> questions.Questions:
 
 
 def scorer(
-  config: ml_collections.ConfigDict, loaded: questions.Questions, own: str
+  config: ml_collections.ConfigDict,
+  loaded: questions.Questions,
+  own: str,
+  cache: pathlib.Path,
 ) -> str:
   """The id of a scorer: what its answers depend on.
 
@@ -117,9 +156,10 @@ def scorer(
     loaded: its questions.
     own: the result of the scorer module's `identity(spec)`. If it is "", the model and
       its revision identify the scorer.
+    cache: see `model`.
   """
   source = own or (
-    model(config.model, config.revision) if config.model else config.revision
+    model(config.model, config.revision, cache) if config.model else config.revision
   )
   # `frames` is the only option that changes what a model sees.
   frames = config.options.get("frames", 0)

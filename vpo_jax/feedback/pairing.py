@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from vpo_jax import records
+from vpo_jax import errors, records
 from vpo_jax.feedback import rewards
 
 Two = tuple[records.Scored, records.Scored]
@@ -38,7 +38,7 @@ def select(
       (winner, loser)
       for winner, loser in pairing(rows)
       if margin(winner, loser) > rules.margin
-      and (not rules.dominance or dominates(winner, loser))
+      and DOMINANCE[rules.dominance](winner, loser)
     ]
     if rules.order == "best_margin":
       found.sort(
@@ -61,17 +61,42 @@ def adjacent_pairs(rows: Sequence[records.Scored]) -> list[Two]:
   return [(upper, lower) for lower, upper in itertools.pairwise(ranked)]
 
 
-def dominates(winner: records.Scored, loser: records.Scored) -> bool:
+def dominates_on_questions(winner: records.Scored, loser: records.Scored) -> bool:
   """Whether the winner is no worse on any question and better on one (release).
 
   For a scorer of named rewards, their weighted values take the questions' place.
   """
   if winner.yes:
     return rewards.dominates(winner.yes, loser.yes)
+  return dominates_on_dimensions(winner, loser)
+
+
+def dominates_on_dimensions(winner: records.Scored, loser: records.Scored) -> bool:
+  """Whether the winner is no worse in any group's reward and better in one.
+
+  VisionReward's multi-objective preference optimization (arXiv:2412.21059).
+
+  Raises:
+    UserError: the scorer's questions have no groups.
+  """
+  if not winner.groups:
+    raise errors.UserError(
+      'config.rules.dominance="dimensions": the scored questions have no groups; give'
+      ' the scorer a JSON file of questions with groups, or choose "questions"'
+    )
   names = winner.groups.keys()
   return rewards.dominates(
-    [winner.groups[name] for name in names], [loser.groups[name] for name in names]
+    [round(winner.groups[name], 9) for name in names],
+    [round(loser.groups[name], 9) for name in names],
   )
+
+
+# The choices of `rules.dominance`.
+DOMINANCE: dict[str, Callable[[records.Scored, records.Scored], bool]] = {
+  "questions": dominates_on_questions,
+  "dimensions": dominates_on_dimensions,
+  "none": lambda winner, loser: True,
+}
 
 
 def margin(winner: records.Scored, loser: records.Scored) -> float:

@@ -31,7 +31,11 @@ def run(work: stages.Work) -> stages.Counts:
 
 
 def _check(rules: ml_collections.ConfigDict) -> None:
-  choices = {"pairing": ("every", "adjacent"), "order": ("best_margin", "first")}
+  choices = {
+    "dominance": tuple(pairing.DOMINANCE),
+    "pairing": ("every", "adjacent"),
+    "order": ("best_margin", "first"),
+  }
   for name, allowed in choices.items():
     if rules[name] not in allowed:
       raise errors.UserError(
