@@ -307,6 +307,38 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
   assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("empty", [True, False], ids=["empty file", "no file"])
+def test_without_held_out_rows_nothing_is_evaluated(
+  tmp_path, make_config, rows, unbroken, kind, empty
+):
+  """The training is the same, and the last checkpoints are kept."""
+  config = make_config(kind, keep_checkpoints=1)
+  config.train = config.heldout = ""
+  source = tmp_path / {"sft": "build_sft", "dpo": "merge_pairs"}[kind]
+  source.mkdir()
+  (source / "train.json").write_text(rows[kind, "train"].read_text())
+  if empty:
+    (source / "heldout.json").write_text("[]")
+  counts = stages.run(STAGES[kind].STAGE, config, tmp_path)
+  assert counts["heldout"] == 0
+  assert counts["loss_before"] is counts["loss_after"] is None
+  assert not metrics(tmp_path, kind, "eval/loss")
+  assert metrics(tmp_path, kind) == metrics(unbroken(kind, make_config), kind)
+  assert (
+    largest_gap(trained(tmp_path, kind), trained(unbroken(kind, make_config), kind))
+    == 0
+  )
+  kept = (tmp_path / f"train_{kind}" / "checkpoints").iterdir()
+  assert [path.name for path in kept] == ["6"]
+
+
+def test_a_held_out_file_that_is_named_must_exist(tmp_path, make_config):
+  config = make_config("sft", heldout=str(tmp_path / "none.json"))
+  with pytest.raises(errors.UserError, match=r"heldout=.*none\.json: no such file"):
+    stages.run(sft.STAGE, config, tmp_path)
+
+
 def test_finished_work_is_not_done_again(make_config, unbroken):
   workdir = unbroken("sft", make_config)
   before = (workdir / "train_sft" / "metrics.jsonl").stat().st_mtime_ns

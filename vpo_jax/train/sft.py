@@ -8,7 +8,8 @@ from vpo_jax.train import loop, objective, setup
 def run(work: stages.Work) -> stages.Counts:
   """Trains `config.model` on (query, prompt) rows; writes `train_sft/model`.
 
-  Returns: counts, and the held-out loss before and after, in nats per token.
+  Returns: counts, and the held-out loss before and after, in nats per token
+    (None without held-out examples).
   """
   loop.check(work.config)
   model = setup.open_model(work.config, work.inputs["model"])
@@ -35,7 +36,7 @@ STAGE = stages.Stage(
   run=run,
   inputs=(
     stages.Input("train", "build_sft/train.json"),
-    stages.Input("heldout", "build_sft/heldout.json"),
+    stages.Input("heldout", "build_sft/heldout.json", optional=True),
     stages.Input("model", resolve=source.resolve),
   ),
   execution_keys=loop.EXECUTION_KEYS,
