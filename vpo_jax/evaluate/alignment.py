@@ -1,4 +1,7 @@
-"""Stage alignment: the judge's verdict on each prompt of a system (paper, table 2)."""
+"""Stage alignment: the judge's verdict on each prompt of a system (paper, table 2).
+
+The judge applies the rules of the critique that the systems were trained with.
+"""
 
 import dataclasses
 import functools
@@ -35,7 +38,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
     UserError: a template or input is wrong, or the judge cannot be used.
   """
   source = work.inputs["candidates"]
-  template = templates.load("alignment", work.config.template)
+  config = work.config
+  template = templates.load("alignment", config.template, config.critique_rules)
   rows = list(records.read(source, records.Candidates))
   if not rows:
     raise errors.UserError(f"{source}: holds no prompts")

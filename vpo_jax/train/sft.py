@@ -8,7 +8,8 @@ from vpo_jax.train import loop, objective, setup
 def run(work: stages.Work) -> stages.Counts:
   """Trains `config.model` on (query, prompt) rows; writes `train_sft/model`.
 
-  Returns: counts, and the held-out loss before and after, in nats per token (None without held-out examples).
+  Returns: counts, and the held-out loss before and after, in nats per token (None
+    without held-out examples).
   """
   loop.check(work.config)
   loss = objective.sft_from_config(work.config)
