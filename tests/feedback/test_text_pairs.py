@@ -57,11 +57,12 @@ def read(workdir, name, kind):
   return list(records.read(workdir / "text_pairs" / name, kind))
 
 
-def test_the_judge_sees_flags_stored_apart_from_the_query(config, tmp_path):
+def test_the_judge_gets_the_query_that_the_policy_was_given(config, tmp_path):
+  """Flags that curation moved out of the query are not judged by."""
   write(tmp_path, [GOOD], flags="-camera zoom in")
   stages.run(text_pairs.STAGE, config, tmp_path)
   (row,) = read(tmp_path, "judged.jsonl", records.Judged)
-  assert not row.passed
+  assert row.passed
   assert row.query == "a red fox in the snow"
 
 

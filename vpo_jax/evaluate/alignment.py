@@ -80,7 +80,7 @@ async def judge(ask: ask_lib.Ask, row: records.Candidates, *, template: str) -> 
   prompt = row.candidates[0].prompt
   if not prompt.strip():
     return Verdict(row.query_id, row.query, prompt, REFUSAL, "")
-  content = templates.fill(template, query=row.full_text, prompt=prompt)
+  content = templates.fill(template, query=row.query, prompt=prompt)
   messages: list[journal.Message] = [{"role": "user", "content": content}]
   verdict, text = await ask(messages, templates.verdict)
   return Verdict(row.query_id, row.query, prompt, verdict, text)

@@ -82,7 +82,7 @@ async def check(
   """The text-level check of one candidate.
 
   If the refinement of a flawed candidate fails, the candidate stays flawed without a
-  refinement. The judge sees the flags that curation moved out of the query.
+  refinement.
 
   Args:
     second: whether a refinement must pass a second critique.
@@ -90,7 +90,7 @@ async def check(
   Raises:
     NoAnswer: the judge gave no usable judgement.
   """
-  prompt, query = item.candidate.prompt, item.row.full_text
+  prompt, query = item.candidate.prompt, item.row.query
   verdict = await critique.judge(ask, query, prompt, template=texts.critique)
   refined = None
   if not verdict.passed:
