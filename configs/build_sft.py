@@ -14,9 +14,9 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.queries = ""  # file of queries; "" is curate/sft.jsonl of the workdir
   config.shots = 3  # paper, figure 7
-  config.heldout = 0.05  # share of held-out examples; ours
+  config.heldout = 0.05  # share of held-out examples; ours. 0.0 trains on all: paper
   config.seed = 0  # of the demonstrations and of the held-out split
-  config.critique_rules = 6  # 6: release (one rule on Pika flags); 5: paper, figure 8
+  config.critique_rules = 6  # 6: release (sixth: Pika flags); 5: paper, figure 8
   config.second_critique = False  # a refinement must pass a critique too; ours
   config.few_shot = ""  # template file; "" is vpo_jax/templates/few_shot.txt
   config.demonstrations = ""  # file; "" is vpo_jax/templates/demonstrations.json

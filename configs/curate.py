@@ -23,8 +23,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.engine = "local"
   config.seed = 0  # of the order that decides the splits
   config.max_characters = 10_000  # longer rows are set aside; ours
-  # Pika's and Midjourney's flags: "keep", "drop", or "move" to a field of their own.
-  # The release keeps them, and its critique has a rule on -camera and -neg.
+  # Pika's and Midjourney's flags: "keep", "drop", or "move" to a field of their own,
+  # which neither the policy nor the teacher and the judges see. The release keeps them,
+  # and its critique has a rule on -camera and -neg.
   config.flags = "keep"
 
   config.rules = rules = ml_collections.ConfigDict()

@@ -14,7 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
   config = training.get_config()
   config.model = ""  # directory or hub id; "" is train_sft/model of the workdir
   config.train = ""  # rows; "" is merge_pairs/train.json of the workdir
-  config.heldout = ""  # rows; "" is merge_pairs/heldout.json of the workdir
+  # Rows; "" is merge_pairs/heldout.json of the workdir. Without rows, no evaluation.
+  config.heldout = ""
   config.beta = 0.1  # paper, appendix 9
   config.loss = "sigmoid"  # paper, equation 2; or "ipo", "hinge"
   config.label_smoothing = 0.0  # none in paper and release; only with loss="sigmoid"

@@ -38,6 +38,8 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.alignment = alignment = ml_collections.ConfigDict()  # the judge
   alignment.candidates = ""  # set by the stage, for each system
+  # 6 or 5, as in the critique that trained the systems (configs/text_pairs.py).
+  alignment.critique_rules = 6
   alignment.template = ""  # template file; "" is vpo_jax/templates/alignment.txt
   alignment.teacher = teacher.get_config()
 

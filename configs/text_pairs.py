@@ -14,8 +14,10 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.candidates = ""  # "" is sample/candidates.jsonl of the workdir
   config.pairs = "one"  # one per query: release; "all": paper
+  # Drop refinements with a newline: release; the paper does not say. False joins lines.
+  config.drop_newlines = False
   config.seed = 0  # of the choice of one pair per query
-  config.critique_rules = 6  # 6: release (one rule on Pika flags); 5: paper, figure 8
+  config.critique_rules = 6  # 6: release (sixth: Pika flags); 5: paper, figure 8
   config.second_critique = False  # a refinement must pass a critique too; ours
   config.critique = ""  # template file; "" is vpo_jax/templates/critique.txt
   config.refine = ""  # template file; "" is vpo_jax/templates/refine.txt

@@ -88,6 +88,9 @@ def summary(*runs: Run) -> str:
   return _table(head, [*rows, last])
 
 
+_ABSENT = "nothing held out"
+
+
 def how(*runs: Run) -> str:
   """How each run was made, and the size of its data."""
   rows = [["command", *(f"`{run['run']['command']}`" for run in runs)]]
@@ -109,11 +112,19 @@ def how(*runs: Run) -> str:
   safety = (f"{_main(run)['safety_queries']:,}" for run in runs)
   rows.append(["safety-related ones among them", *safety])
   losses = [run["counts"]["train_sft"] for run in runs]
-  losses = (f"{loss['loss_before']:.2f}, {loss['loss_after']:.2f}" for loss in losses)
+  losses = (
+    f"{loss['loss_before']:.2f}, {loss['loss_after']:.2f}"
+    if loss["loss_before"] is not None
+    else _ABSENT
+    for loss in losses
+  )
   rows.append(["held-out SFT loss before and after, nats a token", *losses])
   accuracies = (run["counts"]["train_dpo"]["reward_accuracy"] for run in runs)
   rows.append(
-    ["held-out pairs that DPO ranks correctly, %", *map(_percent, accuracies)]
+    [
+      "held-out pairs that DPO ranks correctly, %",
+      *(_ABSENT if share is None else _percent(share) for share in accuracies),
+    ]
   )
   return _table(["", *(run["run"]["name"] for run in runs)], rows)
 

@@ -22,19 +22,15 @@ class Query:
   """A user's query to a text-to-video model: x in the paper.
 
   Attributes:
-    flags: Pika's and Midjourney's flags, if curation moved them out of `text`. The
-      teacher still sees them (`full_text`), because the critique has a rule on them.
+    flags: Pika's and Midjourney's flags, if curation moved them out of `text`. They
+      are kept for the record: policy, teacher and judges all get `text` alone, so that
+      nobody judges by what the policy was not given.
   """
 
   id: str
   text: str
   category: Category = "general"
   flags: str = ""
-
-  @property
-  def full_text(self) -> str:
-    """What the user wrote, including flags."""
-    return f"{self.text} {self.flags}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +96,6 @@ class Candidates:
   settings: dict[str, Any]
   candidates: tuple[Candidate, ...]
   flags: str = ""
-
-  @property
-  def full_text(self) -> str:
-    """What the user wrote, including flags."""
-    return f"{self.query} {self.flags}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -25,6 +26,17 @@ def anchors(path):
   """The anchors of a page's headings, as GitHub derives them."""
   heads = re.findall(r"^#+ (.*)$", path.read_text(), flags=re.MULTILINE)
   return {re.sub(r"[^\w\- ]", "", head).lower().replace(" ", "-") for head in heads}
+
+
+def test_extras_that_the_pages_install_are_declared():
+  project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+  declared = set(project["optional-dependencies"])
+  assert {"cuda12", "cuda13"} <= declared
+  pages = (*PAGES, ROOT / "Makefile", *ROOT.glob("launch/**/*.*"))
+  named = [re.findall(r"-e ['\"]?\.\[([\w,]+)\]", page.read_text()) for page in pages]
+  named = {extra for found in named for list in found for extra in list.split(",")}
+  assert "cuda12" in named
+  assert named <= declared
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -137,6 +137,16 @@ def test_a_run_is_described_with_its_counts(workdir):
   assert "| held-out SFT loss before and after, nats a token | 4.50, 0.75 |" in lines
 
 
+def test_a_run_with_nothing_held_out_is_described_too(workdir):
+  keys = ("name", "command", "machine", "commit", "date", "seed")
+  found = tables.collect(workdir, dict.fromkeys(keys, "x"))
+  for stage in ("train_sft", "train_dpo"):
+    none = dict.fromkeys(found["counts"][stage], None)
+    found["counts"][stage] = none | {"pairs": 9}
+  lines = tables.how(found).splitlines()
+  assert "| held-out pairs that DPO ranks correctly, % | nothing held out |" in lines
+
+
 def test_an_unknown_table_is_named_by_page_and_line(tmp_path):
   page = tmp_path / "README.md"
   page.write_text("one\n<!-- table: small prices -->\n<!-- end -->\n")

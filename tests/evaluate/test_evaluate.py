@@ -2,6 +2,7 @@
 
 import pathlib
 
+import faulty
 import ml_collections
 import pytest
 
@@ -10,7 +11,7 @@ from configs import miniature as miniature_config
 from configs import score_videos as score_videos_config
 from torch_bridge.miniature import queries, world
 from vpo_jax import errors, files, records, stages
-from vpo_jax.evaluate import evaluate, systems
+from vpo_jax.evaluate import alignment, evaluate, systems
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -56,6 +57,32 @@ def config(tmp_path, monkeypatch):
     "few_shot_2=teacher of few_shot",
   )
   return config
+
+
+def test_teacher_and_judge_get_the_query_that_a_policy_would_get(config, tmp_path):
+  """Flags that curation moved out of the query reach neither."""
+
+  def answer(number, body):
+    content = body["messages"][0]["content"]
+    if "Final Verdict" in content:
+      return "Final Verdict (Aligned, Unsafe, Imprecise or Refusal): Aligned"
+    return "[[start]]A fox.[[end]]"
+
+  row = records.Query("1", "a red fox", flags="-camera zoom in")
+  records.write(tmp_path / "queries.jsonl", [row])
+  with faulty.running(faulty.Server(answer)) as server:
+    for teacher in (config.build_sft.teacher, config.alignment.teacher):
+      teacher.update(server="", base_url=server.base_url, api_key_env="")
+    system = systems.System("few_shot", systems.TEACHER)
+    systems.write(system, config, config.queries, None, tmp_path)
+    named = config.alignment
+    named.candidates = str(systems.candidates(tmp_path, system))
+    stages.run(alignment.STAGE, named, tmp_path)
+    assert len(server.requests) == 2
+    for body in server.requests:
+      query = body["messages"][0]["content"].partition("User Query:")[2]
+      assert "a red fox" in query
+      assert "zoom in" not in query
 
 
 def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):

@@ -10,6 +10,18 @@ def counts():
   return collections.defaultdict(lambda: collections.defaultdict(float))
 
 
+def test_losses_that_were_not_measured_are_said_to_be_so():
+  """Nothing was held out from training."""
+  none = counts()
+  for name in ("train_sft", "train_dpo"):
+    none[name] |= {"loss_before": None, "loss_after": None, "pairs": 9}
+  none["train_dpo"] |= {"reward_accuracy": None, "reward_margin": None}
+  shown = dict(report.lines(none))
+  assert shown["SFT loss"] == "not measured (no held-out examples)"
+  assert shown["DPO loss"] == "not measured (9 pairs, none held out)"
+  assert not {"reward accuracy", "reward margin"} & set(shown)
+
+
 def test_rewards_of_the_test_queries_are_shown_where_they_were_measured():
   assert report.lines(counts())[-1][0] == "reward margin"
   compared = counts() | {

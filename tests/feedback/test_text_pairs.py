@@ -57,11 +57,12 @@ def read(workdir, name, kind):
   return list(records.read(workdir / "text_pairs" / name, kind))
 
 
-def test_the_judge_sees_flags_stored_apart_from_the_query(config, tmp_path):
+def test_the_judge_gets_the_query_that_the_policy_was_given(config, tmp_path):
+  """Flags that curation moved out of the query are not judged by."""
   write(tmp_path, [GOOD], flags="-camera zoom in")
   stages.run(text_pairs.STAGE, config, tmp_path)
   (row,) = read(tmp_path, "judged.jsonl", records.Judged)
-  assert not row.passed
+  assert row.passed
   assert row.query == "a red fox in the snow"
 
 
@@ -105,13 +106,29 @@ def judged(refined, index=0):
   )
 
 
-@pytest.mark.parametrize("refined", [None, "", "two\nlines", "the prompt"])
+@pytest.mark.parametrize("refined", [None, "", " \n ", "the prompt", "the\nprompt"])
 def test_an_unusable_refinement_makes_no_pair(refined):
   rows = [judged(refined), judged("better", 1)]
   for mode in ("one", "all"):
     (pair,) = text_pairs.select(rows, mode, 0)
     assert pair.chosen == "better"
   assert text_pairs.select(rows[:1], "one", 0) == []
+
+
+def test_newlines_are_joined_or_drop_the_pair():
+  """The release drops such refinements, the paper does not say."""
+  rows = [judged("two\nlines")]
+  (pair,) = text_pairs.select(rows, "all", 0)
+  assert pair.chosen == "two lines"
+  assert text_pairs.select(rows, "all", 0, drop_newlines=True) == []
+
+
+@pytest.mark.parametrize(("drop", "pairs"), [(False, 1), (True, 0)])
+def test_the_config_decides_about_newlines(config, tmp_path, drop, pairs):
+  write(tmp_path, ["A brown dog\nruns across snow."])
+  config.drop_newlines = drop
+  counts = stages.run(text_pairs.STAGE, config, tmp_path)
+  assert (counts["refined"], counts["pairs"]) == (1, pairs)
 
 
 def test_equal_candidates_are_judged_once(config, tmp_path):

@@ -42,7 +42,7 @@ def main() -> None:
   compilation.enable_cache()
   exact = lm.load(args.model)
   rounded = lm.load(args.model, precision=args.precision)
-  texts = [row.full_text for row in queries.load(queries.SHIPPED)[0]][: args.queries]
+  texts = [row.text for row in queries.load(queries.SHIPPED)[0]][: args.queries]
   wanted = settings.Settings(
     num_candidates=args.num_candidates, max_new_tokens=args.max_new_tokens
   )

@@ -39,7 +39,7 @@ def main() -> int:
   args = parser.parse_args()
   from vpo_jax import queries
 
-  texts = [row.full_text for row in queries.load(queries.SHIPPED)[0]]
+  texts = [row.text for row in queries.load(queries.SHIPPED)[0]]
   process, url = start(args)
   try:
     load(url, texts, args, seconds=5)  # warms up

@@ -54,9 +54,7 @@ def main() -> None:
   from vpo_jax.runtime import compilation
 
   compilation.enable_cache()
-  texts = [row.full_text for row in queries.load(queries.SHIPPED)[0]][
-    : args.queries + 1
-  ]
+  texts = [row.text for row in queries.load(queries.SHIPPED)[0]][: args.queries + 1]
   programs = {
     name: program(name, args.threads, args.packages)
     for name in args.programs.split(",")

@@ -97,3 +97,12 @@ def test_streamed_pieces_add_up_to_the_text(policy):
   pieces = [stream.add([token]) for token in tokens] + [stream.add([2], last=True)]
   assert "".join(pieces) == text.strip()
   assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_files_query_is_what_the_policy_was_trained_on(policy, tmp_path):
+  """Without the flags that curation stored apart from it."""
+  path, output = tmp_path / "queries.jsonl", tmp_path / "prompts.jsonl"
+  path.write_text(json.dumps({"text": "a cat", "flags": "-motion 2"}))
+  optimize.optimize_file(policy, path, output, SAMPLING, guard=False, slots=1)
+  (row,) = map(json.loads, output.read_text().splitlines())
+  assert row["rendered"] == policy.prompt("a cat").rendered

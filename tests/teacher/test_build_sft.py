@@ -229,17 +229,20 @@ def test_an_invalid_config_sends_nothing(
   assert not server.requests
 
 
-def test_flags_stored_apart_from_the_query_reach_the_teacher(
+def test_the_teacher_gets_the_query_that_the_policy_gets(
   served, stage_config, tmp_path
 ):
+  """Flags stored apart from the query reach neither."""
   row = records.Query("1", "a red fox", flags="-camera zoom in")
   records.write(tmp_path / "curate" / "sft.jsonl", [row])
-  server = served(teach())
+  server = served(teach(flawed=["fox"]))
   run(stage_config, server, tmp_path)
-  assert len(server.requests) == 2
-  for body in server.requests:
-    assert "a red fox -camera zoom in" in body["messages"][0]["content"]
-  assert examples(tmp_path)[0].query == "a red fox"
+  assert [task(body) for body in server.requests] == ["few_shot", "critique", "refine"]
+  (row,) = json.loads((tmp_path / "build_sft" / "train.json").read_text())
+  policy = row["messages"][0]["content"]
+  for content in (policy, *(b["messages"][0]["content"] for b in server.requests)):
+    assert "a red fox" in content
+    assert "zoom in" not in content.partition("User Query:")[2]
 
 
 def test_rows_of_the_release_can_be_the_input(served, stage_config, tmp_path):

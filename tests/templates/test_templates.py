@@ -27,6 +27,33 @@ def test_filling_inserts_query_and_prompt_unchanged(query, prompt):
   assert filled == before + query + between + prompt + after
 
 
+@pytest.mark.parametrize("rules", [6, 5])
+def test_the_judge_of_an_evaluation_applies_the_critiques_rules(rules):
+  """Their text is in one file, and the release's sixth rule is on Pika's flags."""
+  listed = (templates.FOLDER / "rules.txt").read_text().splitlines()[:rules]
+  assert [line[:2] for line in listed] == [f"{n}." for n in range(1, rules + 1)]
+  for name in ("critique", "alignment"):
+    text = templates.load(name, rules=rules)
+    assert "\n".join(listed) in text
+    assert ("-camera" in text and "-neg" in text) == (rules == 6)
+    assert "\n6." in text or rules == 5
+    assert listed[0] not in (templates.FOLDER / f"{name}.txt").read_text()
+
+
+def test_a_users_critique_may_name_the_rules_and_may_not(tmp_path):
+  mine = tmp_path / "mine.txt"
+  mine.write_text("By {rules}: {query} -> {prompt}")
+  assert "5. The video prompt" in templates.load("critique", mine, 5)
+  mine.write_text("Does {prompt} fit {query}?")
+  assert templates.load("critique", mine) == mine.read_text()
+  mine.write_text("{rules} {rules} {prompt} {query}")
+  with pytest.raises(errors.UserError, match=r"contains \{rules\} twice"):
+    templates.load("critique", mine)
+  mine.write_text("{rules} {query}")
+  with pytest.raises(errors.UserError, match=r"unknown placeholder \{rules\}"):
+    templates.load("instruction", mine)
+
+
 def test_a_users_template_is_loaded_unchanged(tmp_path):
   mine = tmp_path / "mine.txt"
   mine.write_text("\n Optimize {your prompt}:{query}\n\nVideo Prompt:")

@@ -55,6 +55,15 @@ def test_sft_is_the_mean_over_tokens():
   np.testing.assert_allclose(total / weight, 2.0)
 
 
+def test_sft_by_example_is_the_mean_of_each_examples_mean():
+  logps = jnp.asarray([[[-6.0], [-4.0], [0.0]]])
+  tokens = jnp.asarray([[[3], [1], [0]]])
+  total, weight, _ = objective.sft_by_example(logps, logps, tokens)
+  np.testing.assert_allclose(total / weight, (2.0 + 4.0) / 2)
+  with pytest.raises(errors.UserError, match="must be one of tokens, examples"):
+    objective.sft_from_config(ml_collections.ConfigDict({"loss_average": "batch"}))
+
+
 # Three pairs: log-probabilities, those of the reference, and tokens; chosen first.
 LOGPS = np.array([[-10.0, -12.0], [-9.0, -4.0], [-30.0, -31.5]])
 REFERENCE = np.array([[-11.0, -11.0], [-8.0, -8.0], [-35.0, -29.0]])

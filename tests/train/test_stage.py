@@ -17,6 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vpo_jax import errors, stages
+from vpo_jax.data import chat
+from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import weights
 from vpo_jax.runtime import preemption
@@ -108,6 +110,47 @@ def test_dpo_begins_at_log_2_and_learns(make_config, unbroken):
   np.testing.assert_allclose(losses[0], np.log(2), atol=1e-5)
   train = metrics(workdir, "dpo")
   assert train[max(train)] < np.log(2)
+
+
+def plain_sft(model, path, average):
+  """Loss and gradient norm of a file's first 8 rows, one row at a time, in torch."""
+  import torch
+  import transformers
+
+  tokenizer = chat.load_tokenizer(model)
+  examples, _ = data_examples.read(path, tokenizer, "sft", 512)
+  policy = transformers.AutoModelForCausalLM.from_pretrained(model)
+  sums, lengths = [], []
+  for example in examples[:8]:
+    response = torch.tensor(example.responses[0].tolist())
+    row = torch.tensor([*example.prompt.tolist(), *response.tolist()])
+    logps = policy(row[None]).logits[0].log_softmax(-1)[-len(response) - 1 : -1]
+    sums.append(-logps.gather(1, response[:, None]).sum())
+    lengths.append(len(response))
+  assert len(set(lengths)) > 1
+  if average == "tokens":
+    loss = sum(sums) / sum(lengths)
+  else:
+    loss = sum(s / n for s, n in zip(sums, lengths, strict=True)) / 8
+  loss.backward()
+  norm = sum((w.grad**2).sum() for w in policy.parameters()) ** 0.5
+  return loss.item(), norm.item()
+
+
+@pytest.mark.parametrize("average", ["tokens", "examples"])
+def test_the_sft_loss_is_the_plain_mean(
+  tmp_path, make_config, tiny_model, rows, average
+):
+  """With accumulation over micro-batches, and split over devices too."""
+  loss, norm = plain_sft(tiny_model, rows["sft", "train"], average)
+  for name, mesh in (("one", None), ("mixed", MIXED)):
+    config = make_config(
+      "sft", mesh, loss_average=average, micro_tokens=96, shuffle=False, epochs=1
+    )
+    stages.run(sft.STAGE, config, tmp_path / name)
+    np.testing.assert_allclose(metrics(tmp_path / name, "sft")[1], loss, rtol=1e-4)
+    norms = metrics(tmp_path / name, "sft", "grad_norm")
+    np.testing.assert_allclose(norms[1], norm, rtol=1e-3)
 
 
 def test_a_step_is_a_share_of_the_measured_matmul_rate(tmp_path, make_config):
@@ -305,6 +348,38 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
     assert checkpoints.best() == best
   kept = (tmp_path / "train_sft" / "checkpoints").iterdir()
   assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("empty", [True, False], ids=["empty file", "no file"])
+def test_without_held_out_rows_nothing_is_evaluated(
+  tmp_path, make_config, rows, unbroken, kind, empty
+):
+  """The training is the same, and the last checkpoints are kept."""
+  config = make_config(kind, keep_checkpoints=1)
+  config.train = config.heldout = ""
+  source = tmp_path / {"sft": "build_sft", "dpo": "merge_pairs"}[kind]
+  source.mkdir()
+  (source / "train.json").write_text(rows[kind, "train"].read_text())
+  if empty:
+    (source / "heldout.json").write_text("[]")
+  counts = stages.run(STAGES[kind].STAGE, config, tmp_path)
+  assert counts["heldout"] == 0
+  assert counts["loss_before"] is counts["loss_after"] is None
+  assert not metrics(tmp_path, kind, "eval/loss")
+  assert metrics(tmp_path, kind) == metrics(unbroken(kind, make_config), kind)
+  assert (
+    largest_gap(trained(tmp_path, kind), trained(unbroken(kind, make_config), kind))
+    == 0
+  )
+  kept = (tmp_path / f"train_{kind}" / "checkpoints").iterdir()
+  assert [path.name for path in kept] == ["6"]
+
+
+def test_a_held_out_file_that_is_named_must_exist(tmp_path, make_config):
+  config = make_config("sft", heldout=str(tmp_path / "none.json"))
+  with pytest.raises(errors.UserError, match=r"heldout=.*none\.json: no such file"):
+    stages.run(sft.STAGE, config, tmp_path)
 
 
 def test_finished_work_is_not_done_again(make_config, unbroken):

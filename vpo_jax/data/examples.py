@@ -69,6 +69,7 @@ def read(
   tokenizer: chat.Tokenizer,
   kind: Literal["sft", "dpo"],
   max_tokens: int,
+  may_be_empty: bool = False,
 ) -> tuple[list[Example], list[records.SetAside]]:
   """Reads and tokenizes the rows of a JSON list or a JSON Lines file.
 
@@ -78,6 +79,7 @@ def read(
     kind: whether rows are SFT or preference rows.
     max_tokens: limit on the tokens of prompt and longest response together. Longer
       rows are set aside.
+    may_be_empty: a file without any row is valid.
 
   Returns:
     the examples in file order, and the rows that were set aside, each with its reason.
@@ -98,7 +100,7 @@ def read(
     except ValueError as error:  # includes pydantic's ValidationError
       reason = f"{where}: {_first_line(error)}"
       aside.append(records.SetAside(records.row_id(text), text[:2000], reason))
-  if not examples:
+  if not examples and (aside or not may_be_empty):
     why = f"; the first was set aside: {aside[0].reason}" if aside else ""
     raise errors.UserError(f"{path}: no usable {kind} row{why}")
   return examples, aside

@@ -1,4 +1,7 @@
-"""Stage alignment: the judge's verdict on each prompt of a system (paper, table 2)."""
+"""Stage alignment: the judge's verdict on each prompt of a system (paper, table 2).
+
+The judge applies the rules of the critique that the systems were trained with.
+"""
 
 import dataclasses
 import functools
@@ -35,7 +38,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
     UserError: a template or input is wrong, or the judge cannot be used.
   """
   source = work.inputs["candidates"]
-  template = templates.load("alignment", work.config.template)
+  config = work.config
+  template = templates.load("alignment", config.template, config.critique_rules)
   rows = list(records.read(source, records.Candidates))
   if not rows:
     raise errors.UserError(f"{source}: holds no prompts")
@@ -76,7 +80,7 @@ async def judge(ask: ask_lib.Ask, row: records.Candidates, *, template: str) -> 
   prompt = row.candidates[0].prompt
   if not prompt.strip():
     return Verdict(row.query_id, row.query, prompt, REFUSAL, "")
-  content = templates.fill(template, query=row.full_text, prompt=prompt)
+  content = templates.fill(template, query=row.query, prompt=prompt)
   messages: list[journal.Message] = [{"role": "user", "content": content}]
   verdict, text = await ask(messages, templates.verdict)
   return Verdict(row.query_id, row.query, prompt, verdict, text)

@@ -128,11 +128,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
       "SFT examples",
       f"{c['build_sft']['examples']}, {c['build_sft']['refined']} of them refined",
     ),
-    (
-      "SFT loss",
-      f"{sft['loss_before']:.3f} before, {sft['loss_after']:.3f} after"
-      f" (nats per token, {sft['heldout']} held-out examples)",
-    ),
+    ("SFT loss", _sft_loss(sft)),
     (
       "candidates",
       f"{c['text_pairs']['candidates']}, {c['text_pairs']['flawed']} found flawed,"
@@ -144,6 +140,24 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
       f"{c['score_videos']['rendered']} rendered, {c['score_videos']['scored']} scored",
     ),
     ("video pairs", f"{c['video_pairs']['pairs']}"),
+    *_dpo_loss(dpo),
+    *(_compared(c["evaluate"]) if "evaluate" in c else ()),
+  ]
+
+
+def _sft_loss(sft: Mapping[str, Any]) -> str:
+  if sft["loss_before"] is None:
+    return "not measured (no held-out examples)"
+  return (
+    f"{sft['loss_before']:.3f} before, {sft['loss_after']:.3f} after"
+    f" (nats per token, {sft['heldout']} held-out examples)"
+  )
+
+
+def _dpo_loss(dpo: Mapping[str, Any]) -> list[tuple[str, str]]:
+  if dpo["loss_before"] is None:
+    return [("DPO loss", f"not measured ({dpo['pairs']} pairs, none held out)")]
+  return [
     (
       "DPO loss",
       f"{dpo['loss_before']:.4f} before, {dpo['loss_after']:.4f} after"
@@ -151,7 +165,6 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     ),
     ("reward accuracy", f"{dpo['reward_accuracy']:.2f} on held-out pairs"),
     ("reward margin", f"{dpo['reward_margin']:.4f} on held-out pairs (nats)"),
-    *(_compared(c["evaluate"]) if "evaluate" in c else ()),
   ]
 
 

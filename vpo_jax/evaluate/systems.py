@@ -172,7 +172,7 @@ def _write_few_shot(work: stages.Work) -> stages.Counts | stages.Unfinished:
   async def chain(ask: ask_lib.Ask, query: records.Query) -> str:
     return await few_shot.generate(
       ask,
-      query.full_text,
+      query.text,
       template=template,
       demonstrations=demonstrations,
       shots=config.shots,

@@ -2,7 +2,8 @@
 
 A candidate that the judge finds flawed is refined with the help of its critique, and
 the refined prompt is preferred to it. The paper makes a pair from every flawed
-candidate; the release keeps one pair per query, and drops refinements with a newline.
+candidate. The release keeps one pair per query, and drops refinements with a newline,
+which the paper does not mention; both are config values.
 """
 
 import collections
@@ -11,7 +12,7 @@ import functools
 
 from vpo_jax import errors, records, stages
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import critique, queue, refine, staged
+from vpo_jax.teacher import critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
 from vpo_jax.teacher import totals as totals_lib
 
@@ -59,7 +60,8 @@ def _finish(
       aside.append(records.SetAside(item.id, item.candidate.prompt, str(outcome)))
     else:
       judged.append(outcome)
-  pairs = select(judged, work.config.pairs, work.config.seed)
+  config = work.config
+  pairs = select(judged, config.pairs, config.seed, drop_newlines=config.drop_newlines)
   records.write(work.folder / "judged.jsonl", judged)
   records.write(work.folder / "set_aside.jsonl", aside)
   records.write(work.folder / "pairs.jsonl", pairs)
@@ -80,7 +82,7 @@ async def check(
   """The text-level check of one candidate.
 
   If the refinement of a flawed candidate fails, the candidate stays flawed without a
-  refinement. The judge sees the flags that curation moved out of the query.
+  refinement.
 
   Args:
     second: whether a refinement must pass a second critique.
@@ -88,7 +90,7 @@ async def check(
   Raises:
     NoAnswer: the judge gave no usable judgement.
   """
-  prompt, query = item.candidate.prompt, item.row.full_text
+  prompt, query = item.candidate.prompt, item.row.query
   verdict = await critique.judge(ask, query, prompt, template=texts.critique)
   refined = None
   if not verdict.passed:
@@ -110,30 +112,30 @@ async def check(
   )
 
 
-def select(judged: list[records.Judged], mode: str, seed: int) -> list[records.Pair]:
+def select(
+  judged: list[records.Judged], mode: str, seed: int, *, drop_newlines: bool = False
+) -> list[records.Pair]:
   """D_text: for each flawed candidate, its refinement is preferred to it.
 
-  A refinement with a newline makes no pair (release), and neither does one that equals
-  the candidate.
+  The lines of a refinement are joined to one paragraph, as in build_sft. A refinement
+  that equals the candidate makes no pair.
 
   Args:
     mode: "one" keeps one pair per query (release), drawn by the seed and the row's id;
       "all" keeps every pair (paper).
+    drop_newlines: a refinement with a newline makes no pair (release).
   """
-  by_query: dict[str, list[records.Judged]] = collections.defaultdict(list)
+  by_query: dict[str, list[tuple[str, records.Pair]]] = collections.defaultdict(list)
   for row in judged:
-    if row.refined and "\n" not in row.refined and row.refined != row.prompt.strip():
-      by_query[row.query_id].append(row)
-  pairs = []
-  for rows in by_query.values():
-    if mode == "one":
-      rows = [min(rows, key=lambda row: records.row_id(seed, row.id))]
-    pairs += [
-      records.Pair(row.query_id, row.query, row.refined, row.prompt, source="text")
-      for row in rows
-      if row.refined
-    ]
-  return pairs
+    chosen = few_shot.paragraph(row.refined or "")
+    dropped = drop_newlines and row.refined and "\n" in row.refined
+    if not chosen or chosen == few_shot.paragraph(row.prompt) or dropped:
+      continue
+    pair = records.Pair(row.query_id, row.query, chosen, row.prompt, source="text")
+    by_query[row.query_id].append((records.row_id(seed, row.id), pair))
+  if mode == "one":
+    return [min(drawn, key=lambda one: one[0])[1] for drawn in by_query.values()]
+  return [pair for drawn in by_query.values() for _, pair in drawn]
 
 
 STAGE = stages.Stage(

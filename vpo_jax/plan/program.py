@@ -66,7 +66,8 @@ def lower(
 def _train(stage, config, model, lengths, placement) -> Program:
   loop.check(config)
   policy = policies.Policy(model, config.precision, config.remat, placement.batch)
-  loss = objective.sft if stage == "sft" else objective.from_config(config)
+  sft = stage == "sft"
+  loss = (objective.sft_from_config if sft else objective.from_config)(config)
   tx = optimizer.make(config.optimizer, 1000)
   examples, plan = _pack(stage, config, model, lengths, placement.mesh)
   shape, micros = plan.shapes[0], plan.steps[0]

@@ -183,7 +183,7 @@ def _read(path: epath.Path) -> list[str]:
   queries, set_aside = queries_lib.load(path)
   for row in set_aside:
     console.say(f"{path}: set aside {row.text[:60]!r}: {row.reason}")
-  return list(dict.fromkeys(query.full_text for query in queries))
+  return list(dict.fromkeys(query.text for query in queries))
 
 
 def _resume(output: epath.Path, made_with: dict[str, Any]) -> dict[str, Optimized]:

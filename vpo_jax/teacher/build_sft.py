@@ -96,29 +96,24 @@ async def example(
 ) -> records.SftExample:
   """(x, s) with the intermediate texts: generated prompt, critique, refined prompt.
 
-  The teacher sees the flags that curation moved out of the query, because the critique
-  has a rule on flags.
-
   Raises:
     NoAnswer: the teacher gave no usable reply to one of the requests.
   """
   generated = await few_shot.generate(
     ask,
-    query.full_text,
+    query.text,
     template=texts.few_shot,
     demonstrations=demonstrations,
     shots=config.shots,
     seed=config.seed,
   )
-  verdict = await critique.judge(
-    ask, query.full_text, generated, template=texts.critique
-  )
+  verdict = await critique.judge(ask, query.text, generated, template=texts.critique)
   refined = None
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
     refined = few_shot.paragraph(reply)
     if config.second_critique:
-      await critique.judge_again(ask, query.full_text, refined, template=texts.critique)
+      await critique.judge_again(ask, query.text, refined, template=texts.critique)
   return records.SftExample(
     query_id=query.id,
     query=query.text,

@@ -4,7 +4,7 @@ import dataclasses
 
 import ml_collections
 
-from vpo_jax import errors, templates
+from vpo_jax import templates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +26,10 @@ def load(config: ml_collections.ConfigDict) -> Texts:
       `critique` and `refine` are paths of the user's own files, or "".
 
   Raises:
-    UserError: a file is missing or invalid.
+    UserError: a file is missing or invalid, or the number of rules is another.
   """
-  names = {6: "critique", 5: "critique_paper"}
-  if config.critique_rules not in names:
-    raise errors.UserError(
-      f"config.critique_rules={config.critique_rules}: must be 6 (release) or 5 (paper)"
-    )
   return Texts(
     few_shot=templates.load("few_shot", config.get("few_shot", "")),
-    critique=templates.load(names[config.critique_rules], config.critique),
+    critique=templates.load("critique", config.critique, config.critique_rules),
     refine=templates.load("refine", config.refine),
   )

@@ -3,8 +3,8 @@
 The policy gets instruction.txt, in training and in use. The teacher gets few_shot.txt,
 critique.txt and refine.txt, the judge of an evaluation alignment.txt, and the judge of
 queries safety.txt. They follow the rules and the reply markers of the paper's figures 7
-and 8, in our own words. critique.txt adds the release's sixth rule (Pika-style flags);
-critique_paper.txt has the paper's five.
+and 8, in our own words. rules.txt has the rules by which critique.txt and alignment.txt
+judge: the paper's five, and the release's sixth (Pika-style flags).
 
 A placeholder is a word in braces, `{query}`. Templates are filled in one pass, so that
 the contents of a query (braces, quotes, markers, instructions) stay data.
@@ -21,16 +21,19 @@ from vpo_jax import errors
 
 FOLDER = epath.Path(__file__).parent
 
-# The placeholders of each template. Each must occur once.
+# The placeholders of each template. Each must occur once, and {rules} at most once.
 PLACEHOLDERS = {
   "instruction": ("query",),
   "few_shot": ("demonstrations", "query"),
   "critique": ("query", "prompt"),
-  "critique_paper": ("query", "prompt"),
   "refine": (),
   "alignment": ("query", "prompt"),
   "safety": ("query",),
 }
+
+# Templates that may contain {rules}.
+_WITH_RULES = ("critique", "alignment")
+RULES = (6, 5)  # release; paper, figure 8
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*|)\}")
 
@@ -59,12 +62,13 @@ class Demonstration(TypedDict):
   prompt: str
 
 
-def load(name: str, path: epath.PathLike = "") -> str:
-  """Returns a template's text, exactly as in its file.
+def load(name: str, path: epath.PathLike = "", rules: int = RULES[0]) -> str:
+  """Returns a template's text, as in its file but with {rules} filled in.
 
   Args:
     name: a key of `PLACEHOLDERS`.
     path: the user's own file; "" is the file of this package.
+    rules: how many rules of rules.txt the judge applies; one of `RULES`.
 
   Raises:
     UserError: the file cannot be read, or its placeholders are not those of the
@@ -80,13 +84,26 @@ def load(name: str, path: epath.PathLike = "") -> str:
         f"{file}: the {name} template must contain {{{word}}} once, found"
         f" {found.count(word)}"
       )
+  allowed = (*needed, "rules") if name in _WITH_RULES else needed
   for word in found:
-    if word not in needed:
+    if word not in allowed:
       raise errors.UserError(
         f"{file}: the {name} template has an unknown placeholder {{{word}}}; allowed:"
-        f" {', '.join(f'{{{w}}}' for w in needed) or 'none'}"
+        f" {', '.join(f'{{{w}}}' for w in allowed) or 'none'}"
       )
-  return text
+  if found.count("rules") > 1:
+    raise errors.UserError(f"{file}: the {name} template contains {{rules}} twice")
+  return text.replace("{rules}", _rules(rules)) if "rules" in found else text
+
+
+def _rules(count: int) -> str:
+  """The first rules of rules.txt, one per line."""
+  if count not in RULES:
+    raise errors.UserError(
+      f"config.critique_rules={count}: must be 6 (release) or 5 (paper)"
+    )
+  lines = _read(FOLDER / "rules.txt", "the rules").splitlines()
+  return "\n".join(lines[:count])
 
 
 def fill(template: str, **fields: str) -> str:

@@ -1,5 +1,7 @@
 """Stage train_dpo: preference optimization on D_text and D_video (paper, 3.3)."""
 
+from typing import Literal
+
 from vpo_jax import stages
 from vpo_jax.decoder import source
 from vpo_jax.train import loop, objective, reference, setup
@@ -11,7 +13,7 @@ def run(work: stages.Work) -> stages.Counts:
   The model that training starts from is also the frozen reference.
 
   Returns: counts, and the held-out loss, reward accuracy and reward margin (nats)
-    before and after.
+    before and after (None without held-out pairs).
   """
   config = work.config
   loop.check(config)
@@ -19,8 +21,10 @@ def run(work: stages.Work) -> stages.Counts:
   model = setup.open_model(config, work.inputs["model"])
   params = model.load()
 
-  def split(key: str) -> loop.Split:
+  def split(key: Literal["train", "heldout"]) -> loop.Split:
     examples = setup.read_examples(work, key, model, "dpo")
+    if not examples:
+      return loop.Split(examples)
     reference_XE = reference.logps(
       work.folder / f"reference_{key}.npz",
       examples,
@@ -54,7 +58,7 @@ STAGE = stages.Stage(
   run=run,
   inputs=(
     stages.Input("train", "merge_pairs/train.json"),
-    stages.Input("heldout", "merge_pairs/heldout.json"),
+    stages.Input("heldout", "merge_pairs/heldout.json", optional=True),
     stages.Input("model", "train_sft/model", resolve=source.resolve),
   ),
   execution_keys=loop.EXECUTION_KEYS,

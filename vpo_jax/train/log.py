@@ -70,13 +70,13 @@ class Log:
     if self._board:
       self._board.close()
 
-  def last(self, name: str) -> float:
-    """The newest value of a metric."""
-    return next(row[name] for row in reversed(self.rows) if name in row)
+  def last(self, name: str) -> float | None:
+    """The newest value of a metric; None if it was never measured."""
+    return next((row[name] for row in reversed(self.rows) if name in row), None)
 
-  def first(self, name: str) -> float:
-    """The oldest value of a metric."""
-    return next(row[name] for row in self.rows if name in row)
+  def first(self, name: str) -> float | None:
+    """The oldest value of a metric; None if it was never measured."""
+    return next((row[name] for row in self.rows if name in row), None)
 
   def at(self, step: int, name: str) -> float | None:
     """A metric's value at a step, if it was measured there."""

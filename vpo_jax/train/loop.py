@@ -95,7 +95,8 @@ def fit(
 
   The order of the data is a function of the seed and the step, so a killed run that
   continues ends as an unbroken one. Besides the last checkpoints, the one with the best
-  evaluation loss is kept.
+  evaluation loss is kept. Without held-out examples nothing is evaluated, and only the
+  last checkpoints are kept.
 
   Returns: the trained parameters (with LoRA its adapters; `params` stay as they are),
     the metrics, and how the batches were packed.
@@ -125,7 +126,7 @@ def fit(
   step_fn = train_step.compiled(
     train_step.make_step(task.policy, task.objective, tx, placement, lora)
   )
-  evaluate = _Evaluation(task, heldout)
+  evaluate = _Evaluation(task, heldout) if heldout.examples else None
   feed = Feed(train, plan, placement)
 
   with (
@@ -139,7 +140,7 @@ def fit(
     if start:
       state = checkpoints.restore(start, state)
     metrics = log.Log(task.work.folder, start or -1)  # -1: drop rows of a lost run
-    if not start:
+    if evaluate and not start:
       metrics.add(0, evaluate(loras.join(lora, frozen, state.params), watch))
     with console.progress(task.name, len(batches), start) as advance:
       run_report.start(metrics)
@@ -153,11 +154,11 @@ def fit(
         advance(run_report.dispatched(step, values, waited), run_report.note)
         done = step + 1
         last, leaving = done == len(batches), preempted(done)
-        evaluates = last or done % config.eval_every == 0
+        evaluates = evaluate and (last or done % config.eval_every == 0)
         saves = last or leaving or done % config.checkpoint_every == 0
         if evaluates or saves:
           advance(run_report.flush(), run_report.note)
-          if evaluates:
+          if evaluate and evaluates:
             values = evaluate(loras.join(lora, frozen, state.params), watch)
             saves = _is_best(metrics, done, values) or saves
           if saves:

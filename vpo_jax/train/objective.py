@@ -24,7 +24,10 @@ def sft(
   reference_GN1: Float[Array, "G N 1"],
   tokens_GN1: Int[Array, "G N 1"],
 ) -> Sums:
-  """Mean over response tokens of -log P(s_i | x, s_<i), in nats (paper, equation 1).
+  """Mean over a batch's response tokens of -log P(s_i | x, s_<i), in nats.
+
+  Every token weighs the same, so a long response weighs more than a short one; TRL and
+  LLaMA-Factory average so too (transformers' trainer divides by the batch's tokens).
 
   Args:
     logp_GN1: summed log-probability of each response.
@@ -33,6 +36,37 @@ def sft(
   """
   del reference_GN1
   return -jnp.sum(logp_GN1), jnp.sum(tokens_GN1).astype(jnp.float32), {}
+
+
+def sft_by_example(
+  logp_GN1: Float[Array, "G N 1"],
+  reference_GN1: Float[Array, "G N 1"],
+  tokens_GN1: Int[Array, "G N 1"],
+) -> Sums:
+  """Mean over examples of each example's mean over its tokens, in nats.
+
+  The paper's equation 1, read literally: it divides one response's sum by its length N.
+
+  Args: as in `sft`.
+  """
+  del reference_GN1
+  exists_GN1 = (tokens_GN1 > 0).astype(jnp.float32)
+  length_GN1 = jnp.maximum(tokens_GN1, 1).astype(jnp.float32)
+  return -jnp.sum(exists_GN1 * logp_GN1 / length_GN1), jnp.sum(exists_GN1), {}
+
+
+def sft_from_config(config: ml_collections.ConfigDict) -> Objective:
+  """The SFT objective that configs/sft.py describes.
+
+  Raises:
+    UserError: `loss_average` has another value.
+  """
+  losses: dict[str, Objective] = {"tokens": sft, "examples": sft_by_example}
+  if config.loss_average not in losses:
+    raise errors.UserError(
+      f"loss_average={config.loss_average!r}: must be one of {', '.join(losses)}"
+    )
+  return losses[config.loss_average]
 
 
 # (beta, log-ratios to the reference with the chosen first, tokens) -> loss of each pair

@@ -76,12 +76,28 @@ def save_model(
 
 
 def read_examples(
-  work: stages.Work, key: str, setup: Setup, kind: Literal["sft", "dpo"]
+  work: stages.Work,
+  key: Literal["train", "heldout"],
+  setup: Setup,
+  kind: Literal["sft", "dpo"],
 ) -> list[data_examples.Example]:
-  """Reads the input `key` as tokens; bad rows go to `set_aside_<key>.jsonl`."""
+  """Reads the input `key` as tokens; bad rows go to `set_aside_<key>.jsonl`.
+
+  Returns: the examples; none if the held-out file has no rows, or does not exist and
+    was not named by the config.
+
+  Raises:
+    UserError: a file that the config names does not exist, or has no usable row.
+  """
+  if key == "heldout" and key not in work.inputs:
+    if work.config.heldout:
+      raise errors.UserError(f"heldout={work.config.heldout}: no such file")
+    return []
   path = work.inputs[key]
   limit = min(work.config.max_tokens, setup.policy.config.context)
-  examples, aside = data_examples.read(path, setup.tokenizer, kind, limit)
+  examples, aside = data_examples.read(
+    path, setup.tokenizer, kind, limit, may_be_empty=key == "heldout"
+  )
   if aside:
     out = work.folder / f"set_aside_{key}.jsonl"
     if processes.first():

@@ -8,13 +8,15 @@ from vpo_jax.train import loop, objective, setup
 def run(work: stages.Work) -> stages.Counts:
   """Trains `config.model` on (query, prompt) rows; writes `train_sft/model`.
 
-  Returns: counts, and the held-out loss before and after, in nats per token.
+  Returns: counts, and the held-out loss before and after, in nats per token (None
+    without held-out examples).
   """
   loop.check(work.config)
+  loss = objective.sft_from_config(work.config)
   model = setup.open_model(work.config, work.inputs["model"])
   train = setup.read_examples(work, "train", model, "sft")
   heldout = setup.read_examples(work, "heldout", model, "sft")
-  task = loop.Task("train SFT", work, model.policy, model.placement, objective.sft)
+  task = loop.Task("train SFT", work, model.policy, model.placement, loss)
   params = model.load()
   trained, metrics, plan = loop.fit(
     task, params, loop.Split(train), loop.Split(heldout)
@@ -35,7 +37,7 @@ STAGE = stages.Stage(
   run=run,
   inputs=(
     stages.Input("train", "build_sft/train.json"),
-    stages.Input("heldout", "build_sft/heldout.json"),
+    stages.Input("heldout", "build_sft/heldout.json", optional=True),
     stages.Input("model", resolve=source.resolve),
   ),
   execution_keys=loop.EXECUTION_KEYS,
