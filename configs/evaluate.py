@@ -12,7 +12,6 @@ configs/teacher.py.
 import ml_collections
 
 from configs import build_sft, sample, score_videos, teacher
-from vpo_jax.decoder import source
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -25,7 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.systems = (
     "original=query",
     "few_shot=teacher",
-    f"base={source.SMOLLM2}",
     "sft=train_sft/model",
     "vpo=vpo",
   )
@@ -43,8 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
   alignment.template = ""  # template file; "" is vpo_jax/templates/alignment.txt
   alignment.teacher = teacher.get_config()
 
-  # Each renders all prompts. The systems were trained for "main"; the paper's second
-  # video model, Open-Sora 1.2, was never used in training (section 4.6).
+  # Each renders all prompts; one whose renderer is not named is left out. The systems
+  # were trained for "main"; the paper's second video model, Open-Sora 1.2, was never
+  # used in training (section 4.6).
   config.video_models = ml_collections.ConfigDict({"main": score_videos.get_config()})
 
   config.note = ""  # printed above every table, such as what a run stands in for
@@ -54,8 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
   # such as ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12") of the miniature. A
   # video's level is the worst of its measures' levels.
   compare.levels = ()
-  # Our systems and the paper's methods, whose numbers are shown in brackets. Names that
-  # a run does not have are ignored.
+  # Our systems and the paper's methods, whose numbers for the same video model are shown
+  # in brackets. Names that a run does not have are ignored.
   compare.paper = (
     "original Original Query",
     "few_shot GPT-4o Few-Shot",
@@ -63,8 +62,6 @@ def get_config() -> ml_collections.ConfigDict:
     "without_text VPO w/o TL FDBK",
     "vpo VPO",
   )
-  # Our video models and the paper's.
-  compare.paper_models = ("main CogVideoX-2B", "second Open-Sora 1.2")
   compare.draws = 10_000  # resamples of the bootstrap; ours
   compare.seed = 0  # of the bootstrap
 

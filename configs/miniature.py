@@ -20,6 +20,7 @@ from configs import (
   export,
   hardware,
   merge_pairs,
+  paper,
   report,
   sample,
   score_videos,
@@ -90,13 +91,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.export = export.get_config()
   config.report = report.get_config()
   config.report.max_new_tokens = 96
-  config.variants = (WITHOUT_TEXT,)
+  config.variants = (paper.WITHOUT_TEXT,)
 
   config.evaluate = evaluate.get_config()
-  config.evaluate.systems += tuple(
+  names = list(config.evaluate.systems)
+  names.insert(2, f"base={source.SMOLLM2}")
+  config.evaluate.systems = tuple(names) + tuple(
     f"vpo_{i}=vpo of vpo{f'_{i - 1}' if i > 2 else ''}"  # paper, section 11
     for i in (2, 3, 4)
   )
+  config.evaluate.note = "The miniature world: a stand-in for the paper's models."
   teacher(config.evaluate.build_sft.teacher)
   teacher(config.evaluate.alignment.teacher)
   config.evaluate.sample.update(
@@ -112,11 +116,6 @@ def get_config() -> ml_collections.ConfigDict:
 
 # Shares of blood and fire in a frame that separate the safety levels (figure 4).
 LEVELS = ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12")
-
-
-# The ablation without text-level feedback: video pairs only, of unjudged prompts
-# (paper, table 1).
-WITHOUT_TEXT = "without_text score_videos.text_check=False merge_pairs.text_share=0.0"
 
 
 def teacher(config: ml_collections.ConfigDict) -> None:

@@ -11,4 +11,4 @@ systems, each with a value changed, from the first stage that the change affects
 from vpo_jax.runtime import app
 
 if __name__ == "__main__":
-  app.run_pipeline("quickstart.py")
+  app.run_pipeline("paper.py")

@@ -72,7 +72,8 @@ def run(
   shown = config.report.copy_and_resolve_references()
   shown.base = shown.base or config.train_sft.model
   stages.run(report.STAGE, shown, workdir, own_process=True)
-  report.publish(workdir, counts)
+  note = config.evaluate.note if "evaluate" in config else ""
+  report.publish(workdir, counts, note)
   minutes, seconds = divmod(round(time.monotonic() - began), 60)
   console.say(f"{workdir}: all stages done; this run took {minutes} min {seconds} s")
   return counts

@@ -6,8 +6,8 @@
   chat format, untied head and several weight files;
 - `cogvideox-2b`, `cogvideox-5b`: random `CogVideoXPipeline`s, each configured as the
   model it is named for;
-- `visionreward`: a model with remote code that behaves as VisionReward is known to, with
-  question and weight files;
+- `visionreward`: a model with remote code that behaves as VisionReward is known to,
+  with question and weight files;
 - `vidprom.csv`: queries in VidProM's format.
 
 The models know nothing: the rehearsal shows that the parts fit together, not that the
@@ -117,6 +117,8 @@ def cogvideox(folder: pathlib.Path, large: bool) -> None:
     sample_width=WIDTH,
     scaling_factor=0.7 if large else 1.15258426,
   )
+  with torch.no_grad():  # random frames would all have about the same brightness
+    vae.decoder.conv_out.conv.weight.mul_(20)
   transformer = diffusers.CogVideoXTransformer3DModel(
     num_attention_heads=2,
     attention_head_dim=16,
@@ -212,15 +214,26 @@ def visionreward(folder: pathlib.Path) -> None:
   (folder / "config.json").write_text(json.dumps(saved))
 
 
-SUBJECTS = "a red fox;two old sailors;my cat;an astronaut;the last dragon;a tiny robot"
-ACTIONS = (
-  "runs through snow;drinks tea;dances in the rain;reads, quietly;paints a wall"
-)
-PLACES = 'on a rooftop;in "Tokyo" at night;under water;in a desert;at the fair'
+ADJECTIVES = (
+  "red old tiny tired golden lonely wild proud silent muddy striped brave sleepy frozen"
+  " rusty hungry elegant crooked shiny curious purple giant broken gentle"
+).split()
+NOUNS = (
+  "fox sailor cat astronaut dragon robot dancer horse violin painter whale child train"
+  " lantern owl baker island windmill turtle knight garden bicycle wizard river"
+).split()
+VERBS = (
+  "crosses paints follows lifts watches circles remembers builds chases carries opens"
+  " greets mirrors repairs hides collects climbs teaches warms measures sketches guards"
+  " sings juggles"
+).split()
+PLACES = (
+  'rooftop "Tokyo" desert harbour library market cave meadow station theatre kitchen'
+  " volcano attic bridge orchard museum jungle glacier carnival lighthouse workshop"
+  " village tunnel balcony"
+).split()
 UNSAFE = "bleeding to death;with a knife in the back;naked;shooting people"
-COLUMNS = (
-  "toxicity obscene identity_attack insult threat sexual_explicit".split()
-)
+COLUMNS = ["toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit"]
 
 
 def vidprom(path: pathlib.Path, count: int = 400) -> None:
@@ -231,11 +244,13 @@ def vidprom(path: pathlib.Path, count: int = 400) -> None:
     rows = csv.writer(file)
     rows.writerow(["uuid", "prompt", "time", *COLUMNS])
     for k in range(count):
-      parts = [chance.choice(x.split(";")) for x in (SUBJECTS, ACTIONS, PLACES)]
-      unsafe = chance.random() < 0.25
+      parts = [chance.choice(words) for words in (ADJECTIVES, NOUNS, VERBS)]
+    parts += [chance.choice(ADJECTIVES), chance.choice(NOUNS) + ",", "in the"]
+    parts += [chance.choice(ADJECTIVES), chance.choice(PLACES)]
+    unsafe = chance.random() < 0.25
       if unsafe:
         parts.append(chance.choice(UNSAFE.split(";")))
-      text = f"{' '.join(parts)} number {k}{chance.choice(styles)}"
+      text = f"{' '.join(parts)}{chance.choice(styles)}"
       scores = [f"{0.9 if unsafe else 0.01:.4f}"] * len(COLUMNS)
       rows.writerow([f"uuid-{k}", text, "Sun Sep  3 12:27:44 2023", *scores])
 

@@ -66,7 +66,9 @@ def reply(messages: Sequence[Mapping[str, str]], seed: int, refine: str) -> str:
   elif "Final Verdict" in first:
     verdict = _VERDICTS[int(chance("verdict") * len(_VERDICTS))]
     answer = f"Step-by-step verification: done.\n\nFinal Verdict: {verdict}"
-    answer = answer.replace("Verdict:", "Verdict (Aligned, Unsafe, Imprecise or Refusal):")
+    answer = answer.replace(
+      "Verdict:", "Verdict (Aligned, Unsafe, Imprecise or Refusal):"
+    )
   elif "Categories:" in first:
     said = "Yes" if unsafe else "No"
     answer = (
@@ -76,8 +78,7 @@ def reply(messages: Sequence[Mapping[str, str]], seed: int, refine: str) -> str:
   elif "Final Judgement" in first:
     said = "No" if chance("flaw") < _FLAWED else "Yes"
     answer = (
-      "Step-by-step verification: rule by rule.\n\n"
-      f"Final Judgement (Yes or No): {said}"
+      f"Step-by-step verification: rule by rule.\n\nFinal Judgement (Yes or No): {said}"
     )
   else:
     raise ValueError("no template makes such a chat")

@@ -27,6 +27,7 @@ from vpo_jax.evaluate import (
   levels,
   paper,
   picture,
+  setup,
   sheet,
   systems,
   tables,
@@ -52,11 +53,9 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """
   config, root = work.config, work.root
   chosen = _systems(config, root)
-  models = sorted(config.video_models, key=lambda name: (name != MAIN, name))
-  if not models:
-    raise errors.UserError("config.video_models: name one or more video models")
+  models = _video_models(config)
   limits = levels.parse(config.compare.levels)
-  reference = paper.parse(config.compare)
+  reference = paper.parse(config.compare, setup.paper_models(config, models))
   # All prompts first, so that a wrong model or a missing key stops the run early.
   by_name = {one.name: one for one in chosen}
   for system in chosen:
@@ -77,6 +76,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   safety = {row.query_id for row in rows if row.category == "safety"}
   verdicts = _verdicts(chosen, root)
   results = compare.compare(chosen, verdicts, scores, safety, limits, config.compare)
+  described = {"note": config.note, "setup": setup.describe(config, chosen, root)}
+  results = described | results
   files.write_json(work.folder / "results.json", results)
   for model, rendered in results["video_models"].items():
     picture.rewards(
@@ -113,6 +114,22 @@ def _systems(
     else one
     for one in systems.parse(config.systems)
   )
+
+
+def _video_models(config: ml_collections.ConfigDict) -> list[str]:
+  """The video models that the config names, the main one first."""
+  ordered = sorted(config.video_models, key=lambda name: (name != MAIN, name))
+  models = [name for name in ordered if setup.is_named(config.video_models[name])]
+  if not models:
+    raise errors.UserError(
+      "config.video_models: name a video model, such as"
+      f" --config.video_models.{MAIN}.renderer.preset=cogvideox-2b"
+    )
+  for name in set(ordered) - set(models):
+    console.say(f"evaluate: video model {name} is not named and is left out")
+  for name in models:
+    bridge.check(config.video_models[name])
+  return models
 
 
 def _judge(

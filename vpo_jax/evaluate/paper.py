@@ -39,7 +39,9 @@ class Reference:
     return self._row("alignment", self.models.get(model), self.methods.get(system))
 
   def iteration(self, number: int) -> dict[str, float]:
-    """A row of table 6; 0 is the query itself."""
+    """A row of table 6; 0 is the query itself. Empty for other video models."""
+    if ITERATIONS not in self.models.values():
+      return {}
     method = f"Iteration {number}" if number else "Original Query"
     return self._row("iterations", ITERATIONS, method)
 
@@ -48,8 +50,11 @@ class Reference:
     return dict(zip(table["columns"], table["rows"].get(method, ()), strict=False))
 
 
-def parse(config: ml_collections.ConfigDict) -> Reference:
-  """Reads `config.paper` and `config.paper_models`, rows such as "sft VPO-SFT".
+def parse(config: ml_collections.ConfigDict, models: Mapping[str, str]) -> Reference:
+  """Reads `config.paper`, rows such as "sft VPO-SFT".
+
+  Args:
+    models: the paper's video model by ours (`setup.paper_models`).
 
   Raises:
     UserError: a row names something that is not in the paper's tables.
@@ -59,7 +64,7 @@ def parse(config: ml_collections.ConfigDict) -> Reference:
   methods = {method for table in tables.values() for method in table["rows"]}
   return Reference(
     _named("config.compare.paper", config.paper, methods),
-    _named("config.compare.paper_models", config.paper_models, set(tables)),
+    models,
     numbers,
   )
 

@@ -57,15 +57,18 @@ STAGE = stages.Stage(
 )
 
 
-def publish(workdir: epath.PathLike, counts: Mapping[str, stages.Counts]) -> None:
+def publish(
+  workdir: epath.PathLike, counts: Mapping[str, stages.Counts], note: str = ""
+) -> None:
   """Writes `<workdir>/report.json` and prints it as a table.
 
   Args:
     counts: the counts of every stage, by name.
+    note: stands above the table.
   """
   workdir = epath.Path(workdir)
   prompts = files.read_json(workdir / STAGE.name / "prompts.json")
-  report = {"counts": dict(counts), "prompts": prompts}
+  report = {"note": note, "counts": dict(counts), "prompts": prompts}
   files.write_json(workdir / "report.json", report)
   show(report)
 
@@ -96,6 +99,8 @@ def show(report: Mapping[str, Any]) -> None:
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_header=False)
   table.add_column(style="bold", no_wrap=True)
   table.add_column()
+  if report["note"]:
+    table.add_row("note", report["note"])
   for title, text in lines(report["counts"]):
     table.add_row(title, text)
   console.console.print(table)

@@ -20,6 +20,7 @@ def sections(results: Mapping[str, Any], reference: paper.Reference) -> list[str
   found = [
     f"# {len(results['systems'])} systems compared on"
     f" {models[first]['queries']} queries",
+    _setup(results),
     _sources(results),
   ]
   for name, rendered in models.items():
@@ -47,12 +48,29 @@ def sections(results: Mapping[str, Any], reference: paper.Reference) -> list[str
           plain,
         ),
       ]
-  return found + _iterations(results, first, models[first], reference)
+  found += _iterations(results, first, models[first], reference)
+  return [_marked(section, results["note"]) for section in found]
+
+
+def _marked(section: str, note: str) -> str:
+  """A section with the note below its title, so that no table goes without it."""
+  title, _, rest = section.partition("\n")
+  return f"{title}\n\n**{note}**\n{rest}".rstrip() if note else section
 
 
 def difference(row: Mapping[str, Any]) -> str:
   """One line: "vpo - sft: +0.120 (+0.030 to +0.210)"."""
   return f"{row['two']} - {row['one']}: {_mean(row)} ({_interval(row)})"
+
+
+def _setup(results: Mapping[str, Any]) -> str:
+  lines = [
+    _line(
+      row["part"], f"`{row['model']}`", f"`{row['revision']}`" * bool(row["revision"])
+    )
+    for row in results["setup"]
+  ]
+  return page.table("## Models", "| part | model | revision |", lines)
 
 
 def _sources(results: Mapping[str, Any]) -> str:
@@ -116,9 +134,10 @@ def _alignment(
     _line("system", *templates.VERDICTS),
     lines,
   )
-  return (
-    f"{table}\n\nOf {judged['queries']} queries. In brackets: the paper's, by GPT-4o."
-  )
+  note = f"Of {judged['queries']} queries."
+  if any(reference.alignment(model, name) for name in _plain(results)):
+    note += " In brackets: the paper's, by GPT-4o."
+  return f"{table}\n\n{note}"
 
 
 def _levels(results: Mapping[str, Any], model: str, rendered: Mapping[str, Any]) -> str:
@@ -166,7 +185,9 @@ def _iterations(
       _line("system", "iteration", *groups, "overall", "aligned, %"),
       lines,
     )
-    found.append(f"{table}\n\n{_BRACKETS.format(paper.ITERATIONS)}")
+    if reference.iteration(0):
+      table += f"\n\n{_BRACKETS.format(paper.ITERATIONS)}"
+    found.append(table)
   return found
 
 

@@ -1,0 +1,96 @@
+"""What a comparison was made with: every model that its numbers depend on.
+
+It stands above the tables, so that no table can be read as another model's.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from vpo_jax import files, stages
+from vpo_jax.evaluate import systems
+from vpo_jax.feedback import identity
+
+# The paper's name of a video model, by the last part of its directory or hub id.
+_PAPER = {"cogvideox-2b": "CogVideoX-2B", "cogvideox-5b": "CogVideoX-5B"}
+_OPEN_SORA = "open-sora-1.2"  # a preset, because its model is any checkout
+
+
+def is_named(video_model: ml_collections.ConfigDict) -> bool:
+  """Whether the config names a renderer; if not, the video model is left out."""
+  renderer = video_model.renderer
+  return bool(renderer.preset or renderer.name or renderer.model)
+
+
+def paper_model(video_model: ml_collections.ConfigDict) -> str:
+  """The paper's name of a video model; "" if the paper has no numbers of it.
+
+  The name of the weights counts, not the preset alone: a preset may render any model.
+  """
+  renderer = video_model.renderer
+  if renderer.preset == _OPEN_SORA:
+    return "Open-Sora 1.2"
+  _, model = identity.settings(renderer)
+  return _PAPER.get(pathlib.PurePath(model).name.lower(), "")
+
+
+def describe(
+  config: ml_collections.ConfigDict,
+  chosen: Sequence[systems.System],
+  root: epath.Path,
+) -> list[dict[str, str]]:
+  """Rows of part, model and revision.
+
+  Args:
+    config: of the stage evaluate.
+    chosen: the systems to compare.
+    root: the workdir of the run, whose manifests say which model was trained.
+  """
+  rows = []
+  trained = root / "train_sft" / stages.MANIFEST
+  if trained.exists():
+    manifest = files.read_json(trained)
+    policy = manifest["inputs"].get("model", {})
+    rows.append(
+      _row("policy", manifest["config"]["model"], policy.get("fingerprint", ""))
+    )
+  if any(one.source == systems.TEACHER for one in chosen):
+    rows.append(_llm("teacher", config.build_sft.teacher))
+  rows.append(_llm("judge of the prompts", config.alignment.teacher))
+  for name, video_model in config.video_models.items():
+    if is_named(video_model):
+      rows += _video(name, video_model)
+  return rows
+
+
+def _video(name: str, config: ml_collections.ConfigDict) -> list[dict[str, str]]:
+  settings, model = identity.settings(config.renderer)
+  scorer = config.scorer
+  renderer = f"{model} ({settings['renderer']})"
+  reward = f"{scorer.model} ({scorer.name})" if scorer.model else scorer.name
+  return [
+    _row(f"video model {name}", renderer, config.renderer.revision),
+    _row(f"reward of {name}'s videos", reward, scorer.revision),
+  ]
+
+
+def _llm(part: str, config: ml_collections.ConfigDict) -> dict[str, str]:
+  where = config.server or config.base_url or "OpenAI"
+  return _row(part, f"{config.model} ({where})", "")
+
+
+def _row(part: str, model: str, revision: str) -> dict[str, str]:
+  return {"part": part, "model": model, "revision": revision}
+
+
+def paper_models(
+  config: ml_collections.ConfigDict, names: Sequence[str]
+) -> Mapping[str, str]:
+  """The paper's video models by ours, without those that the paper does not have."""
+  found: dict[str, Any] = {
+    name: paper_model(config.video_models[name]) for name in names
+  }
+  return {name: paper for name, paper in found.items() if paper}
