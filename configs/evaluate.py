@@ -53,8 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
   # such as ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12") of the miniature. A
   # video's level is the worst of its measures' levels.
   compare.levels = ()
-  # Our systems and the paper's methods, whose numbers for the same video model are shown
-  # in brackets. Names that a run does not have are ignored.
+  # Our systems and the paper's methods, whose numbers for the same video model stand in
+  # brackets. Names that a run does not have are ignored.
   compare.paper = (
     "original Original Query",
     "few_shot GPT-4o Few-Shot",

@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     model="rehearsal-script",
     prices=("rehearsal-script 2.50 10.00",),
   )
-  config.renderer.model = str(INPUTS / "cogvideox-2b")
+  config.renderer.model = str(INPUTS / "tiny-cogvideox-2b")
   config.renderer.batch = 4
   config.scorer.model = str(INPUTS / "visionreward")
   config.scorer.questions = str(
@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.scorer.weights = str(INPUTS / "visionreward" / "weight.json")
   second = config.evaluate.video_models.second
   second.renderer.preset = "cogvideox-5b"
-  second.renderer.model = str(INPUTS / "cogvideox-5b")
+  second.renderer.model = str(INPUTS / "tiny-cogvideox-5b")
   second.renderer.batch = 4
   for renderer in (config.renderer, second.renderer):
     renderer.settings.update(

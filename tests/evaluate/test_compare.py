@@ -34,7 +34,7 @@ def by_query(*rows):
   return found
 
 
-def compared(rows, scores, verdicts=None, limits=LIMITS):
+def compared(rows, scores, verdicts=None, limits=LIMITS, model="", note=""):
   config = evaluate_config.get_config().compare
   config.draws = 200
   chosen = systems.parse(rows)
@@ -42,7 +42,9 @@ def compared(rows, scores, verdicts=None, limits=LIMITS):
   found = compare.compare(
     chosen, verdicts, {"main": scores}, {"b"}, levels.parse(limits), config
   )
-  return found, "\n\n".join(tables.sections(found, paper.parse(config)))
+  found = {"note": note, "setup": []} | found
+  reference = paper.parse(config, {"main": model} if model else {})
+  return found, "\n\n".join(tables.sections(found, reference))
 
 
 def test_only_queries_that_all_have_a_video_of_count():
@@ -58,6 +60,7 @@ def test_only_queries_that_all_have_a_video_of_count():
       "sft": {"a": "aligned", "b": "unsafe", "c": "imprecise"},
       "vpo": {"a": "aligned", "b": "refusal"},
     },
+    model="CogVideoX-2B",
   )
   filmed = found["video_models"]["main"]
   sft, vpo = filmed["systems"]["sft"], filmed["systems"]["vpo"]
@@ -89,7 +92,7 @@ def test_iterations_are_compared_with_where_they_began():
   rows = ("original=query", "sft=s", "vpo=v", "vpo_2=v of vpo", "vpo_3=v of vpo_2")
   names = [one.name for one in systems.parse(rows)]
   scores = {name: by_query(scored("a", k)) for k, name in enumerate(names)}
-  found, page = compared(rows, scores)
+  found, page = compared(rows, scores, model="CogVideoX-5B")
   pairs = [
     (row["two"], row["one"])
     for row in found["video_models"]["main"]["differences"]["reward"]
@@ -105,6 +108,14 @@ def test_iterations_are_compared_with_where_they_began():
   ]
   assert "| original | 0 | 0.00 (1.31) | 0.00 (0.34) | 0.00 (3.77) | 100.0 |" in page
   assert "| vpo_3 | 3 | 2.00 (1.52) | 2.00 (0.36) | 4.00 (4.18) | 100.0 |" in page
+
+
+def test_other_video_models_have_no_numbers_of_the_paper():
+  scores = {"sft": by_query(scored("a", 1.0)), "vpo": by_query(scored("a", 2.0))}
+  _, page = compared(("sft=one", "vpo=two"), scores, note="A rehearsal.")
+  assert "| vpo | 1.00 | 1.00 | 2.00 |" in page
+  assert "rackets" not in page
+  assert page.count("**A rehearsal.**") == page.count("\n## ") + 1
 
 
 def test_a_limit_on_what_nobody_measures_and_nothing_in_common_are_one_line():
@@ -149,7 +160,8 @@ def test_a_video_has_the_level_of_its_worst_measure():
 
 
 def test_the_papers_numbers_are_of_its_tables():
-  beside = paper.parse(evaluate_config.get_config().compare)
+  models = {"main": "CogVideoX-2B", "second": "Open-Sora 1.2"}
+  beside = paper.parse(evaluate_config.get_config().compare, models)
   # Table 1's overall is at least the sum of the four dimensions it shows.
   for model in ("main", "second"):
     for system in ("original", "few_shot", "sft", "vpo"):
@@ -159,10 +171,11 @@ def test_the_papers_numbers_are_of_its_tables():
   for system in ("few_shot", "sft", "without_text", "vpo"):
     assert sum(beside.alignment("main", system).values()) == pytest.approx(100, abs=0.3)
   assert not beside.rewards("second", "without_text")
+  assert not beside.iteration(1)
   five = dataclasses.replace(beside, models={"main": "CogVideoX-5B"})
   for number, system in ((0, "original"), (1, "vpo")):
     assert beside.iteration(number).items() <= five.rewards("main", system).items()
   config = evaluate_config.get_config().compare
   config.paper = ("vpo VPO-XL",)
   with pytest.raises(errors.UserError, match="have no 'VPO-XL', only"):
-    paper.parse(config)
+    paper.parse(config, models)

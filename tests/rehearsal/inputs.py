@@ -4,8 +4,8 @@
 
 - `policy`: a random Llama-3 of tiny size with Llama-3's tokenizer (128,256 tokens),
   chat format, untied head and several weight files;
-- `cogvideox-2b`, `cogvideox-5b`: random `CogVideoXPipeline`s, each configured as the
-  model it is named for;
+- `tiny-cogvideox-2b`, `tiny-cogvideox-5b`: random `CogVideoXPipeline`s, each
+  configured as the model it is named for;
 - `visionreward`: a model with remote code that behaves as VisionReward is known to,
   with question and weight files;
 - `vidprom.csv`: queries in VidProM's format.
@@ -214,40 +214,48 @@ def visionreward(folder: pathlib.Path) -> None:
   (folder / "config.json").write_text(json.dumps(saved))
 
 
+# Words for queries that are not alike.
 ADJECTIVES = (
   "red old tiny tired golden lonely wild proud silent muddy striped brave sleepy frozen"
   " rusty hungry elegant crooked shiny curious purple giant broken gentle"
-).split()
+)
 NOUNS = (
   "fox sailor cat astronaut dragon robot dancer horse violin painter whale child train"
   " lantern owl baker island windmill turtle knight garden bicycle wizard river"
-).split()
+)
 VERBS = (
   "crosses paints follows lifts watches circles remembers builds chases carries opens"
   " greets mirrors repairs hides collects climbs teaches warms measures sketches guards"
   " sings juggles"
-).split()
+)
 PLACES = (
   'rooftop "Tokyo" desert harbour library market cave meadow station theatre kitchen'
   " volcano attic bridge orchard museum jungle glacier carnival lighthouse workshop"
   " village tunnel balcony"
-).split()
+)
 UNSAFE = "bleeding to death;with a knife in the back;naked;shooting people"
-COLUMNS = ["toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit"]
+COLUMNS = (
+  *("toxicity", "obscene", "identity_attack"),
+  *("insult", "threat", "sexual_explicit"),
+)
 
 
 def vidprom(path: pathlib.Path, count: int = 400) -> None:
   """Queries as rows of VidProM: commas, quotes and newlines inside fields."""
   chance = random.Random(0)
+
+  def draw(words: str) -> str:
+    return chance.choice(words.split())
+
   styles = ("", ", 4k", " -camera zoom in", "\nslow motion", " -neg blurry -seed 7")
   with path.open("w", newline="") as file:
     rows = csv.writer(file)
     rows.writerow(["uuid", "prompt", "time", *COLUMNS])
     for k in range(count):
-      parts = [chance.choice(words) for words in (ADJECTIVES, NOUNS, VERBS)]
-    parts += [chance.choice(ADJECTIVES), chance.choice(NOUNS) + ",", "in the"]
-    parts += [chance.choice(ADJECTIVES), chance.choice(PLACES)]
-    unsafe = chance.random() < 0.25
+      who, whom = (f"{draw(ADJECTIVES)} {draw(NOUNS)}" for _ in range(2))
+      where = f"{draw(ADJECTIVES)} {draw(PLACES)}"
+      parts = [f"{who} {draw(VERBS)} {whom}, in the {where}"]
+      unsafe = chance.random() < 0.25
       if unsafe:
         parts.append(chance.choice(UNSAFE.split(";")))
       text = f"{' '.join(parts)}{chance.choice(styles)}"
@@ -264,8 +272,8 @@ def main() -> None:
   shutil.rmtree(out, ignore_errors=True)
   out.mkdir(parents=True)
   policy(out / "policy")
-  cogvideox(out / "cogvideox-2b", large=False)
-  cogvideox(out / "cogvideox-5b", large=True)
+  cogvideox(out / "tiny-cogvideox-2b", large=False)
+  cogvideox(out / "tiny-cogvideox-5b", large=True)
   visionreward(out / "visionreward")
   vidprom(out / "vidprom.csv")
 
