@@ -54,20 +54,16 @@ def run(
   Raises:
     UserError: as the stages raise it, or a variant has a wrong form.
   """
-  variants = [_variant(text, config) for text in config.get("variants", ())]
-  if len({name for name, _ in variants}) < len(variants):
-    raise errors.UserError("config.variants: two variants have the same name")
-  bridge.check(config.score_videos)  # before hours of work of the earlier stages
   workdir, began = epath.Path(workdir), time.monotonic()
+  variants = variant_steps(config, workdir)
+  bridge.check(config.score_videos)  # before hours of work of the earlier stages
   steps = [(stage, config[stage.name]) for stage in STAGES]
   counts = _run("", steps, workdir, workdir)
-  for name, changed in variants:
-    steps = list(_changed_steps(changed, config, workdir, name))
+  for name, steps in variants.items():
     _run(f"{name}: ", steps, workdir / name, workdir)
   if "evaluate" in config:
     comparison = config.evaluate.copy_and_resolve_references()
-    names = [name for name, _ in variants]
-    comparison.systems = _with_variants(comparison.systems, names)
+    comparison.systems = _with_variants(comparison.systems, list(variants))
     counts["evaluate"] = stages.run(evaluate.STAGE, comparison, workdir)
   shown = config.report.copy_and_resolve_references()
   shown.base = shown.base or config.train_sft.model
@@ -77,6 +73,23 @@ def run(
   minutes, seconds = divmod(round(time.monotonic() - began), 60)
   console.say(f"{workdir}: all stages done; this run took {minutes} min {seconds} s")
   return counts
+
+
+def variant_steps(
+  config: ml_collections.ConfigDict, workdir: epath.Path
+) -> dict[str, list[Step]]:
+  """The stages that each variant of `config.variants` runs, by the variant's name.
+
+  Raises:
+    UserError: a variant has a wrong form or changes nothing, or two have the same name.
+  """
+  found: dict[str, list[Step]] = {}
+  for text in config.get("variants", ()):
+    name, changed = _variant(text, config)
+    if name in found:
+      raise errors.UserError("config.variants: two variants have the same name")
+    found[name] = list(_changed_steps(changed, config, workdir, name))
+  return found
 
 
 def _with_variants(systems: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:

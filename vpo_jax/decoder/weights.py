@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -204,3 +205,16 @@ def hf_tensors(
     for layer, name in enumerate(_hf_names(weight)):
       tensor = sharding.to_host(value[layer] if weight.stacked else value)
       yield name, np.ascontiguousarray(tensor.T if weight.transposed else tensor)
+
+
+def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
+  """Checks that a directory has every weight; returns the number of parameters.
+
+  Reads only the files' headers.
+
+  Raises:
+    UserError: a file or a weight is missing, or a weight has another shape.
+  """
+  declared = table.table(config)
+  _check(folder, _find_tensors(folder), declared)
+  return sum(math.prod(weight.shape) for weight in jax.tree.leaves(declared))

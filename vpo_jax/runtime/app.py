@@ -71,6 +71,24 @@ def run_pipeline(config: str) -> None:
   run(main)
 
 
+def run_preflight(config: str) -> None:
+  """Runs `preflight.run` from the command line; exits with 1 if something is not ready.
+
+  Args:
+    config: the default for `--config`, a file of configs/.
+  """
+  flag, workdir = _define_config(config), _define_workdir()
+  queries = flags.DEFINE_integer("queries", 4, "Queries for each half of the data.")
+
+  def main() -> None:
+    preflight = importlib.import_module("vpo_jax.preflight.preflight")
+    _forbid_devices()
+    if not preflight.run(flag.value, workdir.value, queries.value):
+      sys.exit(1)
+
+  run(main)
+
+
 def _forbid_devices() -> None:
   """Makes it an error that this process uses a JAX device.
 

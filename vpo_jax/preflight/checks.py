@@ -1,0 +1,224 @@
+"""What can be checked before anything is computed: files, keys, packages, devices."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import ml_collections
+from etils import epath
+
+from vpo_jax import errors
+from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import sharding, source, weights
+from vpo_jax.evaluate import setup, systems
+from vpo_jax.feedback import bridge, identity, jobs
+from vpo_jax.runtime import child
+from vpo_jax.teacher import queue
+
+Check = tuple[str, Callable[[], str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """The outcome of one check.
+
+  Attributes:
+    part: what was checked.
+    ok: whether the run can start with it.
+    line: what was found, or the reason why the run cannot start.
+  """
+
+  part: str
+  ok: bool
+  line: str
+
+
+def check(config: ml_collections.ConfigDict, folder: epath.Path) -> list[Finding]:
+  """Runs every check; one that fails does not stop the others.
+
+  Args:
+    config: of `launch/pipeline.py`.
+    folder: for the job files that the workers read.
+  """
+  found = []
+  for part, run in _checks(config, pathlib.Path(folder)):
+    try:
+      found.append(Finding(part, True, run()))
+    except errors.UserError as error:
+      found.append(Finding(part, False, str(error)))
+  return found
+
+
+def _checks(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Iterator[Check]:
+  yield "queries", lambda: _file("config.curate.queries", config.curate.queries)
+  yield "policy", lambda: model(config.train_sft.model)
+  for name, teacher in _teachers(config).items():
+    yield name, lambda teacher=teacher: _teacher(teacher)
+  if "evaluate" in config:
+    for one in systems.parse(config.evaluate.systems):
+      if one.is_model and not _made_by_the_run(one.source, config):
+        yield f"system {one.name}", lambda one=one: model(one.source)
+  for name, video in video_models(config).items():
+    yield f"{name}: video model", lambda video=video: _video_model(video)
+    yield f"{name}: reward", lambda video=video: _scorer(video)
+    yield (
+      f"{name}: interpreters",
+      lambda name=name, video=video: _interpreters(video, folder / name),
+    )
+  for stage in ("train_sft", "sample", "train_dpo"):
+    mesh = config[stage].mesh.to_dict()
+    yield f"devices of {stage}", lambda mesh=mesh: _devices(mesh)
+
+
+def video_models(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The configs of all stages that render, without those that name no renderer."""
+  found = {"score_videos": config.score_videos}
+  if "evaluate" in config:
+    for name, video in config.evaluate.video_models.items():
+      if setup.is_named(video) and not _same(video, config.score_videos):
+        found[f"evaluate.{name}"] = video
+  return found
+
+
+def _same(one: ml_collections.ConfigDict, two: ml_collections.ConfigDict) -> bool:
+  parts = ("renderer", "scorer", "bridge")
+  return all(one[part].to_dict() == two[part].to_dict() for part in parts)
+
+
+def _teachers(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The language models behind an API that the run asks; equal ones once."""
+  found = {
+    "teacher of build_sft": config.build_sft.teacher,
+    "judge of text_pairs": config.text_pairs.teacher,
+  }
+  if config.curate.safety.judge:
+    found["judge of curate"] = config.curate.teacher
+  if "evaluate" in config:
+    found["teacher of evaluate"] = config.evaluate.build_sft.teacher
+    found["judge of evaluate"] = config.evaluate.alignment.teacher
+  unique: dict[str, ml_collections.ConfigDict] = {}
+  for name, teacher in found.items():
+    if all(teacher.to_dict() != other.to_dict() for other in unique.values()):
+      unique[name] = teacher
+  return unique
+
+
+def _made_by_the_run(path: str, config: ml_collections.ConfigDict) -> bool:
+  first = path.partition("/")[0]
+  variants = [text.split()[0] for text in config.get("variants", ())]
+  return first in ("train_sft", "train_dpo", "vpo", *variants)
+
+
+def _file(key: str, path: str) -> str:
+  if not path:
+    raise errors.UserError(f"{key} is empty; name a file of queries")
+  if not epath.Path(path).exists():
+    raise errors.UserError(f"{key}: {path} does not exist")
+  return path
+
+
+def model(name: str) -> str:
+  """Checks a language model without loading it; says how many parameters it has.
+
+  Raises:
+    UserError: there is no such directory or hub id, or a file is missing or malformed.
+  """
+  if name != source.SMOLLM2 and not epath.Path(name).exists():
+    return _on_the_hub(name, "")
+  return f"{name}, {parameters(name) / 1e9:.3g}B parameters"
+
+
+def parameters(model: epath.PathLike) -> int:
+  """The number of parameters of a model, whose weight files are checked.
+
+  Raises:
+    UserError: a file is missing or malformed.
+  """
+  folder = source.resolve(str(model))
+  return weights.check(folder, decoder_config.read(folder))
+
+
+def _teacher(config: ml_collections.ConfigDict) -> str:
+  queue.check(config)
+  return f"{config.model} ({config.server or config.base_url or 'OpenAI'})"
+
+
+def _video_model(config: ml_collections.ConfigDict) -> str:
+  settings, name = identity.settings(config.renderer)
+  folder = pathlib.Path(name)
+  if settings["renderer"] not in ("diffusers", "command"):
+    return name
+  if not folder.is_dir():
+    if settings["renderer"] == "command":
+      raise errors.UserError(f"config.renderer.model: {name} is not a directory")
+    return _on_the_hub(name, config.renderer.revision)
+  if settings["renderer"] == "diffusers" and not (folder / "model_index.json").exists():
+    raise errors.UserError(
+      f"config.renderer.model: {folder} has no model_index.json, so it is not a"
+      " pipeline of diffusers"
+    )
+  return name
+
+
+def _scorer(config: ml_collections.ConfigDict) -> str:
+  loaded = identity.load_questions(config.scorer)
+  bridge.check(config)
+  name = config.scorer.model
+  asked = f", {len(loaded.texts)} questions" if loaded.texts else ""
+  if config.scorer.name == "visionreward" and not pathlib.Path(name).is_dir():
+    return _on_the_hub(name, config.scorer.revision) + asked
+  return (name or config.scorer.name) + asked
+
+
+def _on_the_hub(name: str, revision: str) -> str:
+  """Asks the hub for a model's files without downloading them."""
+  import huggingface_hub
+  from huggingface_hub import errors as hub_errors
+
+  try:
+    found = huggingface_hub.HfApi().model_info(name, revision=revision or None)
+  except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
+    raise errors.UserError(
+      f"model {name!r}: no such directory, and not on the hub"
+      f" ({type(error).__name__}); a gated model needs `hf auth login`"
+    ) from error
+  except (OSError, hub_errors.OfflineModeIsEnabled) as error:
+    raise errors.UserError(
+      f"model {name!r}: no such directory, and the hub cannot be reached"
+    ) from error
+  return f"{name}@{found.sha}"
+
+
+def _interpreters(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
+  """Lets both interpreters import their packages and count their devices."""
+  settings, name = identity.settings(config.renderer)
+  link = jobs.Jobs(config, settings, name)
+  plans = link.plans(link.write(folder, folder / "store"))
+  parts = []
+  for task, plan in plans.items():
+    place = "GPUs" if plan.on_gpu else "CPU workers"
+    parts.append(f"{task}: {len(plan.devices)} {place}")
+  return ", ".join(parts)
+
+
+def workers(found: list[Finding], part: str) -> int:
+  """The number of rendering workers that the check of the interpreters found."""
+  for one in found:
+    if one.part == f"{part}: interpreters" and one.ok:
+      return int(one.line.partition("render: ")[2].split()[0])
+  return 1
+
+
+def _devices(mesh: dict[str, int]) -> str:
+  return child.call("devices", _make_mesh, mesh)
+
+
+def _make_mesh(sizes: dict[str, int]) -> str:
+  mesh = sharding.make_mesh(sizes)
+  kinds = ", ".join({device.device_kind for device in jax.devices()})
+  return f"{mesh.size} of {jax.device_count()} ({kinds})"
