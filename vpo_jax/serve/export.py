@@ -56,17 +56,13 @@ def export(
     "generation_config.json": _json(_generation(model, tokenizer, config)),
     "README.md": card.card(figures, instruction, config.dtype),
   }
-  # On the host, so that an export needs no accelerator.
-  with jax.default_device(jax.local_devices(backend="cpu")[0]):
-    params = weights.load(model, architecture)
-    directory.save_model(
-      folder,
-      params,
-      architecture,
-      model,
-      config.dtype,
-      extra={name: text.encode() for name, text in extra.items()},
-    )
+  directory.convert_model(
+    folder,
+    architecture,
+    model,
+    config.dtype,
+    extra={name: text.encode() for name, text in extra.items()},
+  )
   shapes = jax.tree.leaves(table.table(architecture))
   parameters = sum(math.prod(weight.shape) for weight in shapes)
   return {"parameters": parameters, "dtype": config.dtype}
