@@ -11,7 +11,7 @@ from vpo_jax.runtime import processes
 
 CONFIG = "config.json"
 
-# The instruction template that the model was trained with.
+# The instruction template that the model was trained with (`templates.of_model`).
 INSTRUCTION = "instruction.txt"
 # Files copied from the base model, if it has them.
 COMPANIONS = (

@@ -50,7 +50,7 @@ def export(
   """
   architecture = decoder_config.read(model)
   tokenizer = chat.load_tokenizer(model)
-  instruction = _instruction(model, config)
+  instruction = templates.of_model(model, config.instruction)
   extra = {
     directory.INSTRUCTION: instruction,
     "generation_config.json": _json(_generation(model, tokenizer, config)),
@@ -87,7 +87,7 @@ def adapter(
     )
   peft = files.read_json(trained / lora.CONFIG)
   base = config.base or peft["base_model_name_or_path"]
-  instruction = _instruction(model, config)
+  instruction = templates.of_model(model, config.instruction)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     tensors = safetensors.flax.load((trained / lora.WEIGHTS).read_bytes())
     tensors = {name: np.asarray(t.astype(config.dtype)) for name, t in tensors.items()}
@@ -102,12 +102,6 @@ def adapter(
     directory.publish(folder / name, data)
   size = sum(tensor.size for tensor in tensors.values())
   return {"parameters": size, "dtype": config.dtype, "base": base}
-
-
-def _instruction(model: epath.Path, config: ml_collections.ConfigDict) -> str:
-  own = model / directory.INSTRUCTION
-  path = config.instruction or (own if own.exists() else "")
-  return templates.load("instruction", path)
 
 
 def _generation(
