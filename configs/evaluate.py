@@ -21,6 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
   # "teacher" (its few-shot prompt), or a model: a directory (also relative to the
   # workdir), a hub id, or the embedded model. "vpo_2=vpo of vpo" applies the model
   # "vpo" to the prompts of the system "vpo" (the paper's iterations, section 11).
+  # A model gets the instruction that is stored with it. The release's models come
+  # without one: "released=CCCCCC/VPO-5B instruction=FILE" names a template file.
   config.systems = (
     "original=query",
     "few_shot=teacher",

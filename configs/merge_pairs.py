@@ -19,5 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.text_share = ml_collections.config_dict.placeholder(float)
   config.heldout = 0.05  # share of queries held out; ours. 0.0 trains on all: paper
   config.seed = 0  # of the held-out split
-  config.instruction = ""  # template file; "" is vpo_jax/templates/instruction.txt
+  # Template file; "" is the one that the candidates were sampled with
+  # (sample/instruction.txt), or else vpo_jax/templates/instruction.txt.
+  config.instruction = ""
   return config

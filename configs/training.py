@@ -10,6 +10,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 0  # of the order of the data, and of LoRA's random matrices
   config.shuffle = True  # False: file order, to compare with other trainers
   config.max_tokens = 2048  # prompt and response; release, cutoff_len
+  # Template that the rows were made with; it is stored in the model, which is sampled
+  # with it from then on. "" is instruction.txt beside the rows, or else the base's.
+  config.instruction = ""
   config.precision = "bfloat16"  # operands of products; weights stay float32
   config.save_dtype = "float32"  # of the saved model; export casts
 

@@ -44,6 +44,12 @@ def publish(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     raise
 
 
+def write_text(path: epath.PathLike, text: str) -> None:
+  """Writes `text`, atomically."""
+  with publish(path) as file:
+    file.write(text)
+
+
 def write_json(path: epath.PathLike, value: Any) -> None:
   """Writes `value` as indented JSON, atomically."""
   with publish(path) as file:

@@ -1,6 +1,7 @@
 """Systems are compared on the same queries, and the better one is seen to be."""
 
 import pathlib
+import shutil
 
 import faulty
 import ml_collections
@@ -83,6 +84,26 @@ def test_teacher_and_judge_get_the_query_that_a_policy_would_get(config, tmp_pat
       query = body["messages"][0]["content"].partition("User Query:")[2]
       assert "a red fox" in query
       assert "zoom in" not in query
+
+
+def test_each_model_gets_its_own_instruction(config, tmp_path, tiny_model):
+  """The stored one, or the one of its row."""
+  own, mine = tmp_path / "own", tmp_path / "mine.txt"
+  shutil.copytree(tiny_model, own)
+  (own / "instruction.txt").write_text("Own: {query}")
+  mine.write_text("Mine: {query}")
+  rows = (f"ours={own}", f"released={tiny_model} instruction={mine}")
+  records.write(tmp_path / "queries.jsonl", [records.Query("1", "a red fox")])
+  config.sample.max_new_tokens = 4
+  for system in systems.parse(rows):
+    systems.write(system, config, config.queries, None, tmp_path)
+  for name, text in (("ours", "Own: {query}"), ("released", "Mine: {query}")):
+    sampled = systems.folder(tmp_path, name) / "sample" / "instruction.txt"
+    assert sampled.read_text() == text
+  (again,) = systems.parse((*rows, "ours_2=own instruction=x.txt of ours"))[2:]
+  assert (again.source, again.instruction, again.of) == ("own", "x.txt", "ours")
+  with pytest.raises(errors.UserError, match="only a model has an instruction"):
+    systems.parse(("a=query instruction=x.txt", "b=query"))
 
 
 def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):

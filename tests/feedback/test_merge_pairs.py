@@ -104,3 +104,21 @@ def test_released_preference_rows_are_read_as_pairs(tmp_path):
   (tmp_path / "released.json").write_text("[")
   with pytest.raises(errors.UserError, match=r"released\.json: not JSON"):
     merge.read(tmp_path / "released.json", "text")
+
+
+def test_rows_have_the_instruction_that_the_candidates_were_sampled_with(tmp_path):
+  """Unless the config names another; it is stored beside the rows."""
+  records.write(tmp_path / "text_pairs" / "pairs.jsonl", TEXT)
+  records.write(tmp_path / "video_pairs" / "pairs.jsonl", [])
+  sampled, mine = tmp_path / "sample" / "instruction.txt", tmp_path / "mine.txt"
+  sampled.parent.mkdir()
+  sampled.write_text("Sampled: {query}")
+  mine.write_text("Mine: {query}")
+  config = merge_pairs.get_config()
+  for path, start in (("", "Sampled: "), (str(mine), "Mine: ")):
+    config.instruction = path
+    stages.run(merge.STAGE, config, tmp_path)
+    rows = json.loads((tmp_path / "merge_pairs" / "train.json").read_text())
+    assert all(row["messages"][0]["content"].startswith(start) for row in rows)
+    stored = (tmp_path / "merge_pairs" / "instruction.txt").read_text()
+    assert stored == start + "{query}"

@@ -103,3 +103,28 @@ def test_released_rows_are_input_as_they_are(tmp_path, tiny_model):
 def test_a_missing_model_is_one_line(workdir, tiny_model):
   with pytest.raises(errors.UserError, match="no-such"):
     stages.run(candidates.STAGE, config_for(tiny_model, model="./no-such"), workdir)
+
+
+def test_a_model_is_sampled_with_its_own_instruction(workdir, tiny_model, monkeypatch):
+  """Unless the config names another; it is stored beside the candidates."""
+  model, mine = workdir / "model", workdir / "mine.txt"
+  shutil.copytree(tiny_model, model)
+  (model / "instruction.txt").write_text("Own: {query}")
+  mine.write_text("Mine: {query}")
+  stream, given = generate.stream, []
+
+  def listen(policy, prompts, *args, **options):
+    given.extend(prompt.rendered for prompt in prompts)
+    return stream(policy, prompts, *args, **options)
+
+  monkeypatch.setattr(generate, "stream", listen)
+  for path, start in (("", "Own: "), (str(mine), "Mine: ")):
+    given.clear()
+    config = config_for(model, instruction=path, num_candidates=1)
+    config.queries = str(workdir / "curate" / "dpo.jsonl")
+    stages.run(candidates.STAGE, config, workdir / start[:3])
+    assert [f"{start}{text}" in given[i] for i, text in enumerate(TEXTS[:3])] == [
+      True
+    ] * 3
+    stored = workdir / start[:3] / "sample" / "instruction.txt"
+    assert stored.read_text() == start + "{query}"

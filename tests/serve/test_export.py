@@ -1,6 +1,7 @@
 """transformers, peft and the optimizer load the exported directory."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,19 @@ def test_a_missing_adapter_is_a_user_error(tiny_model, tmp_path):
 
 def test_the_instruction_is_exported(exported):
   assert lm.load(str(exported)).instruction == INSTRUCTION
+
+
+def test_a_models_own_instruction_is_exported_and_used(tiny_model, tmp_path):
+  """By the command line and the server, which load it as here."""
+  own = tmp_path / "own"
+  shutil.copytree(tiny_model, own)
+  (own / "instruction.txt").write_text(INSTRUCTION)
+  config = export_config.get_config()
+  config.model = str(own)
+  stages.run(export.STAGE, config, tmp_path)
+  rendered = lm.load(str(tmp_path / "vpo")).prompt("a cat").rendered
+  assert INSTRUCTION.replace("{query}", "a cat") in rendered
+  assert INSTRUCTION in (tmp_path / "vpo" / "README.md").read_text()
 
 
 def test_the_card_has_the_figures_of_the_run(exported):

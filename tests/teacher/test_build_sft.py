@@ -245,6 +245,19 @@ def test_the_teacher_gets_the_query_that_the_policy_gets(
     assert "zoom in" not in content.partition("User Query:")[2]
 
 
+def test_the_instruction_is_stored_beside_its_rows(
+  served, stage_config, queries, tmp_path
+):
+  mine = tmp_path / "mine.txt"
+  mine.write_text("Say it better: {query}")
+  stage_config.instruction = str(mine)
+  run(stage_config, served(teach()), tmp_path)
+  rows = json.loads((tmp_path / "build_sft" / "train.json").read_text())
+  assert rows[0]["messages"][0]["content"] == f"Say it better: {queries[0].text}"
+  stored = tmp_path / "build_sft" / "instruction.txt"
+  assert stored.read_text() == mine.read_text()
+
+
 def test_rows_of_the_release_can_be_the_input(served, stage_config, tmp_path):
   turns = [
     {"role": "user", "content": f"Rewrite.\n\nUser Query:{query}\n\nVideo Prompt:"}

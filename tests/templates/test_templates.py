@@ -27,6 +27,21 @@ def test_filling_inserts_query_and_prompt_unchanged(query, prompt):
   assert filled == before + query + between + prompt + after
 
 
+def test_a_filled_instruction_is_recognized():
+  template = "Rewrite {query} now."
+  assert templates.is_filled(template, templates.fill(template, query="a cat"))
+  assert not templates.is_filled(template, "Rewrite a cat.")
+  assert not templates.is_filled("aba{query}ba", "aba")
+
+
+def test_a_models_own_instruction_precedes_the_packages(tmp_path):
+  assert templates.of_model(tmp_path) == templates.load("instruction")
+  (tmp_path / "instruction.txt").write_text("own {query}")
+  assert templates.of_model(tmp_path) == "own {query}"
+  (tmp_path / "mine.txt").write_text("mine {query}")
+  assert templates.of_model(tmp_path, tmp_path / "mine.txt") == "mine {query}"
+
+
 @pytest.mark.parametrize("rules", [6, 5])
 def test_the_judge_of_an_evaluation_applies_the_critiques_rules(rules):
   """Their text is in one file, and the release's sixth rule is on Pika's flags."""

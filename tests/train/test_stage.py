@@ -382,6 +382,44 @@ def test_a_held_out_file_that_is_named_must_exist(tmp_path, make_config):
     stages.run(sft.STAGE, config, tmp_path)
 
 
+TEMPLATE = "Rewrite this query as a prompt. Query: {query} Prompt:"  # of the rows
+
+
+def stored_instruction(folder):
+  return (folder / "instruction.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_the_rows_instruction_is_stored_with_the_model(
+  tmp_path, make_config, rows, kind
+):
+  """From the file beside the rows; one that does not fit the rows is refused."""
+  beside, mine = tmp_path / "rows", tmp_path / "mine.txt"
+  beside.mkdir()
+  (beside / "instruction.txt").write_text(TEMPLATE)
+  (beside / "train.json").write_text(rows[kind, "train"].read_text())
+  config = make_config(kind, epochs=1)
+  config.train = str(beside / "train.json")
+  stages.run(STAGES[kind].STAGE, config, tmp_path)
+  assert stored_instruction(tmp_path / f"train_{kind}" / "model") == TEMPLATE
+  mine.write_text("Another: {query}")
+  config.instruction = str(mine)
+  with pytest.raises(errors.UserError, match=r"is filled from .*mine\.txt"):
+    stages.run(STAGES[kind].STAGE, config, tmp_path / "other")
+
+
+def test_the_instruction_may_be_named_by_the_config(tmp_path, make_config):
+  mine = tmp_path / "mine.txt"
+  mine.write_text(TEMPLATE)
+  config = make_config("sft", epochs=1, instruction=str(mine))
+  config.lora.rank = 2
+  stages.run(sft.STAGE, config, tmp_path)
+  assert stored_instruction(tmp_path / "train_sft" / "model") == TEMPLATE
+  mine.write_text(TEMPLATE + " ")
+  with pytest.raises(errors.UserError, match=r"its input instruction .* has changed"):
+    stages.run(sft.STAGE, config, tmp_path)
+
+
 def test_finished_work_is_not_done_again(make_config, unbroken):
   workdir = unbroken("sft", make_config)
   before = (workdir / "train_sft" / "metrics.jsonl").stat().st_mtime_ns

@@ -5,6 +5,7 @@ SFT rows are `{"messages": [..., assistant]}`. Preference rows are LLaMA-Factory
 `{"prompt": [..., user], "chosen": [assistant], "rejected": [assistant]}`.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -104,6 +105,20 @@ def read(
     why = f"; the first was set aside: {aside[0].reason}" if aside else ""
     raise errors.UserError(f"{path}: no usable {kind} row{why}")
   return examples, aside
+
+
+def user_turns(path: epath.PathLike) -> list[str]:
+  """The last user message of each row of a file, as in `read`.
+
+  Raises:
+    UserError: the file is missing or not JSON.
+  """
+  turns = []
+  for _, row in _rows(epath.Path(path)):
+    with contextlib.suppress(pydantic.ValidationError):
+      said = [m.content for m in _Row.model_validate(row).messages if m.role == "user"]
+      turns += said[-1:]
+  return turns
 
 
 def _rows(path: epath.Path) -> list[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """A trained model as a Hugging Face directory: weights, config, tokenizer, template."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from etils import epath
 
@@ -11,7 +11,7 @@ from vpo_jax.runtime import processes
 
 CONFIG = "config.json"
 
-# The instruction template that the model was trained with.
+# The instruction template that the model was trained with (`templates.of_model`).
 INSTRUCTION = "instruction.txt"
 # Files copied from the base model, if it has them.
 COMPANIONS = (
@@ -57,7 +57,44 @@ def save_model(
   Raises:
     UserError: `base_folder` has no config.json, or is `folder`.
   """
-  folder, base = epath.Path(folder), epath.Path(base_folder)
+
+  def write(folder: epath.Path) -> None:
+    weights.save(folder, params, config, dtype)
+
+  _save(epath.Path(folder), epath.Path(base_folder), dtype, extra or {}, write)
+
+
+def convert_model(
+  folder: epath.PathLike,
+  config: decoder_config.DecoderConfig,
+  base_folder: epath.PathLike,
+  dtype: str = "float32",
+  extra: Mapping[str, bytes] | None = None,
+) -> None:
+  """Writes the model of `base_folder` again, with tensors of another type.
+
+  Needs no accelerator, and no more memory than for a block of a tensor.
+
+  Args: as in `save_model`.
+
+  Raises:
+    UserError: as `save_model`, or the base's weights are not those of its config.
+  """
+
+  def write(folder: epath.Path) -> None:
+    if processes.first():
+      weights.convert(folder, base_folder, config, dtype)
+
+  _save(epath.Path(folder), epath.Path(base_folder), dtype, extra or {}, write)
+
+
+def _save(
+  folder: epath.Path,
+  base: epath.Path,
+  dtype: str,
+  extra: Mapping[str, bytes],
+  write: Callable[[epath.Path], None],
+) -> None:
   if folder == base:
     raise errors.UserError(
       f"{folder}: cannot write a model over its own base; choose another folder"
@@ -66,10 +103,10 @@ def save_model(
     raise errors.UserError(f"{base}: no {CONFIG}; is it a model directory?")
   if processes.first():
     _clear(folder)
-  weights.save(folder, params, config, dtype)
+  write(folder)
   if not processes.first():
     return
-  for name, content in (companions(base) | dict(extra or {})).items():
+  for name, content in (companions(base) | dict(extra)).items():
     publish(folder / name, content)
   hf = files.read_json(base / CONFIG)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key

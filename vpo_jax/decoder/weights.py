@@ -1,21 +1,21 @@
 """Loads and saves parameters as safetensors in a Hugging Face directory."""
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.flax
 from etils import epath
 
 from vpo_jax import errors, files
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import sharding, table
+from vpo_jax.decoder import sharding, stored, table
 from vpo_jax.runtime import processes
 
 INDEX = "model.safetensors.index.json"
@@ -28,10 +28,13 @@ def load(
   shardings: Any = None,
   dtype: str = "float32",
 ) -> table.Params:
-  """Loads parameters; each process reads only the parts for its devices.
+  """Loads parameters; each device gets its own part, one part after the other.
+
+  Only one part is in host memory at a time, and each process reads only the tensors of
+  its devices' parts.
 
   Args:
-    folder: a local directory with `model.safetensors`, or shards and their index.
+    folder: a directory with `model.safetensors`, or shards and their index.
     config: from `decoder_config.read`.
     shardings: from `sharding.params`; None for the default device.
     dtype: type of the parameters in memory.
@@ -39,22 +42,40 @@ def load(
   Raises:
     UserError: a tensor is missing or has the wrong shape, or a file is truncated.
   """
-  where = _find_tensors(epath.Path(folder))
   tree = table.table(config)
-  _check(epath.Path(folder), where, tree)
+  where = _find_tensors(epath.Path(folder), tree)
 
   def one(weight: table.Weight, sharding: Any) -> jax.Array:
-    def part(index: tuple[slice, ...] | None) -> np.ndarray:
-      assert index is not None
-      return _read(weight, index, where).astype(dtype)
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+      return _read(weight, index, where, dtype)
 
     if sharding is None:
       return jnp.asarray(part((slice(None),) * len(weight.shape)))
-    return jax.make_array_from_callback(weight.shape, sharding, part)
+    return _place(weight.shape, sharding, part)
 
   if shardings is None:
     return jax.tree.map(lambda weight: one(weight, None), tree)
   return jax.tree.map(one, tree, shardings)
+
+
+def _place(
+  shape: tuple[int, ...],
+  sharding: jax.sharding.Sharding,
+  part: Callable[[tuple[slice, ...]], np.ndarray],
+) -> jax.Array:
+  """An array from its parts. `jax.make_array_from_callback` would hold all at once."""
+  devices: dict[Any, list[jax.Device]] = {}
+  indices = sharding.addressable_devices_indices_map(shape)
+  for device, index in indices.items():
+    assert index is not None
+    devices.setdefault(tuple((s.start, s.stop) for s in index), []).append(device)
+  arrays = []
+  for bounds, same in devices.items():
+    value = part(tuple(slice(*bound) for bound in bounds))
+    placed = [jax.device_put(value, device, may_alias=False) for device in same]
+    arrays += jax.block_until_ready(placed)
+    del value
+  return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
 def save(
@@ -66,6 +87,8 @@ def save(
 ) -> None:
   """Writes parameters as safetensors with Hugging Face's names.
 
+  One tensor is in host memory at a time.
+
   Args:
     folder: created if missing; other files in it are kept.
     params: on any mesh. If the mesh spans processes, all must call this; the first one
@@ -75,27 +98,73 @@ def save(
     shard_bytes: size of a file above which the tensors are split into several files
       with an index.
   """
-  folder = epath.Path(folder)
-  shards: list[dict[str, np.ndarray]] = [{}]
+  tree = table.table(config)
+  arrays = (array for _, array in hf_tensors(params, tree, dtype))
+  if processes.first():
+    _write(epath.Path(folder), tree, dtype, shard_bytes, ([a] for a in arrays))
+  else:
+    for _ in arrays:
+      pass
+
+
+def convert(
+  folder: epath.PathLike,
+  source: epath.PathLike,
+  config: decoder_config.DecoderConfig,
+  dtype: str = "float32",
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Copies the weights of one directory to another, cast block by block.
+
+  Args:
+    folder: created if missing; other files in it are kept.
+    source: a directory as in `load`.
+    config: of the model.
+    dtype: type of the tensors in the new files.
+    shard_bytes: as in `save`.
+
+  Raises:
+    UserError: as in `load`.
+  """
+  tree = table.table(config)
+  where = _find_tensors(epath.Path(source), tree)
+  tensors = (where[name] for name, _ in hf_shapes(tree))
+  blocks = ((b for _, b in one.blocks(0, one.shape[0])) for one in tensors)
+  _write(epath.Path(folder), tree, dtype, shard_bytes, blocks)
+
+
+def hf_shapes(tree: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+  """Name and shape of each tensor of a Hugging Face directory."""
+  for weight in jax.tree.leaves(tree):
+    for name in _hf_names(weight):
+      yield name, weight.hf_shape
+
+
+def _write(
+  folder: epath.Path,
+  tree: Any,
+  dtype: str,
+  shard_bytes: int,
+  tensors: Iterator[Iterable[np.ndarray]],
+) -> None:
+  """Writes the tensors of `hf_shapes(tree)`, each of which comes in parts."""
+  shards: list[list[tuple[str, tuple[int, ...]]]] = [[]]
   size = total = 0
-  for name, tensor in hf_tensors(params, table.table(config), dtype):
-    if not processes.first():
-      continue
-    if size + tensor.nbytes > shard_bytes and shards[-1]:
-      shards.append({})
+  for name, shape in hf_shapes(tree):
+    nbytes = math.prod(shape) * jnp.dtype(dtype).itemsize
+    if size + nbytes > shard_bytes and shards[-1]:
+      shards.append([])
       size = 0
-    shards[-1][name] = tensor
-    size, total = size + tensor.nbytes, total + tensor.nbytes
-  if not processes.first():
-    return
+    shards[-1].append((name, shape))
+    size, total = size + nbytes, total + nbytes
   index = {}
   for number, shard in enumerate(shards, start=1):
-    name = "model.safetensors"
+    file = "model.safetensors"
     if len(shards) > 1:
-      name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-    with files.publish(folder / name, "wb") as file:
-      file.write(encode(shard))
-    index |= dict.fromkeys(shard, name)
+      file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    parts = (part for _ in shard for part in next(tensors))
+    stored.write(folder / file, shard, dtype, parts)
+    index |= {name: file for name, _ in shard}
   if len(shards) > 1:
     files.write_json(
       folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index}
@@ -128,38 +197,27 @@ def _digest(leaf):
   return jnp.stack([jnp.sum(bits, dtype=jnp.uint32), jnp.sum(mixed, dtype=jnp.uint32)])
 
 
-def _find_tensors(folder: epath.Path) -> dict[str, epath.Path]:
-  """The file that has each tensor, by the tensor's name."""
+def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
+  """The tensors of a directory by name; all of `tree` are there with their shapes."""
   if (folder / INDEX).exists():
     index = json.loads((folder / INDEX).read_text())["weight_map"]
-    paths = {name: folder / file for name, file in index.items()}
+    paths = {folder / file for file in index.values()}
   elif (folder / "model.safetensors").exists():
-    paths = {"": folder / "model.safetensors"}
+    paths = {folder / "model.safetensors"}
   else:
     raise errors.UserError(f"{folder}: no model.safetensors and no {INDEX}")
-  found = {}
-  for path in sorted(set(paths.values())):
-    try:
-      with safetensors.safe_open(path, framework="numpy") as file:
-        found |= dict.fromkeys(file.keys(), path)
-    except (safetensors.SafetensorError, OSError) as error:
-      raise errors.UserError(f"{path}: cannot be read: {error}") from error
+  found: dict[str, stored.Tensor] = {}
+  for path in sorted(paths):
+    found |= stored.tensors(path)
+  for name, shape in hf_shapes(tree):
+    if name not in found:
+      raise errors.UserError(f"{folder}: tensor {name} is missing")
+    if found[name].shape != shape:
+      raise errors.UserError(
+        f"{found[name].path}: tensor {name} has shape {found[name].shape}, but by"
+        f" config.json it should have {shape}"
+      )
   return found
-
-
-def _check(folder: epath.Path, where: dict[str, epath.Path], tree: Any) -> None:
-  """Raises UserError if a tensor is missing or has the wrong shape."""
-  for weight in jax.tree.leaves(tree):
-    for name in _hf_names(weight):
-      if name not in where:
-        raise errors.UserError(f"{folder}: tensor {name} is missing")
-      with safetensors.safe_open(where[name], framework="numpy") as file:
-        shape = tuple(file.get_slice(name).get_shape())
-      if shape != weight.hf_shape:
-        raise errors.UserError(
-          f"{where[name]}: tensor {name} has shape {shape}, but by config.json it"
-          f" should have {weight.hf_shape}"
-        )
 
 
 def _hf_names(weight: table.Weight) -> list[str]:
@@ -169,24 +227,31 @@ def _hf_names(weight: table.Weight) -> list[str]:
 
 
 def _read(
-  weight: table.Weight, index: tuple[slice, ...], where: dict[str, epath.Path]
+  weight: table.Weight,
+  index: tuple[slice, ...],
+  where: dict[str, stored.Tensor],
+  dtype: str,
 ) -> np.ndarray:
+  """A part of a parameter, cast while it is read."""
+  sizes = [len(range(n)[s]) for n, s in zip(weight.shape, index, strict=True)]
+  part = np.empty(sizes, jnp.dtype(dtype))
   names = _hf_names(weight)
-  if weight.stacked:
-    layers, index = index[0], index[1:]
-    return np.stack([_slice(weight, where[n], n, index) for n in names[layers]])
-  return _slice(weight, where[names[0]], names[0], index)
+  if not weight.stacked:
+    _fill(part, where[names[0]], index, weight.transposed)
+    return part
+  for layer, name in enumerate(names[index[0]]):
+    _fill(part[layer], where[name], index[1:], weight.transposed)
+  return part
 
 
-def _slice(weight, path, name, index):
-  # safetensors cannot read bfloat16 as numpy arrays; jax arrays stay on the host.
-  with (
-    jax.default_device(jax.local_devices(backend="cpu")[0]),
-    safetensors.safe_open(path, framework="flax") as file,
-  ):
-    tensor = file.get_slice(name)[index[::-1] if weight.transposed else index]
-    tensor = np.asarray(tensor)
-  return tensor.T if weight.transposed else tensor
+def _fill(
+  part: np.ndarray, tensor: stored.Tensor, index: tuple[slice, ...], transposed: bool
+) -> None:
+  if transposed:
+    part, index = part.T, index[::-1]
+  first, last, _ = index[0].indices(tensor.shape[0])
+  for row, block in tensor.blocks(first, last):
+    part[row - first : row - first + len(block)] = block[(slice(None), *index[1:])]
 
 
 def hf_tensors(
@@ -201,10 +266,17 @@ def hf_tensors(
   """
   weights = jax.tree.leaves(tree)
   for weight, leaf in zip(weights, jax.tree.leaves(params), strict=True):
-    value = leaf.astype(dtype)
     for layer, name in enumerate(_hf_names(weight)):
-      tensor = sharding.to_host(value[layer] if weight.stacked else value)
-      yield name, np.ascontiguousarray(tensor.T if weight.transposed else tensor)
+      yield name, sharding.to_host(_hf_tensor(leaf, np.int32(layer), weight, dtype))
+
+
+@functools.partial(jax.jit, static_argnames=("weight", "dtype"))
+def _hf_tensor(leaf, layer, weight, dtype):
+  """One layer of a parameter as Hugging Face stores it."""
+  if weight.stacked:
+    leaf = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+  leaf = leaf.astype(dtype)
+  return leaf.T if weight.transposed else leaf
 
 
 def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
@@ -216,5 +288,5 @@ def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
     UserError: a file or a weight is missing, or a weight has another shape.
   """
   declared = table.table(config)
-  _check(folder, _find_tensors(folder), declared)
+  _find_tensors(folder, declared)
   return sum(math.prod(weight.shape) for weight in jax.tree.leaves(declared))

@@ -13,6 +13,7 @@ prompt are counted, so all means are over the same queries and differences are p
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,11 +108,13 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
 def _systems(
   config: ml_collections.ConfigDict, root: epath.Path
 ) -> tuple[systems.System, ...]:
-  """The config's systems; a source that is a path in the workdir becomes that path."""
+  """The config's systems, with the paths of files and folders of the workdir."""
+
+  def find(name: str) -> str:
+    return str(root / name) if name and (root / name).exists() else name
+
   return tuple(
-    dataclasses.replace(one, source=str(root / one.source))
-    if (root / one.source).exists()
-    else one
+    dataclasses.replace(one, source=find(one.source), instruction=find(one.instruction))
     for one in systems.parse(config.systems)
   )
 
@@ -235,13 +238,22 @@ def _execution_keys(config: stages.Config) -> stages.Keys:
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
-  """The queries, and the systems that are models of the workdir."""
-  models = [
-    stages.Input(f"system {one.name}", one.source, optional=True)
-    for one in systems.parse(config.systems)
-    if one.is_model
-  ]
-  return (stages.Input("queries", "curate/test.jsonl"), *models)
+  """The queries, the systems that are models of the workdir, and their templates."""
+  models = [one for one in systems.parse(config.systems) if one.is_model]
+  return (
+    stages.Input("queries", "curate/test.jsonl"),
+    *(stages.Input(f"system {one.name}", one.source, optional=True) for one in models),
+    *(
+      stages.Input(f"instruction of {one.name}", _place(one.instruction), optional=True)
+      for one in models
+      if one.instruction
+    ),
+  )
+
+
+def _place(file: str) -> str:
+  """A file of the current folder as an absolute path; others are of the workdir."""
+  return os.path.abspath(file) if os.path.exists(file) else file
 
 
 STAGE = stages.Stage(

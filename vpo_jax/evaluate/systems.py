@@ -33,12 +33,14 @@ class System:
 
   Attributes:
     source: `QUERY`, `TEACHER`, or a model (directory, hub id, embedded model).
+    instruction: template file for the model; "" is the model's own.
     of: the system whose prompts are this system's queries; "" means the users' queries.
   """
 
   name: str
   source: str
   of: str = ""
+  instruction: str = ""
 
   @property
   def is_model(self) -> bool:
@@ -48,6 +50,8 @@ class System:
 def parse(rows: Sequence[str]) -> tuple[System, ...]:
   """The systems of rows such as "vpo=vpo" and "vpo_2=vpo of vpo".
 
+  "released=CCCCCC/VPO-5B instruction=FILE" gives a model a template file.
+
   Raises:
     UserError: there are fewer than two systems, a row has another form, a name occurs
       twice, or the system after `of` is not named in an earlier row.
@@ -55,15 +59,20 @@ def parse(rows: Sequence[str]) -> tuple[System, ...]:
   found: dict[str, System] = {}
   for row in rows:
     name, _, rest = row.partition("=")
-    source, _, of = rest.partition(" of ")
+    rest, _, of = rest.partition(" of ")
+    source, _, instruction = rest.partition(" instruction=")
     if not (re.fullmatch(r"[\w-]+", name) and source.strip()) or name in found:
       raise errors.UserError(
-        f"config.systems: {row!r}: must be NAME=SOURCE or NAME=SOURCE of NAME; a name"
-        " has letters, digits, _ and -, and occurs once"
+        f"config.systems: {row!r}: must be NAME=SOURCE [instruction=FILE] [of"
+        " NAME]; a name has letters, digits, _ and -, and occurs once"
       )
     if of and of not in found:
       raise errors.UserError(f"config.systems: {row!r}: name {of!r} in an earlier row")
-    found[name] = System(name, source.strip(), of)
+    found[name] = System(name, source.strip(), of, instruction.strip())
+    if instruction and not found[name].is_model:
+      raise errors.UserError(
+        f"config.systems: {row!r}: only a model has an instruction"
+      )
   if len(found) < 2:
     raise errors.UserError("config.systems: name two or more systems to compare")
   return tuple(found.values())
@@ -138,6 +147,7 @@ def _run(
         " compared by one prompt per query"
       )
     named = _named(config.sample, queries=queries, model=system.source)
+    named.instruction = system.instruction or named.instruction
     stages.run(sample.STAGE, named, place, root, own_process=True)
 
 

@@ -1,7 +1,8 @@
 """Stage merge_pairs: D_dpo = D_text ∪ D_video (paper, section 3.3), as training rows.
 
 The rows have the form that TRL and LLaMA-Factory read. The user's turn is the
-instruction template filled with the query.
+instruction template filled with the query; it is the one that the candidates were
+sampled with, so that the policy trains on the prompts that it was given.
 """
 
 import json
@@ -16,7 +17,7 @@ from vpo_jax.data import examples
 
 
 def run(work: stages.Work) -> stages.Counts:
-  """Writes pairs.jsonl, train.json, heldout.json and set_aside.jsonl.
+  """Writes pairs.jsonl, train.json, heldout.json, instruction.txt, set_aside.jsonl.
 
   Raises:
     UserError: the config or an input is wrong, or there is no pair at all.
@@ -30,7 +31,8 @@ def run(work: stages.Work) -> stages.Counts:
     raise errors.UserError(f"config.text_share={config.text_share}: must be in [0, 1]")
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
-  instruction = templates.load("instruction", config.instruction)
+  path = config.instruction or work.inputs.get("instruction", "")
+  instruction = templates.load("instruction", path)
   text, text_aside = read(work.inputs["text"], "text")
   video, video_aside = read(work.inputs["video"], "video")
   pairs = union(*mix(text, video, config.text_share, config.seed))
@@ -44,6 +46,7 @@ def run(work: stages.Work) -> stages.Counts:
   records.write(work.folder / "pairs.jsonl", pairs)
   aside = text_aside + video_aside
   records.write(work.folder / "set_aside.jsonl", aside)
+  files.write_text(work.folder / templates.INSTRUCTION, instruction)
   for name, part in (("train", train), ("heldout", heldout)):
     rows = [row(pair, instruction) for pair in part]
     files.write_json(work.folder / f"{name}.json", rows)
@@ -187,6 +190,7 @@ STAGE = stages.Stage(
   inputs=(
     stages.Input("text", "text_pairs/pairs.jsonl"),
     stages.Input("video", "video_pairs/pairs.jsonl"),
+    stages.Input("instruction", "sample/instruction.txt", optional=True),
   ),
   cheap=True,
 )

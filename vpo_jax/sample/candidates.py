@@ -12,7 +12,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, stages
+from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.decoder import sharding, source
 from vpo_jax.runtime import console, processes, watchdog
@@ -23,6 +23,8 @@ _PART_SECONDS = 30.0  # the most work that a killed run loses
 
 def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Samples every query's candidates to `candidates.jsonl`.
+
+  The instruction that the model was given is written to `instruction.txt`.
 
   With `config.share = "i/n"`, this process makes every n-th query from the i-th on, and
   the process that finishes last merges the parts. The processes of one distributed run
@@ -182,6 +184,8 @@ def _merge(
     return stages.Unfinished(counts | {"missing": missing})
   if processes.first():
     records.write(work.folder / "candidates.jsonl", rows)
+    text = templates.of_model(work.inputs["model"], work.config.instruction)
+    files.write_text(work.folder / templates.INSTRUCTION, text)
     not_sampled = unread + [aside[q.id] for q in queries if q.id in aside]
     records.write(work.folder / "set_aside.jsonl", not_sampled)
   processes.barrier("candidates written")
@@ -207,13 +211,19 @@ def _count(
   }
 
 
+def _inputs(config: stages.Config) -> stages.Inputs:
+  named = [stages.Input("instruction")] if config.instruction else []
+  return (
+    stages.Input("queries", "curate/dpo.jsonl"),
+    stages.Input("model", "train_sft/model", resolve=source.resolve),
+    *named,
+  )
+
+
 STAGE = stages.Stage(
   name="sample",
   run=run,
-  inputs=(
-    stages.Input("queries", "curate/dpo.jsonl"),
-    stages.Input("model", "train_sft/model", resolve=source.resolve),
-  ),
+  inputs=_inputs,
   execution_keys=("slots", "queries_per_part", "mesh.*", "share"),
   uses_jax=True,
 )

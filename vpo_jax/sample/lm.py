@@ -13,7 +13,6 @@ from vpo_jax.data import chat
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import (
   decode_weights,
-  directory,
   model,
   sharding,
   source,
@@ -143,7 +142,7 @@ def load(
   config = decoder_config.read(folder)
   mesh = mesh or sharding.one_device_mesh()
   tokenizer = chat.load_tokenizer(folder)
-  template = _instruction(folder, instruction)
+  template = templates.of_model(folder, instruction)
   dtype = _dtype(precision)
   params = weights.load(folder, config, sharding.params(config, mesh), dtype)
   policy = LanguageModel(
@@ -191,11 +190,6 @@ def _unstack(params: table.Params, precision: str) -> table.Params:
     cache.storage_dtype(_dtype(precision))
   )
   return params | head_and_embed | {"layers": tuple(layers)}
-
-
-def _instruction(folder: epath.Path, path: str) -> str:
-  own = folder / directory.INSTRUCTION
-  return templates.load("instruction", path or (own if own.exists() else ""))
 
 
 def _stem(policy: LanguageModel) -> tuple[int, ...]:

@@ -50,23 +50,19 @@ def export(
   """
   architecture = decoder_config.read(model)
   tokenizer = chat.load_tokenizer(model)
-  instruction = _instruction(model, config)
+  instruction = templates.of_model(model, config.instruction)
   extra = {
     directory.INSTRUCTION: instruction,
     "generation_config.json": _json(_generation(model, tokenizer, config)),
     "README.md": card.card(figures, instruction, config.dtype),
   }
-  # On the host, so that an export needs no accelerator.
-  with jax.default_device(jax.local_devices(backend="cpu")[0]):
-    params = weights.load(model, architecture)
-    directory.save_model(
-      folder,
-      params,
-      architecture,
-      model,
-      config.dtype,
-      extra={name: text.encode() for name, text in extra.items()},
-    )
+  directory.convert_model(
+    folder,
+    architecture,
+    model,
+    config.dtype,
+    extra={name: text.encode() for name, text in extra.items()},
+  )
   shapes = jax.tree.leaves(table.table(architecture))
   parameters = sum(math.prod(weight.shape) for weight in shapes)
   return {"parameters": parameters, "dtype": config.dtype}
@@ -91,7 +87,7 @@ def adapter(
     )
   peft = files.read_json(trained / lora.CONFIG)
   base = config.base or peft["base_model_name_or_path"]
-  instruction = _instruction(model, config)
+  instruction = templates.of_model(model, config.instruction)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     tensors = safetensors.flax.load((trained / lora.WEIGHTS).read_bytes())
     tensors = {name: np.asarray(t.astype(config.dtype)) for name, t in tensors.items()}
@@ -106,12 +102,6 @@ def adapter(
     directory.publish(folder / name, data)
   size = sum(tensor.size for tensor in tensors.values())
   return {"parameters": size, "dtype": config.dtype, "base": base}
-
-
-def _instruction(model: epath.Path, config: ml_collections.ConfigDict) -> str:
-  own = model / directory.INSTRUCTION
-  path = config.instruction or (own if own.exists() else "")
-  return templates.load("instruction", path)
 
 
 def _generation(

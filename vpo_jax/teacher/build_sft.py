@@ -22,6 +22,8 @@ from vpo_jax.teacher import totals as totals_lib
 def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Writes sft.jsonl, train.json, heldout.json, set_aside.jsonl and the data card.
 
+  The instruction template is written beside them, for training to store in the model.
+
   sft.jsonl holds the examples (`records.SftExample`) with every intermediate text.
   train.json and heldout.json are lists of {"messages": [user, assistant]}; the user's
   turn is the instruction template filled with the query.
@@ -65,6 +67,7 @@ def _finish(
       examples.append(outcome)
   records.write(folder / "sft.jsonl", examples)
   records.write(folder / "set_aside.jsonl", aside)
+  files.write_text(folder / templates.INSTRUCTION, instruction)
   train, heldout = split(examples, config.heldout, config.seed)
   for name, rows in (("train", train), ("heldout", heldout)):
     chats = [

@@ -21,6 +21,9 @@ from vpo_jax import errors
 
 FOLDER = epath.Path(__file__).parent
 
+# The file with the instruction in a model's directory, and beside rows made with one.
+INSTRUCTION = "instruction.txt"
+
 # The placeholders of each template. Each must occur once, and {rules} at most once.
 PLACEHOLDERS = {
   "instruction": ("query",),
@@ -94,6 +97,27 @@ def load(name: str, path: epath.PathLike = "", rules: int = RULES[0]) -> str:
   if found.count("rules") > 1:
     raise errors.UserError(f"{file}: the {name} template contains {{rules}} twice")
   return text.replace("{rules}", _rules(rules)) if "rules" in found else text
+
+
+def of_model(folder: epath.PathLike, path: epath.PathLike = "") -> str:
+  """Returns the instruction that a model expects.
+
+  Args:
+    folder: the model's directory. Training stores its rows' instruction there.
+    path: the user's own file; "" is the model's own, or else the file of this package.
+
+  Raises:
+    UserError: as in `load`.
+  """
+  own = epath.Path(folder) / INSTRUCTION
+  return load("instruction", path or (own if own.exists() else ""))
+
+
+def is_filled(template: str, text: str) -> bool:
+  """Whether `text` is the instruction `template` with some query."""
+  before, _, after = template.partition("{query}")
+  fits = text.startswith(before) and text.endswith(after)
+  return fits and len(text) >= len(before) + len(after)
 
 
 def _rules(count: int) -> str:

@@ -19,6 +19,7 @@ def run(work: stages.Work) -> stages.Counts:
   loop.check(config)
   preference = objective.from_config(config)
   model = setup.open_model(config, work.inputs["model"])
+  template = setup.instruction(work, model.base)
   params = model.load()
 
   def split(key: Literal["train", "heldout"]) -> loop.Split:
@@ -39,7 +40,7 @@ def run(work: stages.Work) -> stages.Counts:
   train, heldout = split("train"), split("heldout")
   task = loop.Task("train DPO", work, model.policy, model.placement, preference)
   trained, metrics, plan = loop.fit(task, params, train, heldout)
-  setup.save_model(work, model, params, trained)
+  setup.save_model(work, model, params, trained, template)
   return {
     "pairs": len(train.examples),
     "heldout": len(heldout.examples),
@@ -53,14 +54,19 @@ def run(work: stages.Work) -> stages.Counts:
   }
 
 
-STAGE = stages.Stage(
-  name="train_dpo",
-  run=run,
-  inputs=(
+def _inputs(config: stages.Config) -> stages.Inputs:
+  return (
     stages.Input("train", "merge_pairs/train.json"),
     stages.Input("heldout", "merge_pairs/heldout.json", optional=True),
     stages.Input("model", "train_sft/model", resolve=source.resolve),
-  ),
+    *setup.inputs(config),
+  )
+
+
+STAGE = stages.Stage(
+  name="train_dpo",
+  run=run,
+  inputs=_inputs,
   execution_keys=loop.EXECUTION_KEYS,
   uses_jax=True,
   handles_sigterm=True,

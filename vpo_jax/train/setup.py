@@ -7,7 +7,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, records, stages
+from vpo_jax import errors, records, stages, templates
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
@@ -55,14 +55,47 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   return Setup(base, chat.load_tokenizer(base), policy, placement)
 
 
+def inputs(config: stages.Config) -> stages.Inputs:
+  """The instruction template, if the config names one."""
+  return (stages.Input("instruction"),) if config.instruction else ()
+
+
+def instruction(work: stages.Work, base: epath.Path) -> str:
+  """The template that the training rows were filled from, or else the base's.
+
+  Args:
+    base: the directory of the model that training starts from.
+
+  Raises:
+    UserError: no row is filled from the template that the config names, or that is
+      stored beside the rows.
+  """
+  rows = work.inputs["train"]
+  beside = rows.parent / templates.INSTRUCTION
+  path = work.config.instruction or (beside if beside.exists() else "")
+  text = templates.of_model(base, path)
+  if not any(
+    templates.is_filled(text, turn) for turn in data_examples.user_turns(rows)
+  ):
+    problem = f"{rows}: no row's user message is filled from {{}}"
+    remedy = "set config.instruction to the template of the rows"
+    if path:
+      raise errors.UserError(f"{problem.format(path)}; {remedy}")
+    console.say(f"{problem.format('the instruction of the model')}; {remedy}")
+  elif text != templates.of_model(base) and (base / templates.INSTRUCTION).exists():
+    console.say(f"{work.name}: the instruction differs from that of {base}")
+  return text
+
+
 def save_model(
-  work: stages.Work, setup: Setup, params: Params, trained: Params
+  work: stages.Work, setup: Setup, params: Params, trained: Params, template: str
 ) -> None:
   """Writes `<folder>/model`, and with LoRA the adapters alone as `<folder>/adapter`.
 
   Args:
     params: the parameters that training started from; used with LoRA only.
     trained: as `loop.fit` returned them.
+    template: the instruction of the training rows, which is stored in the model.
   """
   config, architecture = work.config, setup.policy.config
   lora = loras.from_config(config.lora)
@@ -72,7 +105,14 @@ def save_model(
     merge = jax.jit(lora.merge, out_shardings=setup.placement.params)
     trained = merge(params, trained)
   model = work.folder / "model"
-  directory.save_model(model, trained, architecture, setup.base, config.save_dtype)
+  directory.save_model(
+    model,
+    trained,
+    architecture,
+    setup.base,
+    config.save_dtype,
+    extra={templates.INSTRUCTION: template.encode()},
+  )
 
 
 def read_examples(

@@ -14,6 +14,7 @@ def run(work: stages.Work) -> stages.Counts:
   loop.check(work.config)
   loss = objective.sft_from_config(work.config)
   model = setup.open_model(work.config, work.inputs["model"])
+  template = setup.instruction(work, model.base)
   train = setup.read_examples(work, "train", model, "sft")
   heldout = setup.read_examples(work, "heldout", model, "sft")
   task = loop.Task("train SFT", work, model.policy, model.placement, loss)
@@ -21,7 +22,7 @@ def run(work: stages.Work) -> stages.Counts:
   trained, metrics, plan = loop.fit(
     task, params, loop.Split(train), loop.Split(heldout)
   )
-  setup.save_model(work, model, params, trained)
+  setup.save_model(work, model, params, trained, template)
   return {
     "examples": len(train),
     "heldout": len(heldout),
@@ -32,14 +33,19 @@ def run(work: stages.Work) -> stages.Counts:
   }
 
 
-STAGE = stages.Stage(
-  name="train_sft",
-  run=run,
-  inputs=(
+def _inputs(config: stages.Config) -> stages.Inputs:
+  return (
     stages.Input("train", "build_sft/train.json"),
     stages.Input("heldout", "build_sft/heldout.json", optional=True),
     stages.Input("model", resolve=source.resolve),
-  ),
+    *setup.inputs(config),
+  )
+
+
+STAGE = stages.Stage(
+  name="train_sft",
+  run=run,
+  inputs=_inputs,
   execution_keys=loop.EXECUTION_KEYS,
   uses_jax=True,
   handles_sigterm=True,
