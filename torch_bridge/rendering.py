@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from torch_bridge import contract, video
 from torch_bridge.renderers import base
@@ -92,6 +93,7 @@ class Rendering:
         temporary.write_bytes(clip.frames)
         frames, fps = video.read(temporary)
         video.check_frames(frames, settings["num_frames"])
+        _check_as_asked(frames.shape, fps, settings)
       else:
         frames = video.check_frames(clip.frames, settings["num_frames"])
         fps = settings["fps"]
@@ -115,3 +117,18 @@ class Rendering:
     finally:
       temporary.unlink(missing_ok=True)
     contract.publish_row(self._store.rendered(request.id), row)
+
+
+def _check_as_asked(
+  shape_THWC: Sequence[int], fps: float, settings: dict[str, Any]
+) -> None:
+  """Checks a file that another system encoded, whose settings may have been ignored.
+
+  Raises:
+    BadVideo: its size or its frame rate is not that of the settings.
+  """
+  found = {"width": shape_THWC[2], "height": shape_THWC[1], "fps": fps}
+  for name, value in found.items():
+    asked = settings.get(name, value)
+    if abs(value - asked) > 0.5:
+      raise video.BadVideo(f"the file has {name} {value:g} instead of {asked:g}")

@@ -114,6 +114,8 @@ def open_sora(tmp_path, monkeypatch):
   settings = contract.preset("open-sora-1.2") | {
     "python": sys.executable,
     "num_frames": 8,
+    "width": 64,
+    "height": 64,
     "encoding": {"codec": "libx264", "crf": 17},
   }
   made = command.make({"model": str(checkout), "settings": settings})
