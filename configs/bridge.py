@@ -24,7 +24,7 @@ def add(config: ml_collections.ConfigDict) -> None:
   renderer.preset = ""
   renderer.model = ""  # model directory or hub id; "" is the preset's
   renderer.revision = ""  # of a hub model
-  renderer.name = ""  # diffusers, command, or your own module; "" is the preset's
+  renderer.name = ""  # diffusers, command, http, or your module; "" is the preset's
   renderer.python = ""  # interpreter that has the packages; "" is the current one
   renderer.batch = 1  # videos per call; halved when memory runs out
   # Override the preset; 0 and "" keep the preset's value.
@@ -44,8 +44,17 @@ def add(config: ml_collections.ConfigDict) -> None:
   renderer.codec = "libx264"
   renderer.crf = 17  # ours: visually lossless
   renderer.options = options = ml_collections.ConfigDict()
-  options.device = ""  # "" is cuda if there is any, else cpu
-  options.offload = "none"  # weights in host memory: none, model or sequential
+  options.device = ""  # diffusers: "" is cuda if there is any, else cpu
+  # diffusers: weights in host memory: none, model or sequential.
+  options.offload = "none"
+  options.base_url = ""  # http: address of an OpenAI-style video server, with /v1
+  options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY
+  options.body = ""  # http: "json" (SGLang) or "form" (vLLM-Omni, OpenAI); "" is json
+  options.parallel = 0  # http: concurrent jobs per worker; 0 is 4
+  options.poll_s = 0.0  # http: seconds between two looks at a job; 0 is 2
+  options.job_s = 0.0  # http: seconds until a job is given up; 0 is 3600
+  options.timeout_s = 0.0  # http: seconds per call; 0 is 120
+  options.retries = 0  # http: retries of temporary failures; 0 is 16
 
   config.scorer = scorer = ml_collections.ConfigDict()
   scorer.name = ""  # visionreward, http, or your own module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import pathlib
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,9 @@ class Loop:
     self._queue = queue
     self._task = task
     self._heartbeat = heartbeat
-    self._batch = batch
+    # A renderer that yields its clips one by one is given a whole shard.
+    self._streams = getattr(task, "streams", False)
+    self._batch = sys.maxsize if self._streams else batch
 
   def run(self, shard: pathlib.Path) -> bool:
     """Processes one shard; False if a request needs a fresh process for its last try.
@@ -69,11 +72,14 @@ class Loop:
         self._queue.set_aside(dataclasses.replace(attempt, tries=contract.TRIES))
         return True
     out_of_memory = reason = ""
-    failures: dict[str, contract.Failure] = {}
+    left = {row.id: row for row in batch}
     try:
-      failures = {
-        failure.id: failure for failure in self._task.work(batch, self._heartbeat)
-      }
+      for row, failure in self._task.work(batch, self._heartbeat):
+        if failure:
+          self._queue.set_aside(failure)
+        else:
+          self._queue.succeed(row.id)
+        del left[row.id]
     except base.ModelError:
       raise  # every other request would fail in the same way
     except base.OutOfMemory as error:
@@ -84,16 +90,21 @@ class Loop:
       traceback.print_exc()
       reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     # Outside the handlers: the exception's traceback holds the batch's tensors.
+    if not left:  # a failure after the last result harms nobody
+      return True
+    unsettled = list(left.values())
+    if len(batch) > 1 and (self._streams or len(unsettled) < len(batch)):
+      return self._continue(unsettled)
     if out_of_memory:
-      return self._halve(batch, out_of_memory)
-    if reason:
-      return self._retry(batch, reason, tries)
-    for row in batch:
-      if row.id in failures:
-        self._queue.set_aside(failures[row.id])
-      else:
-        self._queue.succeed(row.id)
-    return True
+      return self._halve(unsettled, out_of_memory)
+    return self._retry(batch, reason, tries)
+
+  def _continue(self, unsettled: list[Any]) -> bool:
+    """Tries the first request alone, since the batch failed there, then the rest."""
+    first, *rest = unsettled
+    for row in rest:
+      self._queue.succeed(row.id)  # they were not the cause
+    return self._run_batch([first]) and (not rest or self._run_batch(rest))
 
   def _halve(self, batch: list[Any], reason: str) -> bool:
     """Halves the batch size for good; sets aside a request that never fits."""

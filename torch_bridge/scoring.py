@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch_bridge import contract, video
 from torch_bridge.scorers import base
@@ -27,13 +27,13 @@ class Scoring:
 
   def work(
     self, requests: Sequence[contract.ScoreRequest], heartbeat: Callable[..., None]
-  ) -> list[contract.Failure]:
-    """Scores videos and publishes the answers; returns a failure per damaged video."""
-    return [
-      failure
-      for request in requests
-      if (failure := self._score(request, heartbeat)) is not None
-    ]
+  ) -> Iterator[tuple[contract.ScoreRequest, contract.Failure | None]]:
+    """Scores videos and publishes the answers.
+
+    Yields: each request, with its failure if its video is damaged.
+    """
+    for request in requests:
+      yield request, self._score(request, heartbeat)
 
   def _score(
     self, request: contract.ScoreRequest, heartbeat: Callable[..., None]

@@ -1,5 +1,6 @@
 """Results of the bridge with real worker processes, and errors before they start."""
 
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -180,6 +181,28 @@ def test_answers_to_another_question_file_are_refused(scripted, tmp_path):
   config.scorer.name = "fixed"  # answers two questions, whatever the file
   with pytest.raises(errors.UserError, match=r"has 0 questions, but .* gave 2 answers"):
     batch.run(config, tmp_path, "good 1")
+
+
+def test_videos_may_come_from_a_server(scripted, tmp_path, monkeypatch):
+  config, count = scripted
+  folder = pathlib.Path(__file__).parents[1] / "torch_bridge"
+  monkeypatch.syspath_prepend(str(folder))
+  server = importlib.import_module("video_server").Server()
+  try:
+    config.renderer.name = "http"
+    config.renderer.settings.update(width=64, height=48)
+    config.renderer.options.base_url = f"http://127.0.0.1:{server.port}/v1"
+    config.renderer.options.poll_s = 0.02
+    _, results = batch.run(config, tmp_path, *batch.good(5), "unsafe 1")
+    _, again = batch.run(config, tmp_path, *batch.good(5))
+  finally:
+    server.stop()
+  assert batch.reasons(results) == [""] * 5 + ["the job failed: moderation_blocked"]
+  assert again == results[:5]
+  assert len(server.created) == 6
+  assert results[0].video.made_by["renderer"] == "http"
+  assert results[0].video.settings["renderer"] == "http"
+  assert count() == {}
 
 
 def test_settings_come_from_a_file_or_one_by_one(scripted, tmp_path):

@@ -1,5 +1,6 @@
 import sys
 
+import open_sora as open_sora_checkout
 import pytest
 
 from torch_bridge import contract, loop, rendering, shards
@@ -81,7 +82,7 @@ def test_a_command_with_one_seed_is_run_once_per_video(
 
 def test_a_prompt_with_line_breaks_is_one_line(make):
   made, request = make("{seeds}")
-  assert len(made.render([request("a\n\nb"), request("c")], lambda: None)) == 2
+  assert len(list(made.render([request("a\n\nb"), request("c")], lambda: None))) == 2
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_prompt_with_line_breaks_is_one_line(make):
 def test_the_reason_of_a_failure_is_reported(make, prompt, error, reason):
   made, request = make("{seeds}")
   with pytest.raises(error, match=reason):
-    made.render([request("fine"), request(prompt)], lambda: None)
+    list(made.render([request("fine"), request(prompt)], lambda: None))
 
 
 def test_a_value_is_not_searched_for_placeholders():
@@ -103,11 +104,101 @@ def test_a_value_is_not_searched_for_placeholders():
   assert filled == ["{seed}/x", "{other}"]
 
 
+@pytest.fixture
+def open_sora(tmp_path, monkeypatch):
+  """Runs prompts through a worker's loop with the preset and an imitated checkout."""
+  checkout = tmp_path / "checkout"
+  checkout.mkdir()
+  open_sora_checkout.write(checkout)
+  monkeypatch.setenv("PYTHONPATH", str(checkout))
+  settings = contract.preset("open-sora-1.2") | {
+    "python": sys.executable,
+    "num_frames": 8,
+    "width": 64,
+    "height": 64,
+    "encoding": {"codec": "libx264", "crf": 17},
+  }
+  made = command.make({"model": str(checkout), "settings": settings})
+
+  def run(name, *prompts_and_seeds):
+    queue = shards.Queue(tmp_path / name)
+    rows = [
+      contract.render_request(prompt, "m", settings, seed)
+      for prompt, seed in prompts_and_seeds
+    ]
+    queue.refill(rows, len(rows))
+    store = contract.Store(tmp_path / name / "store")
+    heartbeat = shards.Heartbeat(queue, "w")
+    work = loop.Loop(queue, rendering.Rendering(store, made), heartbeat, batch=1)
+    while shard := queue.take("w"):
+      if work.run(shard):
+        queue.finish(shard)
+      else:
+        queue.release("w")  # a fresh process would try it again
+    found = [store.find_video(row.id) for row in rows]
+    reasons = [getattr(queue.failure(row.id), "reason", "") for row in rows]
+    loads = checkout / "loads.txt"
+    count = len(loads.read_text().split())
+    loads.unlink()
+    return found, reasons, count
+
+  return run, checkout
+
+
+def test_open_sora_loads_its_model_once_for_a_shard(open_sora):
+  run, checkout = open_sora
+  prompts = [("a cat", 1), ("a {dog} and", 2), ("a cow\nin a field", 3), ("a cat", 4)]
+  found, reasons, loads = run("many", *prompts)
+  assert (reasons, loads) == ([""] * 4, 1)
+  assert [video.frames for video in found] == [8] * 4
+  assert len({video.sha256 for video in found}) == 4
+  # Every prompt has its own seed, so its video is that of a run of its own.
+  for place in (1, 3):
+    (alone,), _, loads = run(f"alone{place}", prompts[place])
+    assert (alone.sha256, loads) == (found[place].sha256, 1)
+  # The text that the model is given is known from the prompt and the settings.
+  sent = (checkout / "prompts.txt").read_text().splitlines()
+  assert sent[2] == "a cow in a field aesthetic score: 6.5."
+  suffix = found[2].settings["prompt_suffix"]
+  assert [" ".join((p + suffix).split()) for p, _ in prompts] == sent[:4]
+
+
+@pytest.mark.parametrize(
+  ("word", "tries", "reason"), [("fail", 2, "no such luck"), ("big", 1, "of one: CUDA")]
+)
+def test_videos_made_before_a_failure_are_kept(open_sora, word, tries, reason):
+  run, checkout = open_sora
+  names = ["cat", "dog", "cow", word, "hen", "pig"]
+  found, reasons, loads = run("some", *[(name, 0) for name in names])
+  assert [video is not None for video in found] == [name != word for name in names]
+  assert reason in reasons[3]
+  sent = [
+    line.split()[0] for line in (checkout / "prompts.txt").read_text().splitlines()
+  ]
+  assert all(sent.count(name) == 1 for name in names if name != word)
+  # The first run, the failed prompt alone, and the rest.
+  assert loads == 1 + tries + 1
+
+
+def test_videos_that_cannot_be_told_apart_are_refused(make, tmp_path):
+  made, request = make("{seeds}")
+  script = tmp_path / "render.py"
+  script.write_text(
+    script.read_text() + "\n  path.with_stem(path.stem + 'b').touch()\n"
+  )
+  with pytest.raises(RuntimeError, match="made 2 videos for 1: sample_0"):
+    list(made.render([request("a")], lambda: None))
+  with pytest.raises(RuntimeError, match="made 4 videos for 2: sample_0"):
+    list(made.render([request("a"), request("b")], lambda: None))
+
+
 def test_the_open_sora_preset_is_a_complete_command():
   preset = contract.preset("open-sora-1.2")
-  values = preset | {"prompts": "P", "folder": "F", "seed": 1}
+  values = preset | {"prompts": "P", "folder": "F", "seeds": "S", "programs": "B"}
   line = " ".join(command.fill(preset["command"], values))
-  assert line.startswith("python scripts/inference.py configs/opensora-v1-2/")
+  assert line.startswith(
+    "python B/open_sora.py S scripts/inference.py configs/opensora"
+  )
   assert "{" not in line
   with pytest.raises(base.ModelError, match="no such folder"):
     command.make({"model": "/no/checkout", "settings": preset})

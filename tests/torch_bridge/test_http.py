@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from torch_bridge import client
 from torch_bridge.renderers import base
 from torch_bridge.scorers import http as http_scorer
 
@@ -44,7 +45,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-  monkeypatch.setattr(http_scorer, "_FIRST_WAIT_S", 0.01)
+  monkeypatch.setattr(client, "_FIRST_WAIT_S", 0.01)
   monkeypatch.setenv("TEST_KEY", "secret-key")
   made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
   made.requests, made.models = [], 200
@@ -179,7 +180,7 @@ def test_a_refused_request_fails_for_its_video_only(server):
 
 
 def test_a_server_that_is_down_ends_the_run(server, monkeypatch):
-  monkeypatch.setattr(http_scorer, "_OUTAGE", 3)
+  monkeypatch.setattr(client, "_OUTAGE", 3)
   server.answer = lambda body: (503, {})
   scorer = http_scorer.make(server.spec)
   for _ in range(2):

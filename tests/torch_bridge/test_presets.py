@@ -31,7 +31,9 @@ def test_a_preset_has_every_required_setting(name):
   assert settings["encoding"]["codec"] == "libx264"
   assert PRESETS[name]["source"]
   if settings["renderer"] == "command":
-    assert any("{seed}" in part for part in settings["command"])
+    assert any("{seeds}" in part for part in settings["command"])
+  if settings["renderer"] == "diffusers":
+    assert settings["call"]["max_sequence_length"] == settings["text_tokens"]
   for kind in ("pipeline", "scheduler"):
     assert settings.get(kind) is None or settings[kind] in dir(diffusers)
 

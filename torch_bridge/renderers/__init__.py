@@ -9,6 +9,7 @@ import types
 NAMES = {
   "command": "torch_bridge.renderers.command",
   "diffusers": "torch_bridge.renderers.diffusers",
+  "http": "torch_bridge.renderers.http",
 }
 
 

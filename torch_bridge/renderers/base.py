@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch_bridge import contract
@@ -36,19 +36,43 @@ class Clip:
   lost_tokens: int = 0
 
 
+def text(request: contract.RenderRequest) -> str:
+  """The text that the model is given: the prompt and the preset's suffix.
+
+  The suffix is a setting, so it is part of the video's identity and stored with it.
+  """
+  return request.prompt + request.settings.get("prompt_suffix", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+  """In a clip's place: this request failed, and the others go on.
+
+  Attributes:
+    final: another try would fail in the same way.
+  """
+
+  reason: str
+  final: bool = True
+
+
 @runtime_checkable
 class Renderer(Protocol):
   """Renders videos; loaded once per worker.
 
-  A renderer whose attribute `batches` is False is given one request at a time.
+  A renderer whose attribute `batches` is False is given one request at a time. One
+  whose attribute `streams` is True is given all requests of a shard at once, whatever
+  `renderer.batch` is; it should yield each clip as soon as it is made.
   """
 
   made_by: dict[str, Any]  # name, versions and device; stored with every video
 
   def render(
     self, requests: Sequence[contract.RenderRequest], heartbeat: Callable[[], None]
-  ) -> list[Clip]:
+  ) -> Iterable[Clip | Failed]:
     """One clip per request, in order; all requests have the same settings.
+
+    Clips that were yielded before an exception are kept.
 
     Args:
       heartbeat: call it as work progresses; a silent worker is taken to hang.

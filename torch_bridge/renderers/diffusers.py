@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -77,7 +78,7 @@ class DiffusersRenderer:
     arguments = {name: settings[name] for name in _CALL} | settings.get("call", {})
     if settings.get("negative_prompt"):
       arguments["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
-    prompts = [request.prompt for request in requests]
+    prompts = [base.text(request) for request in requests]
     # CPU generators: the noise of a GPU generator differs between devices.
     noise = [torch.Generator("cpu").manual_seed(r.seed) for r in requests]
     output: Any = None
@@ -105,9 +106,26 @@ class DiffusersRenderer:
     ]
 
   def _lost_tokens(self, prompts: list[str], settings: dict[str, Any]) -> list[int]:
+    """How many tokens of each prompt the first text encoder does not see.
+
+    HunyuanVideo puts the prompt into a template, whose beginning has room of its own.
+    Its second encoder, a CLIP, sees 77 tokens of any prompt and is not counted.
+    """
     limit = settings["text_tokens"]
     tokenizer = getattr(self._pipe, settings.get("tokenizer", "tokenizer"))
+    if template := self._template(settings):
+      beginning = template["template"].partition("{}")[0]
+      prompts = [beginning + prompt for prompt in prompts]
+      limit += template.get("crop_start") or len(tokenizer(beginning)["input_ids"])
     return [max(0, len(ids) - limit) for ids in tokenizer(prompts)["input_ids"]]
+
+  def _template(self, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The template of the pipeline's call, if it has one."""
+    named = settings.get("call", {}).get("prompt_template")
+    accepted = inspect.signature(self._pipe.__call__).parameters
+    return named or (
+      accepted["prompt_template"].default if "prompt_template" in accepted else None
+    )
 
 
 def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
