@@ -64,7 +64,7 @@ def _place(
   part: Callable[[tuple[slice, ...]], np.ndarray],
 ) -> jax.Array:
   """An array from its parts. `jax.make_array_from_callback` would hold all at once."""
-  devices: dict[Any, list[jax.Device]] = {}
+  devices: dict[Any, list[Any]] = {}  # by the part that they hold
   indices = sharding.addressable_devices_indices_map(shape)
   for device, index in indices.items():
     assert index is not None
