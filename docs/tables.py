@@ -354,7 +354,8 @@ def main() -> None:
     path = ROOT / "docs" / "results" / f"{name}.json"
     found = collect(pathlib.Path(workdir), run)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    path.write_text(text.replace(f"{ROOT}/", "") + "\n")  # no paths of this machine
     print(f"wrote {path.relative_to(ROOT)}")
   changed = rewrite(ROOT)
   for path, text in changed.items():

@@ -77,6 +77,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   safety = {row.query_id for row in rows if row.category == "safety"}
   verdicts = _verdicts(chosen, root)
   results = compare.compare(chosen, verdicts, scores, safety, limits, config.compare)
+  for one in systems.parse(config.systems):  # as the user wrote it, not as a full path
+    results["systems"][one.name]["source"] = one.source
   described = {"note": config.note, "setup": setup.describe(config, chosen, root)}
   results = described | results
   files.write_json(work.folder / "results.json", results)

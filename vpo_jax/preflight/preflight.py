@@ -26,12 +26,14 @@ class Row:
   """A stage of the preflight.
 
   Attributes:
+    kind: "ok", "FAILED" or "not run".
     result: "ok", or the reason why the stage failed or was not run.
     seconds: of the few queries, with loading and compilation.
     host_gb, device_gb: peak memory; None if unknown.
   """
 
   stage: str
+  kind: str
   result: str
   seconds: float | None = None
   host_gb: float | None = None
@@ -145,7 +147,7 @@ def _run_stages(
     own = reduced[name]
     needed = _missing(stage, own, folders)
     if needed:
-      rows.append(Row(name, f"not run: it needs {' and '.join(needed)}"))
+      rows.append(Row(name, "not run", f"not run: it needs {' and '.join(needed)}"))
       continue
     began = time.monotonic()
     with usage.measured() as memory:
@@ -158,6 +160,7 @@ def _run_stages(
     rows.append(
       Row(
         name,
+        "ok" if result == "ok" else "FAILED",
         result,
         round(seconds, 1),
         round(memory.host / 1e9, 2),
@@ -219,20 +222,23 @@ def _show_findings(findings: Sequence[checks.Finding]) -> None:
 def _show_rows(rows: Sequence[Row], forecasts: Mapping[str, forecast.Forecast]) -> None:
   table = rich.table.Table(
     box=rich.box.SIMPLE_HEAD,
-    caption="hours, GPU hours, dollars and disk: forecast of the full run",
+    caption=(
+      "s, GB, GPU GB: seconds and peak memory of this preflight; the other columns are"
+      " the forecast of the full run"
+    ),
   )
-  table.add_column("stage")
-  table.add_column("result", max_width=40)
-  titles = ("s", "host GB", "GPU GB", "hours", "GPU h", "$", "disk GB")
+  table.add_column("stage", no_wrap=True)
+  table.add_column("result", no_wrap=True)
+  titles = ("s", "GB", "GPU GB", "hours", "GPU h", "$", "disk GB")
   for title in titles:
     table.add_column(title, justify="right", no_wrap=True)
   by_stage = {row.stage: row for row in rows}
   for name in [*by_stage, *(k for k in forecasts if k not in by_stage)]:
-    row = by_stage.get(name, Row(name, ""))
+    row = by_stage.get(name, Row(name, "", ""))
     numbers = (row.seconds, row.host_gb, row.device_gb)
     table.add_row(
       name,
-      rich.text.Text(row.result),
+      row.kind,
       *(_number(value) for value in numbers),
       *_cells(forecasts.get(name)),
     )
