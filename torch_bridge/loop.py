@@ -64,8 +64,9 @@ class Loop:
       yield batch
 
   def _run_batch(self, batch: list[Any]) -> bool:
+    # A renderer that streams works on one request after another.
     tries = 0
-    for row in batch:
+    for row in batch[:1] if self._streams else batch:
       attempt = self._queue.begin(row.id, self._task.stage)
       tries = attempt.tries
       if tries > contract.TRIES:
@@ -75,11 +76,11 @@ class Loop:
     left = {row.id: row for row in batch}
     try:
       for row, failure in self._task.work(batch, self._heartbeat):
-        if failure:
-          self._queue.set_aside(failure)
-        else:
-          self._queue.succeed(row.id)
+        self._settle(row, failure)
+        was_first = next(iter(left)) == row.id
         del left[row.id]
+        if self._streams and was_first and left:
+          self._queue.begin(next(iter(left)), self._task.stage)
     except base.ModelError:
       raise  # every other request would fail in the same way
     except base.OutOfMemory as error:
@@ -98,6 +99,12 @@ class Loop:
     if out_of_memory:
       return self._halve(unsettled, out_of_memory)
     return self._retry(batch, reason, tries)
+
+  def _settle(self, row: Any, failure: contract.Failure | None) -> None:
+    if failure:
+      self._queue.set_aside(failure)
+    else:
+      self._queue.succeed(row.id)
 
   def _continue(self, unsettled: list[Any]) -> bool:
     """Tries the first request alone, since the batch failed there, then the rest."""

@@ -28,6 +28,7 @@ import argparse
 import os
 import pathlib
 import sys
+import time
 import torch
 from opensora.utils.inference_utils import (
   append_score_to_prompts, extract_json_from_prompts)
@@ -61,6 +62,8 @@ for i in range(0, len(prompts), args.batch_size):
       sys.exit("no such luck")
     if text.startswith("big"):
       sys.exit("CUDA out of memory")
+    if text.startswith("slow"):
+      time.sleep(6)
     with open("prompts.txt", "a") as file:
       file.write(text + "\\n")
     shade = len(text) % 7

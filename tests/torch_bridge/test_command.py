@@ -1,4 +1,5 @@
 import sys
+import time
 
 import open_sora as open_sora_checkout
 import pytest
@@ -142,6 +143,7 @@ def open_sora(tmp_path, monkeypatch):
     loads.unlink()
     return found, reasons, count
 
+  run.renderer, run.settings = made, settings
   return run, checkout
 
 
@@ -178,6 +180,17 @@ def test_videos_made_before_a_failure_are_kept(open_sora, word, tries, reason):
   assert all(sent.count(name) == 1 for name in names if name != word)
   # The first run, the failed prompt alone, and the rest.
   assert loads == 1 + tries + 1
+
+
+def test_a_video_is_taken_while_the_next_is_made(open_sora):
+  run, checkout = open_sora
+  rows = [contract.render_request(p, "m", run.settings, 0) for p in ("a", "b", "slow")]
+  clips = run.renderer.render(rows, lambda: None)
+  assert next(clips).frames
+  assert len((checkout / "prompts.txt").read_text().splitlines()) == 2
+  clips.close()  # ends the command
+  time.sleep(0.1)
+  assert len((checkout / "prompts.txt").read_text().splitlines()) == 2
 
 
 def test_videos_that_cannot_be_told_apart_are_refused(make, tmp_path):

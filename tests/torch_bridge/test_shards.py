@@ -105,3 +105,33 @@ def test_memory_of_a_failed_batch_is_released_before_the_next_try(tmp_path, erro
   halved = [4, 2, 1, 1, 2, 1, 1]
   assert Task.sizes == (halved if "full" in str(error) else [4, 1, 1, 1, 1])
   assert not any(queue.failure(row.id) or queue.tried(row.id) for row in rows)
+
+
+def test_of_a_stream_only_the_interrupted_request_counts_as_tried(tmp_path):
+  """A worker that is killed with a shard of 16 does not suspect all of them."""
+  queue, rows = _queue(tmp_path, 4, 4)
+
+  class Killed(BaseException):
+    pass
+
+  class Task:
+    stage, row_type, streams, sizes = "score", contract.ScoreRequest, True, []
+
+    def is_done(self, row):
+      return False
+
+    def can_share(self, one, two):
+      return True
+
+    def work(self, batch, heartbeat):
+      Task.sizes.append(len(batch))
+      for row in batch:
+        if row.id == rows[2].id:
+          raise Killed
+        yield row, None
+
+  work = loop.Loop(queue, Task(), shards.Heartbeat(queue, "w"), batch=1)
+  with pytest.raises(Killed):
+    work.run(queue.take("w"))
+  assert Task.sizes == [4]
+  assert [bool(queue.tried(row.id)) for row in rows] == [False, False, True, False]
