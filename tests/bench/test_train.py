@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from vpo_jax import errors
 from vpo_jax.bench import rows, shapes, train, trl
@@ -90,7 +91,9 @@ def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_model):
   missing = tmp_path / "missing.json"
   setting = trl.Setting(1, "float32")
   with (
-    trl.program("sft", tiny_model, missing, 2, 1, setting) as program,
+    trl.program(
+      "sft", epath.Path(tiny_model), epath.Path(missing), 2, 1, setting
+    ) as program,
     pytest.raises(errors.UserError, match="TRL ended with exit code 1: "),
   ):
     program(0)

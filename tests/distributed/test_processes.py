@@ -33,7 +33,7 @@ def assert_ends_as(ours, theirs, kind):
   for name in ("loss", "eval/loss"):
     mine, one = metrics(ours, kind, name), metrics(theirs, kind, name)
     assert mine.keys() == one.keys()
-    np.testing.assert_allclose(list(mine.values()), list(one.values()), atol=1e-5)
+    np.testing.assert_allclose(list(mine.values()), list(one.values()), rtol=1e-5)
   gaps = jax.tree.map(
     lambda a, b: float(abs(a - b).max()), trained(ours, kind), trained(theirs, kind)
   )

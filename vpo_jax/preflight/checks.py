@@ -133,13 +133,13 @@ def model(name: str) -> str:
   return f"{name}, {parameters(name) / 1e9:.3g}B parameters"
 
 
-def parameters(model: epath.PathLike) -> int:
+def parameters(model: str) -> int:
   """The number of parameters of a model, whose weight files are checked.
 
   Raises:
     UserError: a file is missing or malformed.
   """
-  folder = source.resolve(str(model))
+  folder = source.resolve(model)
   return weights.check(folder, decoder_config.read(folder))
 
 

@@ -77,7 +77,12 @@ def forecast(
     elif name == "sample":
       found[name] = Forecast(_sampling(one, prompts) / 3600)
     elif name in ("train_sft", "train_dpo"):
-      found[name] = _training(one, _examples(name, config, measured), config[name])
+      found[name] = _training(
+        one,
+        _examples(name, config, measured),
+        config[name],
+        config.train_sft.model,
+      )
     elif name == "score_videos":
       share = counts["passed_text_check"] / counts["candidates"]
       videos = share * prompts * config.score_videos.videos_per_prompt
@@ -172,14 +177,14 @@ def _sampling(one: Measured, wanted: int) -> float:
 
 
 def _training(
-  one: Measured, examples: float, config: ml_collections.ConfigDict
+  one: Measured, examples: float, config: ml_collections.ConfigDict, policy: str
 ) -> Forecast:
   """The rate of the steps after the first, which compiles."""
   lines = (one.folder / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   rates = [row["examples_per_second"] for row in rows if "examples_per_second" in row]
   seconds = examples * config.epochs / statistics.median(rates[1:] or rates)
-  size = checks.parameters(config.model or one.folder.parent / "train_sft" / "model")
+  size = checks.parameters(policy)
   # Weights and Adam's two moments in float32, in each kept checkpoint and the best one;
   # and the trained model.
   disk = 12 * size * (config.keep_checkpoints + 1) + 4 * size

@@ -1,0 +1,128 @@
+"""Whatever is missing or does not fit is found before anything is computed."""
+
+import json
+import sys
+
+import pytest
+from etils import epath
+
+from vpo_jax.preflight import checks
+
+
+def failed(config, tmp_path):
+  """The failed checks, by part."""
+  found = checks.check(config, epath.Path(tmp_path) / "checks")
+  return {one.part: one.line for one in found if not one.ok}
+
+
+def test_every_check_passes_and_says_what_it_found(config, tmp_path):
+  found = checks.check(config, epath.Path(tmp_path) / "checks")
+  assert [one.part for one in found if not one.ok] == []
+  lines = {one.part: one.line for one in found}
+  assert "parameters" in lines["policy"]
+  assert "29 questions" in lines["score_videos: reward"]
+  assert lines["devices of train_sft"].startswith("8 of 8 (cpu")
+  assert checks.workers(found, "score_videos") >= 1
+  assert checks.workers(found, "evaluate.second") >= 1
+
+
+def no_queries(config, folder):
+  config.curate.queries = str(folder / "missing.csv")
+
+
+def no_weights(config, folder):
+  (folder / "policy" / "model.safetensors").unlink()
+
+
+def cut_weights(config, folder):
+  path = folder / "policy" / "model.safetensors"
+  path.write_bytes(path.read_bytes()[:1000])
+
+
+def other_shape(config, folder):
+  path = folder / "policy" / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 999}))
+
+
+def not_on_the_hub(config, folder):
+  config.policy = "someone/no-such-model"
+
+
+def no_key(config, folder):
+  config.teacher.update(server="", api_key_env="NO_SUCH_KEY", model="gpt-4o")
+
+
+def no_server(config, folder):
+  config.teacher.update(server="", base_url="http://127.0.0.1:9/v1", retries=0)
+
+
+def no_pipeline(config, folder):
+  (folder / "tiny-cogvideox-2b" / "model_index.json").unlink()
+
+
+def other_weights(config, folder):
+  config.scorer.questions = config.scorer.questions.replace("_select", "")
+
+
+def no_consent(config, folder):
+  config.scorer.options.trust_remote_code = False
+
+
+def no_interpreter(config, folder):
+  config.scorer.python = "/no/such/python"
+
+
+def no_packages(config, folder):
+  bare = folder / "python"
+  bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+  bare.chmod(0o755)
+  config.renderer.python = str(bare)
+
+
+def too_many_devices(config, folder):
+  config.train_dpo.mesh.fsdp = 64
+
+
+QUERIES = (no_queries, "queries", "missing.csv does not exist")
+FILES = (no_pipeline, "score_videos: video model", "no model_index.json")
+PAIR = (other_weights, "score_videos: reward", "VisionReward_video_qa_select.txt")
+DEVICES = (too_many_devices, "devices of train_dpo", "64")
+
+
+@pytest.mark.parametrize(
+  "broken",
+  [
+    (
+      QUERIES,
+      FILES,
+      DEVICES,
+      (cut_weights, "policy", "model.safetensors"),
+      (no_key, "teacher of build_sft", "NO_SUCH_KEY"),
+      (no_consent, "score_videos: interpreters", "trust_remote_code"),
+    ),
+    (
+      PAIR,
+      (no_weights, "policy", "no model.safetensors"),
+      (no_server, "teacher of build_sft", "127.0.0.1:9"),
+    ),
+    (
+      (other_shape, "policy", "by config.json it should have"),
+      (no_packages, "score_videos: interpreters", "No module named"),
+    ),
+    (
+      (not_on_the_hub, "policy", "the hub cannot be reached"),
+      (no_interpreter, "score_videos: interpreters", "/no/such/python"),
+    ),
+  ],
+)
+def test_each_broken_part_has_its_line(config, folder, tmp_path, broken):
+  """All problems are found at once, and nothing else is reported."""
+  for breaks, _, _ in broken:
+    breaks(config, folder)
+  found = failed(config, tmp_path)
+  for _, part, line in broken:
+    assert line in found[part], found
+  # The second video model has the same scorer.
+  shared = {"evaluate.second: interpreters", "evaluate.second: reward"}
+  shared |= {"score_videos: interpreters"} if PAIR in broken else set()
+  assert found.keys() - shared <= {part for _, part, _ in broken}
