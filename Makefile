@@ -17,6 +17,8 @@ miniature: $(VENV)/.run
 # The paper's config with tiny random models: do all parts fit together?
 rehearsal: $(VENV)/.rehearsal
 	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
+	$(BIN)/python launch/preflight.py --config=configs/rehearsal.py \
+	  --workdir=runs/rehearsal-preflight
 	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
 
 test: $(VENV)/.test

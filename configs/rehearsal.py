@@ -42,9 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
   second.renderer.model = str(INPUTS / "tiny-cogvideox-5b")
   second.renderer.batch = 4
   for renderer in (config.renderer, second.renderer):
-    renderer.settings.update(
-      height=32, width=48, num_frames=9, num_inference_steps=2, dtype="float32"
-    )
+    renderer.settings.update(height=32, width=48, num_frames=9, num_inference_steps=2)
 
   # Sizes.
   config.curate.queries = str(INPUTS / "vidprom.csv")

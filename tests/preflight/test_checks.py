@@ -125,4 +125,12 @@ def test_each_broken_part_has_its_line(config, folder, tmp_path, broken):
   # The second video model has the same scorer.
   shared = {"evaluate.second: interpreters", "evaluate.second: reward"}
   shared |= {"score_videos: interpreters"} if PAIR in broken else set()
-  assert found.keys() - shared <= {part for _, part, _ in broken}
+  # Without a policy its checkpoints have no known size.
+  assert found.keys() - shared - {"disk"} <= {part for _, part, _ in broken}
+
+
+def test_a_full_disk_is_found_before_the_first_step(config, tmp_path):
+  config.train_sft.keep_checkpoints = 10_000_000
+  found = failed(config, tmp_path)
+  assert found.keys() == {"disk"}
+  assert "GB free, checkpoints need" in found["disk"]

@@ -62,13 +62,22 @@ def publish(
 ) -> None:
   """Writes `<workdir>/report.json` and prints it as a table.
 
+  The table begins with the models that an evaluation compared, if there is one.
+
   Args:
     counts: the counts of every stage, by name.
     note: stands above the table.
   """
   workdir = epath.Path(workdir)
   prompts = files.read_json(workdir / STAGE.name / "prompts.json")
-  report = {"note": note, "counts": dict(counts), "prompts": prompts}
+  compared = workdir / "evaluate" / "results.json"
+  models = files.read_json(compared)["setup"] if compared.exists() else []
+  report = {
+    "note": note,
+    "models": models,
+    "counts": dict(counts),
+    "prompts": prompts,
+  }
   files.write_json(workdir / "report.json", report)
   show(report)
 
@@ -101,6 +110,9 @@ def show(report: Mapping[str, Any]) -> None:
   table.add_column()
   if report["note"]:
     table.add_row("note", report["note"])
+  for row in report["models"]:
+    revision = f", revision {row['revision']}" if row["revision"] else ""
+    table.add_row(row["part"], rich.text.Text(f"{row['model']}{revision}"))
   for title, text in lines(report["counts"]):
     table.add_row(title, text)
   console.console.print(table)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 
 import jax
@@ -66,6 +67,7 @@ def _checks(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Iterator
       f"{name}: interpreters",
       lambda name=name, video=video: _interpreters(video, folder / name),
     )
+  yield "disk", lambda: _disk(config, folder)
   for stage in ("train_sft", "sample", "train_dpo"):
     mesh = config[stage].mesh.to_dict()
     yield f"devices of {stage}", lambda mesh=mesh: _devices(mesh)
@@ -141,6 +143,30 @@ def parameters(model: str) -> int:
   """
   folder = source.resolve(model)
   return weights.check(folder, decoder_config.read(folder))
+
+
+def checkpoint_bytes(config: ml_collections.ConfigDict, policy: str) -> int:
+  """The disk space of a training: its checkpoints and the trained model.
+
+  A checkpoint has the weights and Adam's two moments in float32. The best one is kept
+  besides the last ones.
+  """
+  size = parameters(policy)
+  return 12 * size * (config.keep_checkpoints + 1) + 4 * size
+
+
+def _disk(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
+  """Compares the free space with the checkpoints' size; videos come on top."""
+  policy = config.train_sft.model
+  if not epath.Path(policy).exists():
+    return "not checked: the policy is not on this machine yet"
+  needed = checkpoint_bytes(config.train_sft, policy)
+  needed += checkpoint_bytes(config.train_dpo, policy)
+  free = shutil.disk_usage(folder.parent if folder.parent.exists() else ".").free
+  line = f"{free / 1e9:,.0f} GB free, checkpoints need {needed / 1e9:,.0f} GB"
+  if free < needed:
+    raise errors.UserError(f"--workdir={folder.parent}: {line}")
+  return line
 
 
 def _teacher(config: ml_collections.ConfigDict) -> str:

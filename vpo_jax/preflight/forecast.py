@@ -184,10 +184,7 @@ def _training(
   rows = [json.loads(line) for line in lines]
   rates = [row["examples_per_second"] for row in rows if "examples_per_second" in row]
   seconds = examples * config.epochs / statistics.median(rates[1:] or rates)
-  size = checks.parameters(policy)
-  # Weights and Adam's two moments in float32, in each kept checkpoint and the best one;
-  # and the trained model.
-  disk = 12 * size * (config.keep_checkpoints + 1) + 4 * size
+  disk = checks.checkpoint_bytes(config, policy)
   return Forecast((one.seconds + seconds) / 3600, disk_gb=disk / _GB)
 
 

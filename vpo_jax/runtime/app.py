@@ -19,17 +19,20 @@ from vpo_jax.runtime import allocator, compilation, console, help, processes
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
-def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
+def run_stage(module: str, default: str, *, distributed: bool = False) -> None:
   """Runs one stage from the command line, with `--config` and `--workdir`.
+
+  `--config` may also name the config of a whole run (configs/paper.py); the stage then
+  uses its own part of it.
 
   Args:
     module: the dotted name of the module that declares the stage as `STAGE`. It is
       imported after the flags are parsed, so that `--help` and flag errors are fast.
-    config: the default for `--config`, a file of configs/.
+    default: for `--config`, a file of configs/.
     distributed: the stage runs on JAX devices, possibly as several processes
       (`processes.join`).
   """
-  flag, workdir = _define_config(config), _define_workdir()
+  flag, workdir = _define_config(default), _define_workdir()
   join = _define_processes() if distributed else None
   if distributed:
     allocator.use_huge_pages()
@@ -42,8 +45,11 @@ def run_stage(module: str, config: str, *, distributed: bool = False) -> None:
       _forbid_devices()
     if join:
       join(stage.handles_sigterm)
+    config = flag.value
+    if stage.name in config:  # the config of a whole run, such as configs/paper.py
+      config = config[stage.name].copy_and_resolve_references()
     try:
-      counts = stages.run(stage, flag.value, workdir.value)
+      counts = stages.run(stage, config, workdir.value)
     except SystemExit:  # a preempted run leaves like a finished one
       processes.shutdown()
       raise
