@@ -64,6 +64,10 @@ def other_weights(config, folder):
   config.scorer.questions = config.scorer.questions.replace("_select", "")
 
 
+def no_questions(config, folder):
+  config.scorer.update(questions="", weights="")
+
+
 def no_consent(config, folder):
   config.scorer.options.trust_remote_code = False
 
@@ -108,6 +112,7 @@ DEVICES = (too_many_devices, "devices of train_dpo", "64")
     (
       (other_shape, "policy", "by config.json it should have"),
       (no_packages, "score_videos: interpreters", "No module named"),
+      (no_questions, "score_videos: reward", "name the question file of visionreward"),
     ),
     (
       (not_on_the_hub, "policy", "the hub cannot be reached"),

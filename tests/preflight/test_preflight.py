@@ -105,7 +105,7 @@ def test_a_forecast_is_the_measured_work_times_the_full_sizes(config, tmp_path):
   # Two pairs a query.
   assert found["train_dpo"].hours == pytest.approx((60 + 1000 / 8) / 3600)
   # The variant also renders the other half, and trains once more.
-  variant = found["variant without_text"]
+  variant = found["+ without_text"]
   assert variant.gpu_hours == pytest.approx(found["score_videos"].gpu_hours)
   assert variant.hours > found["score_videos"].hours + found["train_dpo"].hours - 1e-9
   whole = forecast.total(found)

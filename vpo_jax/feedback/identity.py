@@ -15,6 +15,8 @@ from torch_bridge import contract, questions, renderers, scorers
 from vpo_jax import errors
 
 _READERS = 8  # files that are hashed at once
+_VISIONREWARD = "visionreward"
+
 # Settings that every renderer needs, and those that diffusers needs in addition.
 _REQUIRED = ("num_frames", "fps")
 _DIFFUSERS = (
@@ -135,6 +137,11 @@ def load_questions(config: ml_collections.ConfigDict) -> questions.Questions:
       " module (torch_bridge/README.md)"
     )
   if not config.questions:
+    if config.name == _VISIONREWARD:
+      raise errors.UserError(
+        f"config.scorer.questions: name the question file of {_VISIONREWARD}, and"
+        " scorer.weights its weight file (torch_bridge/README.md says where they are)"
+      )
     return questions.NONE
   try:
     return questions.load(config.questions, config.weights)

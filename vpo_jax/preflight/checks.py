@@ -213,9 +213,10 @@ def _on_the_hub(name: str, revision: str) -> str:
       f"model {name!r}: no such directory, and not on the hub"
       f" ({type(error).__name__}); a gated model needs `hf auth login`"
     ) from error
-  except (OSError, hub_errors.OfflineModeIsEnabled) as error:
+  except Exception as error:  # of the HTTP library, which differs by version
     raise errors.UserError(
       f"model {name!r}: no such directory, and the hub cannot be reached"
+      f" ({type(error).__name__})"
     ) from error
   return f"{name}@{found.sha}"
 

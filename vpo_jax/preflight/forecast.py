@@ -92,7 +92,8 @@ def forecast(
     else:
       found[name] = Forecast(one.seconds / 3600)
   for name, steps in pipeline.variant_steps(config, workdir).items():
-    found[f"variant {name}"] = _variant(steps, found, measured)
+    if parts := _variant(steps, found, measured):
+      found[f"+ {name}"] = total(parts)
   return found
 
 
@@ -100,7 +101,7 @@ def _variant(
   steps: Sequence[pipeline.Step],
   found: Mapping[str, Forecast],
   measured: Mapping[str, Measured],
-) -> Forecast:
+) -> dict[str, Forecast]:
   """The stages that the variant runs again; of videos those that are not there yet."""
   parts = {}
   for stage, config in steps:
@@ -112,7 +113,7 @@ def _variant(
       one = Forecast(one.hours * more, one.gpu_hours * more, 0.0, one.disk_gb * more)
     if one is not None:
       parts[stage.name] = one
-  return total(parts)
+  return parts
 
 
 def _queries_asked(one: Measured) -> int:

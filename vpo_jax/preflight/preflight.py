@@ -222,6 +222,7 @@ def _show_findings(findings: Sequence[checks.Finding]) -> None:
 def _show_rows(rows: Sequence[Row], forecasts: Mapping[str, forecast.Forecast]) -> None:
   table = rich.table.Table(
     box=rich.box.SIMPLE_HEAD,
+    padding=(0, 1, 0, 0),
     caption=(
       "s, GB, GPU GB: seconds and peak memory of this preflight; the other columns are"
       " the forecast of the full run"
