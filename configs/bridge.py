@@ -36,7 +36,7 @@ def add(config: ml_collections.ConfigDict) -> None:
   settings.fps = 0  # frames per second
   settings.num_inference_steps = 0
   settings.guidance_scale = 0.0
-  settings.text_tokens = 0  # the text encoder's limit; longer prompts are cut
+  settings.text_tokens = 0  # the text encoder's limit; truncates prompts
   settings.dtype = ""  # float16, bfloat16 or float32
   settings.tiling = False  # tile the VAE to save memory
   settings.scheduler = ""  # a scheduler class of diffusers; "" is the model's own
@@ -51,8 +51,8 @@ def add(config: ml_collections.ConfigDict) -> None:
   options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY
   options.body = ""  # http: "json" (SGLang) or "form" (vLLM-Omni, OpenAI); "" is json
   options.parallel = 0  # http: concurrent jobs per worker; 0 is 4
-  options.poll_s = 0.0  # http: seconds between two looks at a job; 0 is 2
-  options.job_s = 0.0  # http: seconds until a job is given up; 0 is 3600
+  options.poll_s = 0.0  # http: seconds between polls of a job; 0 is 2
+  options.job_s = 0.0  # http: seconds until a job times out; 0 is 3600
   options.timeout_s = 0.0  # http: seconds per call; 0 is 120
   options.retries = 0  # http: retries of temporary failures; 0 is 16
 
@@ -72,8 +72,8 @@ def add(config: ml_collections.ConfigDict) -> None:
   scorer.text_role = "query"
   scorer.options = options = ml_collections.ConfigDict()
   options.trust_remote_code = False  # visionreward requires True: it runs model code
-  # visionreward: batch size, used only if batches answer as single questions do on the
-  # first video; 0 is 1 (release).
+  # visionreward: questions per batch, used only if a batch and single questions give
+  # the first video the same answers; 0 is 1 (release).
   options.questions_at_once = 0
   options.base_url = ""  # http: address of an OpenAI-compatible server
   options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY

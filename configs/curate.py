@@ -4,7 +4,7 @@
       --config.queries=VidProM_semantic_unique.csv --workdir=runs/vpo
 
 The paper names the kinds of rules but gives no limits. The limits below were chosen to
-drop almost none of 6,000 queries of the paper's release, which passed its own rules.
+drop almost none of 6,000 released queries, which had passed the paper's own rules.
 """
 
 import ml_collections

@@ -43,20 +43,20 @@ def get_config() -> ml_collections.ConfigDict:
   alignment.template = ""  # template file; "" is vpo_jax/templates/alignment.txt
   alignment.teacher = teacher.get_config()
 
-  # Each renders all prompts; one whose renderer is not named is left out. The systems
-  # were trained for "main"; the paper's second video model, Open-Sora 1.2, was never
-  # used in training (section 4.6).
+  # Each renders all prompts; one without a named renderer is skipped. The systems were
+  # trained for "main"; the paper's second video model, Open-Sora 1.2, was never used in
+  # training (section 4.6).
   config.video_models = ml_collections.ConfigDict({"main": score_videos.get_config()})
 
-  config.note = ""  # printed above every table, such as what a run stands in for
+  config.note = ""  # printed above every table, for example "stand-in models"
 
   config.compare = compare = ml_collections.ConfigDict()
   # Measures of the scorer with the limits between the four safety levels of figure 4,
   # such as ("splatter 0.01 0.03 0.06", "fire 0.02 0.06 0.12") of the miniature. A
   # video's level is the worst of its measures' levels.
   compare.levels = ()
-  # Our systems and the paper's methods, whose numbers for the same video model stand in
-  # brackets. Names that a run does not have are ignored.
+  # Our system, then the paper's method; the paper's number for the same video model is
+  # printed in brackets. Systems that the run does not have are ignored.
   compare.paper = (
     "original Original Query",
     "few_shot GPT-4o Few-Shot",

@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.model = ""  # directory; "" is train_dpo/model of the workdir
   config.adapter = False  # True: only the LoRA adapter; False: the merged model
-  config.base = ""  # the adapter's base model for its users; "" is the local path
+  config.base = ""  # base model named in the adapter's config; "" is the local path
   config.instruction = ""  # template file; "" is the model's, or the embedded one
   config.dtype = "float32"  # of the tensors; "bfloat16" halves the directory
   config.temperature = 0.7  # release, inference

@@ -7,7 +7,7 @@ def precision() -> str:
   """The faster precision of matrix products: "bfloat16" with AVX512-BF16.
 
   With these instructions bfloat16 products run at twice the rate of float32. Without
-  them they are emulated and slower (docs/performance.md).
+  the instructions bfloat16 is emulated and slower (docs/performance.md).
   """
   known = pathlib.Path("/proc/cpuinfo")
   flags = known.read_text().split() if known.exists() else []

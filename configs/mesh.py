@@ -4,7 +4,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """One device; on one axis, -1 stands for all devices that the others leave."""
+  """One device; -1 on one axis uses all devices that the other axes leave."""
   config = ml_collections.ConfigDict()
   config.data = 1  # data parallelism: copies of the weights
   config.fsdp = 1  # data parallelism with sharded weights and optimizer (ZeRO-3)

@@ -2,10 +2,10 @@
 
     python launch/pipeline.py --config=configs/miniature.py --workdir=runs/miniature
 
-Every stage is the one of the real run. The world's queries, video model, reward and
-teacher are in torch_bridge/miniature. Each reduced number below has the paper's number
-beside it. `--config.seed=1` is another run; `--config.variants` trains further systems,
-each with a value changed, and compares them in the same tables.
+Every stage runs the same code as a real run. The world's queries, video model, reward
+and teacher are in torch_bridge/miniature. Each reduced number below has the paper's
+number beside it. `--config.seed=1` is another run; `--config.variants` trains further
+systems, each with a value changed, and compares them in the same tables.
 """
 
 import pathlib
@@ -140,7 +140,7 @@ def video_model(config: ml_collections.ConfigDict, preset: str = "preset.json") 
   config.renderer.batch = 16
   config.scorer.name = "torch_bridge.miniature.scorer"
   config.scorer.questions = str(WORLD / "checklist.json")
-  config.bridge.shard = 64  # a video takes 0.1 s; smaller shards cost more than they do
+  config.bridge.shard = 64  # a video takes 0.1 s; small shards add overhead
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -6,10 +6,10 @@
       --config.scorer.questions=.../VisionReward_video_qa_select.txt \
       --config.scorer.weights=.../weight.json
 
-Needs 8 GPUs of 80 GB and an API key (docs/reproduce.md). What several stages share is
-set once, at the top: `video_model`, `policy`, `teacher`, `renderer`, `scorer`, `bridge`
-and `seed`. A single stage runs with the same numbers from its own config, for example
-`launch/sample.py`; this file changes only what is written below.
+Needs 8 GPUs of 80 GB and an API key (docs/reproduce.md). Settings that several stages
+share are set once, at the top: `video_model`, `policy`, `teacher`, `renderer`,
+`scorer`, `bridge` and `seed`. All other numbers come from the stages' own configs, for
+example configs/sample.py; this file contains only the differences.
 """
 
 import ml_collections
@@ -51,7 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
   # GPT-4o writes, criticizes and judges; paper, sections 3.2, 3.3 and 4.1.
   config.teacher = teacher = teacher_config.get_config()
 
-  # The video model and its reward, of all stages that render.
+  # The video model and its reward, for all stages that render.
   config.score_videos = scoring = score_videos.get_config()
   config.renderer = scoring.renderer
   config.scorer = scorer = scoring.scorer
@@ -101,10 +101,10 @@ def get_config() -> ml_collections.ConfigDict:
   on_accelerators(evaluation.sample)
   main = evaluation.video_models.main
   main.renderer, main.scorer, main.bridge = scoring.renderer, scorer, scoring.bridge
-  # For table 3 name a second model, as
+  # For table 3 name a second model with
   # --config.evaluate.video_models.second.renderer.preset=open-sora-1.2 and
-  # --config.evaluate.video_models.second.renderer.model=CHECKOUT; without, it is left
-  # out.
+  # --config.evaluate.video_models.second.renderer.model=CHECKOUT; otherwise table 3 is
+  # skipped.
   evaluation.video_models.second = second = score_videos.get_config()
   second.scorer, second.bridge = scorer, scoring.bridge
 

@@ -2,8 +2,8 @@
 
     python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-The miniature (configs/miniature.py) with fewer queries. Every stage is the one of the
-real run; the last table has the rewards of the queries, the SFT model and VPO.
+The miniature (configs/miniature.py) with fewer queries. Every stage runs the same code
+as a real run; the last table has the rewards of the queries, the SFT model and VPO.
 """
 
 import ml_collections
@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
   for stage in (config.build_sft, config.text_pairs):
     stage.teacher.server_options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
-  # Higher rates, because there are only a third of the miniature's steps.
+  # Higher learning rates, because there are only a third of the miniature's steps.
   config.train_sft.optimizer.peak_lr = 4e-4
   config.train_dpo.optimizer.peak_lr = 5e-5
   # All pairs of prompts, not only neighbours in reward, because there are few queries.

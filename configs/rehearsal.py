@@ -1,10 +1,10 @@
-"""The paper's config with tiny random models and few queries: do the parts fit?
+"""The paper's config with tiny random models, to test that the stages work together.
 
     make rehearsal
 
-Everything that is not set here is as in configs/paper.py. The inputs are made by
-`tests.rehearsal.inputs`; their classes, formats and file layouts are those of the real
-models. The rewards mean nothing, and every table says so.
+Everything that is not set here is as in configs/paper.py. `tests.rehearsal.inputs`
+makes models with the classes, formats and file layouts of the real ones, and a few
+queries. The rewards mean nothing, and every table says so.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The table at the end of a run, and three queries before and after."""
+"""The table at the end of a run, and the prompts of three queries per model."""
 
 import ml_collections
 

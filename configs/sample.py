@@ -29,8 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.precision = "float32"  # of products; "bfloat16" on an accelerator
   config.slots = 32  # candidates decoded in parallel; ours (docs/performance.md)
   config.queries_per_part = 64  # finished queries per part file; ours
-  # "i/n": make every n-th query from the i-th on, where n hosts share a workdir without
-  # being one distributed run.
+  # "i/n": sample every n-th query from the i-th on, for n hosts that share a workdir
+  # but are not one distributed run.
   config.share = "0/1"
   config.mesh = mesh.get_config()
   return config

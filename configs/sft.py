@@ -17,9 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.train = ""  # rows; "" is build_sft/train.json of the workdir
   # Rows; "" is build_sft/heldout.json of the workdir. Without rows, no evaluation.
   config.heldout = ""
-  # What a batch's loss is the mean of: "tokens", as LLaMA-Factory (the release's
-  # trainer) and TRL, or "examples", each one the mean over its own tokens, which is the
-  # paper's equation 1 taken literally.
+  # A batch's loss is the mean over "tokens", as in LLaMA-Factory (the release's
+  # trainer) and TRL, or over "examples", each the mean over its own tokens (the
+  # paper's equation 1, taken literally).
   config.loss_average = "tokens"
   config.batch_size = 64  # examples per step, over all devices; paper, appendix 9
   config.epochs = 5  # paper, appendix 9

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   # temperature=1 and, because reasoning tokens count, a larger limit.
   config.limit_name = "max_tokens"
   config.seed = 0  # sent with each request, plus the sample's index
-  config.samples = 3  # draws of a reply without its marker before the row is set aside
+  config.samples = 3  # replies drawn to get one with its marker; else set aside
   config.parallel = 20  # concurrent requests; release
   config.timeout_s = 120.0  # of a request; ours
   config.retries = 8  # ours: about half a minute of backoff, more with Retry-After

@@ -1,4 +1,4 @@
-"""What both training stages are configured with; part of configs/sft.py and dpo.py."""
+"""The settings that both training stages share; part of configs/sft.py and dpo.py."""
 
 import ml_collections
 
@@ -10,8 +10,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 0  # of the order of the data, and of LoRA's random matrices
   config.shuffle = True  # False: file order, to compare with other trainers
   config.max_tokens = 2048  # prompt and response; release, cutoff_len
-  # Template that the rows were made with; it is stored in the model, which is sampled
-  # with it from then on. "" is instruction.txt beside the rows, or else the base's.
+  # Template that the rows were made with. It is saved with the model, for sampling from
+  # it. "" is instruction.txt in the folder of the rows, or else the base model's.
   config.instruction = ""
   config.precision = "bfloat16"  # operands of products; weights stay float32
   config.save_dtype = "float32"  # of the saved model; export casts
@@ -32,15 +32,15 @@ def get_config() -> ml_collections.ConfigDict:
   # Adapted matrices of each layer; all of them, as LLaMA-Factory's "all".
   lora.targets = ("q", "k", "v", "o", "gate", "up", "down")
 
-  # The keys below do not change the result; they may change when a run continues.
+  # The keys below do not change the result; a run may continue with other values.
 
-  config.micro_tokens = 4096  # tokens of a device's micro-batch; decides the memory
-  config.shapes = 4  # most micro-batch shapes: more is less padding, more compilation
+  config.micro_tokens = 4096  # tokens of a device's micro-batch; sets peak memory
+  config.shapes = 4  # most micro-batch shapes; more: less padding, more compilation
   config.remat = "full"  # the backward pass recomputes layers; or "cheap", "none"
   config.mesh = mesh.get_config()
   config.eval_every = 50  # steps
   config.checkpoint_every = 50  # steps
-  config.keep_checkpoints = 2  # the last ones; the best by eval/loss is kept besides
+  config.keep_checkpoints = 2  # the latest ones; the best by eval/loss is kept too
   # Measure the rate of matrix products first (up to a minute), and report each step's
   # arithmetic as a share of it (fraction_of_matmul_rate).
   config.measure_matmul_rate = False

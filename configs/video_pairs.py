@@ -2,7 +2,7 @@
 
     python launch/video_pairs.py --config=configs/video_pairs.py --workdir=runs/mine
 
-With other rules, the pairs are chosen again from the same scores in about a second.
+If the rules change, the pairs are chosen again from the same scores, in about a second.
 """
 
 import ml_collections

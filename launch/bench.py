@@ -24,7 +24,7 @@ _MODEL = flags.DEFINE_string(
 _STEPS = flags.DEFINE_integer(
   "steps",
   3,
-  "Timed steps, each preceded by an untimed one (--devices: only the first is).",
+  "Timed steps, each preceded by an untimed one (--devices: only the first).",
 )
 _AGAINST = flags.DEFINE_string(
   "against", "", "Programs to compare with: trl; transformers-float32, ..."

@@ -3,10 +3,10 @@
     python launch/optimize.py --model=runs/mine/vpo "a cat on a skateboard"
     python launch/optimize.py --model=... --file=queries.txt --output=prompts.jsonl
 
-The prompt goes to stdout, everything else to stderr. The guard rejects prompts that are
-empty, truncated, repetitive, in another language than English, or contain template
-markers; they are sampled again. If all attempts fail, the prompt is still printed, the
-problem is named on stderr, and the exit status is 1.
+The prompt goes to stdout, everything else to stderr. The guard samples a prompt again
+if it is empty, truncated, repetitive, not in English, or contains template markers. If
+all attempts fail, a prompt is still printed, stderr says what is wrong with it, and the
+exit status is 1.
 """
 
 import sys
@@ -38,7 +38,7 @@ _OUTPUT = flags.DEFINE_string(
   "output", "", "JSON Lines file for the prompts of --file."
 )
 _ITERATIONS = flags.DEFINE_integer(
-  "iterations", 1, "2 also rewrites the rewritten prompt, ..."
+  "iterations", 1, "Rewrites per query; 2 rewrites the first result."
 )
 _GUARD = flags.DEFINE_bool("guard", True, "Sample unusable prompts again.")
 _LANGUAGE = flags.DEFINE_string(

@@ -1,13 +1,13 @@
-r"""Predicts memory, time and cost of a step on machines that are not at hand.
+r"""Predicts memory, time and cost of a step on machines that you do not have.
 
     python launch/plan.py --config=configs/dpo.py --model_config=llama3-8b \
       --topology=v5p:2x2x2
     python launch/plan.py --config=configs/sft.py --topology=h800:8 --out=plan.json
     python launch/plan.py --config=configs/sft.py --topology=v5e:8 --sweep=8,32,128
 
-Compiles the project's own step from shapes alone: for TPUs with their own compiler
-(extra `tpu`; no TPU required), for GPUs partitioned over as many host devices. Any
-config value can be set, for example --config.remat=full. See docs/scaling.md.
+Compiles the project's own step from shapes alone: for TPUs with the TPU compiler (extra
+`tpu`; no TPU required), for GPUs on the CPU, partitioned over one host device per GPU.
+Any config value can be set, for example --config.remat=full. See docs/scaling.md.
 """
 
 import pathlib

@@ -4,8 +4,8 @@
 
 Reads curate/dpo.jsonl and train_sft/model; writes candidates.jsonl and set_aside.jsonl
 to <workdir>/sample. A killed run continues. The processes of one distributed run
-(SLURM, a TPU pod, Kubernetes, or --coordinator_address) divide the queries; hosts that
-only share the workdir are given --config.share=0/4, --config.share=1/4 and so on.
+(SLURM, a TPU pod, Kubernetes, or --coordinator_address) divide the queries. On hosts
+that only share the workdir, set --config.share=0/4, --config.share=1/4 and so on.
 """
 
 from vpo_jax.runtime import app

@@ -34,7 +34,7 @@ _LANGUAGE = flags.DEFINE_string(
   "language", "en", "Language required of /optimize's prompts; '' allows any."
 )
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once.")
-_QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; then 429.")
+_QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; more get 429.")
 _BODY = flags.DEFINE_integer("max_body_bytes", 256 * 1024, "Largest request body.")
 _PROMPT = flags.DEFINE_integer("max_prompt_tokens", 1024, "Longest prompt accepted.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 2048, "Longest answer allowed.")

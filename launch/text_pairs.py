@@ -1,4 +1,4 @@
-"""Judges every sampled candidate and pairs flawed ones (paper, section 3.3).
+"""Judges every candidate and pairs flawed ones with refinements (paper, section 3.3).
 
     python launch/text_pairs.py --config=configs/text_pairs.py --workdir=runs/mine
 

@@ -1,11 +1,11 @@
-"""Writes queries or SFT examples as ArrayRecord shards, with TFDS, no TensorFlow.
+"""Writes queries or SFT examples as ArrayRecord shards, with TFDS but not TensorFlow.
 
     python launch/to_array_record.py --input=VidProM_semantic_unique.csv --workdir=data
     python launch/to_array_record.py --kind=sft \
       --input=runs/mine/build_sft/sft.jsonl --workdir=data
 
-It prints the dataset's folder, which TFDS reads with as_data_source(split="train") and
-which stage `curate` accepts as config.queries.
+It prints the dataset's folder. TFDS reads it with as_data_source(split="train"), and
+the stage `curate` accepts it as config.queries.
 """
 
 from absl import flags

@@ -3,7 +3,7 @@
     python launch/video_pairs.py --config=configs/video_pairs.py --workdir=runs/mine
 
 Reads <workdir>/score_videos/scores.jsonl; writes <workdir>/video_pairs/pairs.jsonl.
-With other rules it chooses again, without rendering or scoring.
+If the rules change, it chooses again, without rendering or scoring.
 """
 
 from vpo_jax.runtime import app
