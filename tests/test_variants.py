@@ -77,7 +77,7 @@ def test_every_execution_key_is_a_key_of_its_stages_config(config):
     ("hinge", "must be NAME STAGE.KEY=VALUE"),
     ("sample train_dpo.loss=hinge", "not the name of a stage"),
     ("a-b train_dpo.loss=hinge", "must be NAME"),
-    ("one report.shown=2", "no stage of 'report.shown'"),
+    ("one report.shown=2", "'report.shown' does not begin with the name of a stage"),
     ("one train_dpo.los=hinge", "one: train_dpo.los=hinge: "),
     ("one train_dpo.batch_size=many", "one: train_dpo.batch_size=many: "),
     ("one train_dpo.loss=sigmoid", "one changes nothing"),

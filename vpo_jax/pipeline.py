@@ -1,4 +1,4 @@
-"""The stages in the paper's order, and variants that share what they can."""
+"""The stages in the paper's order, and variants that reuse the base run's results."""
 
 import re
 import time
@@ -56,7 +56,7 @@ def run(
   """
   workdir, began = epath.Path(workdir), time.monotonic()
   variants = variant_steps(config, workdir)
-  bridge.check(config.score_videos)  # before hours of work of the earlier stages
+  bridge.check(config.score_videos)  # before the earlier stages work for hours
   steps = [(stage, config[stage.name]) for stage in STAGES]
   counts = _run("", steps, workdir, workdir)
   for name, steps in variants.items():
@@ -87,7 +87,7 @@ def variant_steps(
   for text in config.get("variants", ()):
     name, changed = _variant(text, config)
     if name in found:
-      raise errors.UserError("config.variants: two variants have the same name")
+      raise errors.UserError(f"config.variants: two variants are named {name}")
     found[name] = list(_changed_steps(changed, config, workdir, name))
   return found
 
@@ -158,7 +158,7 @@ def _variant(
     key, _, value = change.partition("=")
     try:
       if key.partition(".")[0] not in _NAMES:
-        raise KeyError(f"no stage of {key!r}")
+        raise KeyError(f"{key!r} does not begin with the name of a stage")
       changed.update_from_flattened_dict({key: _typed(changed, key, value)})
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
       reason = " ".join(str(error.args[0] if error.args else error).split())

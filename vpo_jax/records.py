@@ -24,7 +24,7 @@ class Query:
   Attributes:
     flags: Pika's and Midjourney's flags, if curation moved them out of `text`. They
       are kept for the record: policy, teacher and judges all get `text` alone, so that
-      nobody judges by what the policy was not given.
+      no judge uses information that the policy did not have.
   """
 
   id: str
@@ -126,8 +126,8 @@ class Scored:
     index: the candidate's index, k.
     seed: the number of the video among the candidate's videos.
     reward: R, the sum of the weights of the questions answered yes.
-    signed: S, the mean over questions of weight x (+1 | -1).
-    groups: the share of R of each group of questions, or of each named reward.
+    signed: S, the mean over questions of weight x (+1 or -1).
+    groups: the part of R from each group of questions, or from each named reward.
     yes: the answers, in the order of the questions; empty for a scorer with named
       rewards.
     scalars: named rewards or measurements, if the scorer returns any.

@@ -1,4 +1,4 @@
-"""A stage is a declaration; one runner does for every stage what all stages share.
+"""A stage is a declaration; one runner does the work that all stages have in common.
 
 A stage reads files and writes files to one folder of the workdir. The manifest in that
 folder holds the config and the fingerprints of the inputs before the work starts, and
@@ -34,7 +34,7 @@ class Input:
       either, the config must name the input.
     resolve: maps the config's value to a local path, for example a hub id to the
       directory of its download.
-    optional: nothing is read where the default does not exist.
+    optional: if the file does not exist, the stage runs without it.
   """
 
   key: str
@@ -45,7 +45,7 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What the runner hands to a stage's function.
+  """The argument that the runner passes to a stage's function.
 
   Attributes:
     name: the stage's name.
@@ -91,10 +91,10 @@ class Stage:
   """The declaration of a stage.
 
   Attributes:
-    name: what the stage is called in configs, manifests and messages.
+    name: the stage's name in configs, manifests and messages.
     run: does the work and returns the counts for the manifest. An error that it raises
       before it writes a file leaves no trace.
-    inputs: what it reads, or a function of the config that says so.
+    inputs: what it reads, or a function that returns that for a config.
     execution_keys: config keys (patterns of `fnmatch`, such as "mesh.*") that decide
       how the work is executed but not what comes out. They may change when a run
       continues.
@@ -204,7 +204,7 @@ def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epat
   for one in stage.inputs_for(config):
     named = config.get(one.key)
     if not named and not one.default:
-      raise errors.UserError(f"{stage.name}: config.{one.key} is empty; name it")
+      raise errors.UserError(f"{stage.name}: config.{one.key} is empty; set it")
     path = one.resolve(str(named)) if named else workdir / one.default
     if path.exists():
       found[one.key] = path
@@ -222,7 +222,7 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
     execution = stage.execution_keys_for(ml_collections.ConfigDict(manifest["config"]))
     change = _change(found, manifest, execution)
     if change and stage.cheap:
-      console.say(f"{stage.name}: {change}; made again")
+      console.say(f"{stage.name}: {change}; running it again")
       if processes.first():
         folder.rmtree()
       found = None

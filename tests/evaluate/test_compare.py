@@ -133,7 +133,7 @@ def test_a_limit_on_what_nobody_measures_and_nothing_in_common_are_one_line():
     (("one=x", "two"), "'two': must be NAME=SOURCE"),
     (("one=x", "one=y"), "occurs once"),
     (("../one=x", "two=y"), "letters, digits"),
-    (("two=x of one", "one=y"), "name 'one' in an earlier row"),
+    (("two=x of one", "one=y"), "no earlier row is named 'one'"),
   ],
 )
 def test_systems_that_cannot_be_are_one_line(rows, says):

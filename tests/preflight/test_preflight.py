@@ -41,7 +41,9 @@ def test_it_goes_on_where_a_later_stage_does_not_need_the_failed_one(
   # An earlier preflight is replaced; anything else is kept.
   (tmp_path / "other").mkdir()
   (tmp_path / "other" / "precious.txt").write_text("x")
-  with pytest.raises(errors.UserError, match="holds something else"):
+  with pytest.raises(
+    errors.UserError, match="holds files that are not from a preflight"
+  ):
     preflight.run(config, tmp_path / "other", 2)
   assert (tmp_path / "other" / "precious.txt").exists()
 

@@ -30,7 +30,7 @@ def test_a_step_much_longer_than_the_others_hangs(clock):
   clock[0] += 2
   line = watch.overdue()
   assert line
-  assert line.startswith("step 9 has not ended after 31 s, the longest before took")
+  assert line.startswith("step 9 has not ended after 31 s; the longest earlier step")
   assert "this process is in watchdog.py:" in line
 
 

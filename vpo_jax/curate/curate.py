@@ -39,7 +39,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
     `dry_run`: what the judge would cost; nothing is sent.
 
   Raises:
-    UserError: a config value makes no sense, the file cannot be read, the LLM cannot be
+    UserError: a config value is invalid, the file cannot be read, the LLM cannot be
       used, or a split would be empty.
   """
   config, folder, path = work.config, work.folder, work.inputs["queries"]
@@ -221,7 +221,9 @@ def _check(config: ml_collections.ConfigDict) -> None:
     ("engine", config.engine, ENGINES),
   ):
     if value not in choices:
-      raise errors.UserError(f"{key}={value!r}: must be one of {', '.join(choices)}")
+      raise errors.UserError(
+        f"config.{key}={value!r}: must be one of {', '.join(choices)}"
+      )
   for key, value in {
     "rules.max_special": config.rules.max_special,
     "rules.min_distinct": config.rules.min_distinct,
@@ -230,12 +232,12 @@ def _check(config: ml_collections.ConfigDict) -> None:
     **{f"safety.min_score.{k}": v for k, v in config.safety.min_score.items()},
   }.items():
     if not 0 <= value <= 1:
-      raise errors.UserError(f"{key}={value}: must be a share, from 0 to 1")
+      raise errors.UserError(f"config.{key}={value}: must be from 0 to 1")
   for key, value in config.sizes.items():
     if value < 0:
-      raise errors.UserError(f"sizes.{key}={value}: must be a number of queries")
+      raise errors.UserError(f"config.sizes.{key}={value}: must not be negative")
   if not any(config.sizes.values()):
-    raise errors.UserError("sizes: all are 0, so there is nothing to curate")
+    raise errors.UserError("config.sizes: all are 0, so there is nothing to curate")
   for key, value in {
     "rules.max_run": config.rules.max_run,
     "near.permutations": config.near.permutations,
@@ -243,7 +245,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
     "safety.margin": config.safety.margin,
   }.items():
     if value < 1:
-      raise errors.UserError(f"{key}={value}: must be at least 1")
+      raise errors.UserError(f"config.{key}={value}: must be at least 1")
 
 
 STAGE = stages.Stage(

@@ -20,8 +20,9 @@ def find(
 
   Args:
     keys: normalized texts.
-    config: `threshold`, the smallest Jaccard similarity of two sets of shingles, as
-      estimated by MinHash, of near-duplicates; `permutations`, the size of a MinHash.
+    config: `threshold`: texts are near-duplicates if the Jaccard similarity of their
+      shingles, as estimated by MinHash, is at least this; `permutations`: the size of a
+      MinHash.
   """
   index = rensa.RMinHashDeduplicator(  # pyright: ignore[reportAttributeAccessIssue]
     threshold=config.threshold, num_perm=config.permutations, use_lsh=True

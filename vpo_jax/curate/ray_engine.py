@@ -35,7 +35,9 @@ def measure(
     import ray
     import ray.data
   except ImportError as error:
-    raise errors.UserError('engine="ray" needs pip install "vpo-jax[ray]"') from error
+    raise errors.UserError(
+      'config.engine="ray" needs pip install "vpo-jax[ray]"'
+    ) from error
   parts, todo = [], []
   for part, batch in batches:
     parts.append(str(part))

@@ -39,7 +39,7 @@ def assign(
     if target and splits[name].is_empty():
       raise errors.UserError(
         f"curate: the {name} split is empty: {len(frame)} rows remained for all splits;"
-        f" add queries, relax the rules, or raise sizes.{name}_general"
+        f" add queries, relax the rules, or raise config.sizes.{name}_general"
       )
   return splits
 

@@ -113,7 +113,7 @@ def _tokenizer(path: str) -> Any:
   file = epath.Path(path)
   file = file / "tokenizer.json" if file.is_dir() else file
   if not file.exists():
-    raise errors.UserError(f"rules.tokenizer={path}: {file} does not exist")
+    raise errors.UserError(f"config.rules.tokenizer={path}: {file} does not exist")
   try:
     return tokenizers.Tokenizer.from_str(file.read_text())
   except Exception as error:  # The library raises no narrower type.

@@ -131,7 +131,7 @@ def _video_models(config: ml_collections.ConfigDict) -> list[str]:
       f" --config.video_models.{MAIN}.renderer.preset=cogvideox-2b"
     )
   for name in set(ordered) - set(models):
-    console.say(f"evaluate: video model {name} is not named and is left out")
+    console.say(f"evaluate: video model {name} is skipped: it names no renderer")
   for name in models:
     bridge.check(config.video_models[name])
   return models

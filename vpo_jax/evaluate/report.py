@@ -1,4 +1,4 @@
-"""Stage report: a few queries before and after, and the table of a whole run."""
+"""Stage report: each model's prompts for a few queries, and the table of a run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Shown:
 
 
 def run(work: stages.Work) -> stages.Counts:
-  """Writes prompts.json: a few test queries and what each model makes of them."""
+  """Writes prompts.json: a few test queries and each model's prompts for them."""
   config = work.config
   shown = _choose(queries_lib.load(work.inputs["queries"])[0], config.shown)
   texts = {
@@ -66,7 +66,7 @@ def publish(
 
   Args:
     counts: the counts of every stage, by name.
-    note: stands above the table.
+    note: printed above the table.
   """
   workdir = epath.Path(workdir)
   prompts = files.read_json(workdir / STAGE.name / "prompts.json")

@@ -1,6 +1,6 @@
-"""What a comparison was made with: every model that its numbers depend on.
+"""Every model that the numbers of a comparison depend on.
 
-It stands above the tables, so that no table can be read as another model's.
+The list is printed above the tables, so that they cannot be mistaken for another run's.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ def is_named(video_model: ml_collections.ConfigDict) -> bool:
 def paper_model(video_model: ml_collections.ConfigDict) -> str:
   """The paper's name of a video model; "" if the paper has no numbers of it.
 
-  The name of the weights counts, not the preset alone: a preset may render any model.
+  The name of the weights decides, not the preset, because a preset can use any model.
   """
   renderer = video_model.renderer
   if renderer.preset == _OPEN_SORA:

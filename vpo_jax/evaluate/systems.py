@@ -67,7 +67,7 @@ def parse(rows: Sequence[str]) -> tuple[System, ...]:
         " NAME]; a name has letters, digits, _ and -, and occurs once"
       )
     if of and of not in found:
-      raise errors.UserError(f"config.systems: {row!r}: name {of!r} in an earlier row")
+      raise errors.UserError(f"config.systems: {row!r}: no earlier row is named {of!r}")
     found[name] = System(name, source.strip(), of, instruction.strip())
     if instruction and not found[name].is_model:
       raise errors.UserError(
@@ -161,7 +161,7 @@ def _named(
 
 
 def _write_queries(work: stages.Work) -> stages.Counts:
-  """The queries themselves as prompts."""
+  """Writes the queries themselves as prompts."""
   rows, _ = queries_lib.load(work.inputs["queries"])
   made = [_candidate(row, row.text, QUERY) for row in rows]
   records.write(work.folder / "candidates.jsonl", made)

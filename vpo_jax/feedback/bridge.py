@@ -156,7 +156,7 @@ class Bridge:
     renders: list[contract.RenderRequest],
     scores: list[contract.ScoreRequest],
   ) -> dict[str, contract.Failure]:
-    """Renders, then scores; a file found damaged by then is rendered once more."""
+    """Renders, then scores; a video that the scorer finds damaged is rendered again."""
     plans: dict[str, workers.Plan] = {}
 
     def plan(task: str) -> workers.Plan:
@@ -187,7 +187,7 @@ class Bridge:
     def is_intact(request: contract.RenderRequest) -> bool:
       if self._store.find_video(request.id):
         return True
-      # The file is truncated or changed: its row goes too, so both are made again.
+      # Missing, truncated or changed: remove its row too, so that both are made again.
       self._store.rendered(request.id).unlink(missing_ok=True)
       return False
 
@@ -252,7 +252,7 @@ class Bridge:
     if not missing:
       return 0
     supervisor = workers.Supervisor(queue, plan(task), is_done, on_done)
-    # At least four shards per worker, so that all end at about the same time.
+    # At least four shards per worker, so that all workers end about together.
     size = -(-len(missing) // (4 * len(plan(task).devices)))
     size = max(self._config.renderer.batch, min(self._config.bridge.shard, size))
     try:

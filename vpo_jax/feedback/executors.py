@@ -156,7 +156,7 @@ class Ray:
 def _remote_function() -> Any:
   """The function that a node runs; local, so that Ray sends its code to the node."""
 
-  @typing.no_type_check  # the tests' type checker would wrap it in what cannot be sent
+  @typing.no_type_check  # the tests' type checker would make it unpicklable for Ray
   def run(command: list[str], env: dict[str, str], log: str) -> int:
     import os
     import subprocess

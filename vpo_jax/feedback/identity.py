@@ -65,7 +65,7 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
   required = _REQUIRED + (_DIFFUSERS if found["renderer"] == "diffusers" else ())
   if missing := [name for name in required if name not in found]:
     raise errors.UserError(
-      f"config.renderer.settings: {', '.join(missing)} not set; a preset sets all"
+      f"config.renderer.settings: set {', '.join(missing)}, or name a renderer.preset"
     )
   return found, model
 
@@ -73,11 +73,11 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
 def model(name: str, revision: str, cache: pathlib.Path) -> str:
   """A hash of a model directory's content, or a hub id with its revision.
 
-  Hidden files and folders, and Python's caches, are no part of a model.
+  Hidden files and folders, and `__pycache__`, are not hashed.
 
   Args:
     cache: folder that keeps the files' hashes, so that a file is read again only if its
-      size or its time of change differs.
+      size or modification time differs.
   """
   folder = pathlib.Path(name)
   if not folder.is_dir():
@@ -112,7 +112,7 @@ def _is_hidden(path: pathlib.Path) -> bool:
 
 
 def _read_hashes(path: pathlib.Path) -> dict[str, list[Any]]:
-  """Size, time of change in ns and SHA-256 by file; empty if there are none."""
+  """Size, modification time in ns and SHA-256 by file; empty if nothing is cached."""
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
     return {
@@ -155,9 +155,9 @@ def scorer(
   own: str,
   cache: pathlib.Path,
 ) -> str:
-  """The id of a scorer: what its answers depend on.
+  """The id of a scorer: a hash of everything that its answers depend on.
 
-  The weights are not part of it, because they change no answer.
+  The question weights are not hashed, because they do not change the answers.
 
   Args:
     loaded: its questions.

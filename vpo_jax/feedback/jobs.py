@@ -23,8 +23,8 @@ class Jobs:
 
     Args:
       config: with `renderer`, `scorer` and `bridge`, as in configs/bridge.py.
-      settings: everything that changes the frames, of `identity.settings`.
-      model: the video model, of the same.
+      settings: everything that changes the frames, from `identity.settings`.
+      model: the video model, also from `identity.settings`.
     """
     self._config = config
     self._settings = settings
@@ -66,9 +66,9 @@ class Jobs:
     return paths
 
   def scorer_identity(self, paths: dict[str, pathlib.Path]) -> str:
-    """What the scorer's module says of itself, in the scorer's own interpreter."""
+    """The `identity` of the scorer's module, computed in the scorer's interpreter."""
     if self._config.scorer.name in scorers.NAMES:
-      return ""  # identified by their model and revision
+      return ""  # a built-in scorer is identified by its model and revision
     job = {"score": paths["score"]}
     return workers.ask(job, self._pythons, "--identity")["score"]["identity"]
 
@@ -100,11 +100,11 @@ class Jobs:
 
 
 def _devices(config: ml_collections.ConfigDict, found: int) -> tuple[str, ...]:
-  """One worker per device; on a CPU one per core, up to four (a gigabyte each).
+  """The device of each worker; on a CPU one worker per core, up to four (1 GB each).
 
   Args:
     found: how many devices the worker's interpreter sees. If CUDA_VISIBLE_DEVICES is
-      set, they are the first ones of its list.
+      set, those are the first devices in its list.
   """
   named = config.devices or (
     os.environ.get("CUDA_VISIBLE_DEVICES", "") if found else ""

@@ -1,8 +1,8 @@
 """Stage merge_pairs: D_dpo = D_text ∪ D_video (paper, section 3.3), as training rows.
 
 The rows have the form that TRL and LLaMA-Factory read. The user's turn is the
-instruction template filled with the query; it is the one that the candidates were
-sampled with, so that the policy trains on the prompts that it was given.
+instruction template filled with the query. The template is the one that the candidates
+were sampled with, so that the policy trains on the prompts that it was given.
 """
 
 import json
@@ -63,10 +63,10 @@ def run(work: stages.Work) -> stages.Counts:
 def read(
   path: epath.PathLike, source: Literal["text", "video"]
 ) -> tuple[list[records.Pair], list[records.SetAside]]:
-  """Pairs as a stage wrote them, or as the preference rows of a `.json` list.
+  """Reads the pairs that a stage wrote, or a `.json` list of preference rows.
 
   `CCCCCC/VPO` and this stage's own train.json have such rows. They do not say which
-  kind of feedback a pair came from, so it is recorded as `source`.
+  kind of feedback a pair came from, so the caller says it with `source`.
 
   Returns: the pairs, and the rows that are not preference rows with the reason.
 

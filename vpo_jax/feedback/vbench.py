@@ -1,9 +1,9 @@
 """Videos under the names that VBench expects: `{query}-{0..4}.mp4`.
 
-VBench looks a video up by the text of its own prompt, even if it was rendered from a
-rewritten one, in one folder per model. Elsewhere in this project a video is named by
-its id. A name made from a text has no separators, control characters or leading dots,
-and is short enough for a file system.
+VBench expects one folder per model. It looks a video up by the text of VBench's own
+prompt, even if the video was rendered from a rewritten prompt. Elsewhere a video is
+named by its id. A name made from a text has no separators, control characters or
+leading dots, and is short enough for a file system.
 """
 
 import collections

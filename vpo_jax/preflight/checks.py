@@ -93,7 +93,7 @@ def _same(one: ml_collections.ConfigDict, two: ml_collections.ConfigDict) -> boo
 def _teachers(
   config: ml_collections.ConfigDict,
 ) -> dict[str, ml_collections.ConfigDict]:
-  """The language models behind an API that the run asks; equal ones once."""
+  """The configs of the model APIs that the run calls, without duplicates."""
   found = {
     "teacher of build_sft": config.build_sft.teacher,
     "judge of text_pairs": config.text_pairs.teacher,
@@ -125,7 +125,7 @@ def _file(key: str, path: str) -> str:
 
 
 def model(name: str) -> str:
-  """Checks a language model without loading it; says how many parameters it has.
+  """Checks a language model without loading it; returns its name and size.
 
   Raises:
     UserError: there is no such directory or hub id, or a file is missing or malformed.
@@ -146,17 +146,17 @@ def parameters(model: str) -> int:
 
 
 def checkpoint_bytes(config: ml_collections.ConfigDict, policy: str) -> int:
-  """The disk space of a training: its checkpoints and the trained model.
+  """The bytes that a training run writes: its checkpoints and the trained model.
 
-  A checkpoint has the weights and Adam's two moments in float32. The best one is kept
-  besides the last ones.
+  A checkpoint has the weights and Adam's two moments in float32. The best checkpoint is
+  kept in addition to the latest ones.
   """
   size = parameters(policy)
   return 12 * size * (config.keep_checkpoints + 1) + 4 * size
 
 
 def _disk(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
-  """Compares the free space with the checkpoints' size; videos come on top."""
+  """Compares the free space with the checkpoints' size; without the videos."""
   policy = config.train_sft.model
   if not epath.Path(policy).exists():
     return "not checked: the policy is not on this machine yet"
@@ -186,7 +186,7 @@ def _video_model(config: ml_collections.ConfigDict) -> str:
   if settings["renderer"] == "diffusers" and not (folder / "model_index.json").exists():
     raise errors.UserError(
       f"config.renderer.model: {folder} has no model_index.json, so it is not a"
-      " pipeline of diffusers"
+      " diffusers pipeline"
     )
   return name
 

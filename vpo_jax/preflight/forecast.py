@@ -1,9 +1,9 @@
-"""What a full run will take, from what a few queries took.
+"""The time, money and disk space of a full run, extrapolated from a few queries.
 
 Each stage's work is proportional to a number that the config decides: queries, prompts,
-videos or training examples. What a stage does once (loading, compiling) is not
-multiplied where the stage measures its rate; elsewhere it is, so that a forecast is
-rather too high than too low.
+videos or training examples. One-time work (loading, compiling) is not multiplied where
+the stage measures its rate. Elsewhere it is multiplied too, so that a forecast errs on
+the high side.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ def _variant(
   found: Mapping[str, Forecast],
   measured: Mapping[str, Measured],
 ) -> dict[str, Forecast]:
-  """The stages that the variant runs again; of videos those that are not there yet."""
+  """The forecast of each stage that a variant runs; only new videos are counted."""
   parts = {}
   for stage, config in steps:
     one = found.get(stage.name)
@@ -148,7 +148,7 @@ def _sft_queries(config: ml_collections.ConfigDict) -> int:
 def _examples(
   name: str, config: ml_collections.ConfigDict, measured: Mapping[str, Measured]
 ) -> float:
-  """The examples of a full training: queries that keep one, or pairs."""
+  """The number of SFT examples, or of pairs, in the full run."""
   if name == "train_sft":
     asked = measured["build_sft"]
     return _sft_queries(config) * asked.counts["examples"] / _queries_asked(asked)
@@ -160,7 +160,7 @@ def _examples(
 
 
 def _asked(one: Measured, rows: int, wanted: int) -> Forecast:
-  """Calls to a server: many rows run at once, so a short run is mostly waiting."""
+  """Calls to a server, from the latency of a row and the number of parallel rows."""
   parallel = one.config.teacher.parallel
   latency = one.seconds * min(parallel, rows) / rows
   cost = one.counts.get("cost_usd")
@@ -180,7 +180,7 @@ def _sampling(one: Measured, wanted: int) -> float:
 def _training(
   one: Measured, examples: float, config: ml_collections.ConfigDict, policy: str
 ) -> Forecast:
-  """The rate of the steps after the first, which compiles."""
+  """Training time at the rate of the steps after the first, which compiles."""
   lines = (one.folder / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   rates = [row["examples_per_second"] for row in rows if "examples_per_second" in row]

@@ -47,20 +47,20 @@ def run(
 
   Args:
     config: of the full run (`launch/pipeline.py`).
-    workdir: a scratch folder; what it holds of an earlier preflight is removed.
+    workdir: a scratch folder; an earlier preflight in it is removed.
     queries: how many queries each half gets.
 
   Returns: whether everything is ready.
 
   Raises:
-    UserError: the workdir holds something else than a preflight, or `queries` is not
-      positive.
+    UserError: the workdir holds files that are not from a preflight, or `queries` is
+      not positive.
   """
   workdir = epath.Path(workdir)
   _clear(workdir, queries)
   # JAX would take 75 % of each GPU at once, and hide how much it needs.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-  pipeline.variant_steps(config, workdir)  # their form, before anything else
+  pipeline.variant_steps(config, workdir)  # raises if a variant is malformed
   with console.console.status("checking files, keys, packages and devices"):
     findings = checks.check(config, workdir / "checks")
   _show_findings(findings)
@@ -103,15 +103,15 @@ def _clear(workdir: epath.Path, queries: int) -> None:
   if workdir.exists() and any(workdir.iterdir()):
     if not (workdir / "checks").exists():
       raise errors.UserError(
-        f"--workdir={workdir}: holds something else than a preflight; name an empty"
-        " folder"
+        f"--workdir={workdir}: holds files that are not from a preflight; name an"
+        " empty folder"
       )
     workdir.rmtree()
   (workdir / "checks").mkdir(parents=True)
 
 
 def small(config: ml_collections.ConfigDict, queries: int) -> ml_collections.ConfigDict:
-  """The config with few queries: other sizes and fewer steps, and nothing else."""
+  """The config with few queries and few steps, and rules that keep enough pairs."""
   config = config.copy_and_resolve_references()
   config.curate.sizes.update(
     sft_general=queries,
@@ -178,7 +178,7 @@ def _run_stages(
 def _missing(
   stage: stages.Stage, config: ml_collections.ConfigDict, folders: set[str]
 ) -> list[str]:
-  """The folders of other stages that this one reads and that are not made."""
+  """The folders that this stage reads and that no earlier stage has written."""
   made_by_stages = {*_STAGES, "vpo"}
   found = []
   for one in stage.inputs_for(config):

@@ -50,7 +50,7 @@ def run_stage(module: str, default: str, *, distributed: bool = False) -> None:
       config = config[stage.name].copy_and_resolve_references()
     try:
       counts = stages.run(stage, config, workdir.value)
-    except SystemExit:  # a preempted run leaves like a finished one
+    except SystemExit:  # a preempted run also leaves the distributed run
       processes.shutdown()
       raise
     numbers = {k: v for k, v in counts.items() if isinstance(v, int | float | str)}
@@ -111,7 +111,7 @@ def _define_config(default: str) -> Any:
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / default}")
   return config_flags.DEFINE_config_file(
-    "config", None, "The stage's numbers; --config.KEY=VALUE changes one."
+    "config", None, "The config file; --config.KEY=VALUE changes a value."
   )
 
 
@@ -125,7 +125,7 @@ def _define_processes() -> Callable[[bool], None]:
   address = flags.DEFINE_string(
     "coordinator_address",
     None,
-    "host:port of process 0; by default the environment is asked (SLURM, TPU, ...).",
+    "host:port of process 0; default: from the environment (SLURM, TPU, ...).",
   )
   number = flags.DEFINE_integer("num_processes", None, "The number of processes.")
   index = flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
@@ -140,7 +140,7 @@ def run(main: Callable[[], Any]) -> None:
   """Parses flags, runs `main`, and reports a user error in one line.
 
   Exit codes: 2 for a wrong flag or config value; 1 for a `UserError` or a file that the
-  system refuses to write (disk full, no permission); 130 for Ctrl-C; 75 for a training
+  system refuses to write (disk full, no permission); 130 for Ctrl-C; 75 for training
   that saved its state on SIGTERM (`preemption`). Other exceptions are defects and keep
   their tracebacks.
   """

@@ -28,14 +28,14 @@ def call(name: str, function: Callable[..., _Result], *arguments: Any) -> _Resul
   the child, and the child ends if this process is killed.
 
   Args:
-    name: what is called, for error messages.
+    name: the name of the work, for error messages.
 
   Raises:
     UserError: the function raises it, the child was killed, or the function failed with
       another exception, whose traceback the child has printed.
     OSError: the function raises it, for example because the disk is full.
     KeyboardInterrupt: Ctrl-C.
-    SystemExit: the child exited with a code of its own (see `preemption`).
+    SystemExit: the child exited with another code (see `preemption`).
   """
   context = multiprocessing.get_context("spawn")
   receiver, sender = context.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: one progress bar or log lines."""
+"""Console output while a stage runs: one progress bar, or log lines."""
 
 import contextlib
 import datetime

@@ -1,4 +1,4 @@
-"""Preemption: on SIGTERM, training saves and exits with a code of its own."""
+"""Preemption: on SIGTERM, training saves a checkpoint and exits with `EXIT_CODE`."""
 
 import contextlib
 import signal

@@ -58,7 +58,7 @@ def join(
     return  # JAX would use only one of the node's devices
   import jax
 
-  # Without it SIGTERM ends a process at once; with it JAX keeps the signal for a save.
+  # Without this SIGTERM ends a process at once; with it, training saves first.
   jax.config.update("jax_enable_preemption_service", handles_sigterm)
   on_abort = _AbortMessage()
   try:
@@ -97,7 +97,7 @@ def shutdown() -> None:
 
 
 def first() -> bool:
-  """Whether this is process 0, which writes what is written once."""
+  """Whether this is process 0, which alone writes rows, metrics and manifests."""
   return index == 0
 
 
@@ -139,7 +139,7 @@ class _AbortMessage:
   """
 
   def __init__(self):
-    # C holds no reference to the handler.
+    # C holds no reference to the handler, so Python must.
     _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle))
     ctypes.CDLL(None).signal(signal.SIGABRT, _handlers[-1])
 

@@ -1,9 +1,9 @@
 """Ends the processes of a distributed run when a step hangs.
 
-JAX's heartbeat detects a process that has died or whose machine has stopped. It goes on
-when Python code or a device hangs, and then the other processes would wait forever.
-Similar steps take similar time, so each process times its own steps and exits when one
-takes far too long; so do the processes that wait for it.
+JAX's heartbeat detects a process that has died or whose machine has stopped. But the
+heartbeat continues when Python code or a device hangs, and then the other processes
+would wait forever. Similar steps take similar time, so each process times its own steps
+and exits when one takes far too long; the processes that wait for it do the same.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import jax
 
 from vpo_jax.runtime import processes
 
-# A step hangs after PATIENCE seconds more than TIMES the longest step so far.
+# A step counts as hung after PATIENCE seconds + TIMES x the longest step so far.
 PATIENCE = 20
 TIMES = 5
 
@@ -52,7 +52,7 @@ class Watch:
     if self._untimed or longest is None or passed < PATIENCE + TIMES * longest:
       return None
     return (
-      f"{self._name} has not ended after {passed:.0f} s, the longest before took"
+      f"{self._name} has not ended after {passed:.0f} s; the longest earlier step took"
       f" {longest:.1f} s: a process or a device hangs (this process is in {_where()});"
       " run the same command again to continue from what is saved"
     )

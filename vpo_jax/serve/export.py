@@ -107,7 +107,7 @@ def adapter(
 def _generation(
   model: epath.Path, tokenizer: chat.Tokenizer, config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """The base's generation config (several end tokens, perhaps) with our settings."""
+  """The base model's generation config, including its end tokens, with our settings."""
   path = model / "generation_config.json"
   base = files.read_json(path) if path.exists() else {}
   base.setdefault("eos_token_id", tokenizer.eos_token_id)

@@ -94,7 +94,7 @@ class Generation:
           self._metrics.first_token.observe(time.monotonic() - self._start)
         index = update.job.index
         if index not in running:
-          continue  # the engine does not know stop texts and went on
+          continue  # the engine continues, as it does not know stop texts
         self.tokens += len(update.tokens)
         text = self._texts[index]
         new = text.add(update.tokens, last=update.finish_reason is not None)

@@ -17,7 +17,7 @@ ATTEMPTS = 3  # the first and two retries
 BLOCK = 64  # queries of a file between two writes
 _SEED_STEP = 2**32  # between attempts; users' seeds are smaller
 
-# Names the problem of an answer.
+# Returns the problem of an answer, or None.
 _Check = Callable[[records.Candidate], str | None]
 _OnUpdate = Callable[[pool.Update], None]
 
@@ -144,8 +144,8 @@ def optimize_file(
 ) -> dict[str, int]:
   """Rewrites a file of queries (see `queries.read`) to JSON Lines of `Optimized` rows.
 
-  Rows are published a block at a time; a second run makes only the missing ones. They
-  are in the order of the queries.
+  Rows are written a block at a time, in the order of the queries; a second run makes
+  only the missing ones.
 
   Raises:
     UserError: no queries, or `output` has rows made with other settings.

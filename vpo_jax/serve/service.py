@@ -1,4 +1,4 @@
-"""What all routes of a server share."""
+"""The state that all routes of a server share."""
 
 import asyncio
 import dataclasses

@@ -1,10 +1,10 @@
 """OpenAI's Batch API: the same rows at half the price, within a day.
 
 All chains run against the journal. Requests without a journaled reply are sent as
-batches, and the run waits for them. Then the chains run again and get one question
-further, until none makes a new request. The journal records each batch, and each batch
-carries the journal's id as metadata, so a killed run finds its batches again, running
-or completed, and pays for nothing twice.
+batches, and the run waits for them. Then the chains run again, up to their next
+question, until no chain makes a new request. The journal records each batch, and each
+batch carries the journal's id as metadata, so a killed run finds its batches again,
+running or completed, and pays for nothing twice.
 """
 
 import asyncio

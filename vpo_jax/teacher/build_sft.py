@@ -22,7 +22,8 @@ from vpo_jax.teacher import totals as totals_lib
 def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Writes sft.jsonl, train.json, heldout.json, set_aside.jsonl and the data card.
 
-  The instruction template is written beside them, for training to store in the model.
+  The instruction template is written to the same folder; training copies it into the
+  model's directory.
 
   sft.jsonl holds the examples (`records.SftExample`) with every intermediate text.
   train.json and heldout.json are lists of {"messages": [user, assistant]}; the user's

@@ -227,7 +227,7 @@ class Client:
         more = f", the next requests would make it ${estimate.cost:,.2f}"
       raise errors.UserError(
         f"stopped at ${cost:,.2f}{more}: config.teacher.max_cost={limit:g}; all replies"
-        " so far are in the journal, raise it and run the same command to continue"
+        " so far are in the journal, raise the limit and run the same command"
       )
 
   async def _send(self, request: journal_lib.Request) -> journal_lib.Reply:

@@ -32,7 +32,7 @@ def serve(
   if config.base_url:
     raise errors.UserError(
       f"config.teacher.server={config.server!r} starts a server, and"
-      f" config.teacher.base_url={config.base_url!r} names one that runs; set one"
+      f" config.teacher.base_url={config.base_url!r} names a running one; set only one"
     )
   try:
     module = importlib.import_module(config.server)

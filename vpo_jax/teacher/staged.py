@@ -1,4 +1,4 @@
-"""What stages share that ask the teacher about each of their rows."""
+"""The common part of stages that ask the teacher about each of their rows."""
 
 from collections.abc import Callable, Sequence
 

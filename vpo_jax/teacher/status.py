@@ -1,4 +1,4 @@
-"""What an HTTP error status of the model's server means for the run."""
+"""Turns an HTTP error status of the model's server into a reply or an exception."""
 
 import contextlib
 

@@ -26,7 +26,7 @@ def load(config: ml_collections.ConfigDict) -> Texts:
       `critique` and `refine` are paths of the user's own files, or "".
 
   Raises:
-    UserError: a file is missing or invalid, or the number of rules is another.
+    UserError: a file is missing or invalid, or `critique_rules` is not 6 or 5.
   """
   return Texts(
     few_shot=templates.load("few_shot", config.get("few_shot", "")),
