@@ -174,8 +174,8 @@ class Client:
     line = f"{self.address}: no answer after {self._retries + 1} tries: {failure}"
     if self._failures >= _OUTAGE:
       raise base.ModelError(
-        f"{line}, {_OUTAGE} calls in a row; finished results are kept; run the same"
-        " command to continue"
+        f"{line}; {_OUTAGE} calls in a row failed; finished results are kept; run the"
+        " same command to continue"
       )
     raise RuntimeError(line)
 

@@ -50,7 +50,7 @@ class Loop:
       if self._queue.failure(row.id) or self._task.is_done(row):
         continue
       if self._queue.tried(row.id):
-        # It failed or killed a worker before: run it alone, where it harms no other.
+        # It failed or killed a worker before: run it alone, to not affect the others.
         yield [row]
         continue
       if batch and not self._task.can_share(batch[0], row):
@@ -91,7 +91,7 @@ class Loop:
       traceback.print_exc()
       reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     # Outside the handlers: the exception's traceback holds the batch's tensors.
-    if not left:  # a failure after the last result harms nobody
+    if not left:  # ignore a failure after the last result
       return True
     unsettled = list(left.values())
     if len(batch) > 1 and (self._streams or len(unsettled) < len(batch)):
@@ -114,7 +114,7 @@ class Loop:
     return self._run_batch([first]) and (not rest or self._run_batch(rest))
 
   def _halve(self, batch: list[Any], reason: str) -> bool:
-    """Halves the batch size for good; sets aside a request that never fits."""
+    """Halves the batch size permanently; sets aside a request that never fits."""
     if len(batch) == 1:
       reason = f"out of memory with a batch of one: {reason}"
       self._queue.set_aside(contract.Failure(batch[0].id, self._task.stage, reason, 1))

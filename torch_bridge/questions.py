@@ -66,7 +66,8 @@ def load(path: str, weights_path: str = "") -> Questions:
   """Reads a question file and its weights.
 
   Raises:
-    ValueError: a file is missing or malformed, or the lengths differ; names it.
+    ValueError: a file, which the message names, is missing or malformed, or there are
+      not as many weights as questions.
   """
   content = _read(path)
   if path.endswith(".json"):

@@ -79,7 +79,7 @@ class Queue:
     return {path.name for paths in begun for path in paths}
 
   def begin(self, request_id: str, stage: str) -> contract.Failure:
-    """Counts a try before it starts, so that one which kills its worker counts too."""
+    """Counts a try before it starts, so that a try that kills the worker is counted."""
     tried = self.tried(request_id)
     tries = tried.tries + 1 if tried else 1
     reason = tried.reason if tried else "the worker crashed"

@@ -65,7 +65,7 @@ def write(
   rate = fractions.Fraction(fps).limit_denominator(1001)
   height, width = frames.shape[1:3]
   if height % 2 or width % 2:
-    raise BadVideo(f"{width}x{height}: mp4 needs even sides")
+    raise BadVideo(f"{width}x{height}: mp4 needs an even width and height")
   with av.open(str(path), "w", format="mp4") as container:
     # One thread, so that every machine writes the same bytes.
     options = {"crf": str(encoding["crf"]), "threads": "1"}

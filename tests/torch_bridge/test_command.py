@@ -199,9 +199,9 @@ def test_videos_that_cannot_be_told_apart_are_refused(make, tmp_path):
   script.write_text(
     script.read_text() + "\n  path.with_stem(path.stem + 'b').touch()\n"
   )
-  with pytest.raises(RuntimeError, match="made 2 videos for 1: sample_0"):
+  with pytest.raises(RuntimeError, match="made 2 videos for 1 prompts, named sample_0"):
     list(made.render([request("a")], lambda: None))
-  with pytest.raises(RuntimeError, match="made 4 videos for 2: sample_0"):
+  with pytest.raises(RuntimeError, match="made 4 videos for 2 prompts, named sample_0"):
     list(made.render([request("a"), request("b")], lambda: None))
 
 

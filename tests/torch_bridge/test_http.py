@@ -186,7 +186,7 @@ def test_a_server_that_is_down_ends_the_run(server, monkeypatch):
   for _ in range(2):
     with pytest.raises(RuntimeError, match="no answer after 3 tries: HTTP 503"):
       scorer.score(VIDEO, 8, "a cat", lambda: None)
-  with pytest.raises(base.ModelError, match="3 calls in a row"):
+  with pytest.raises(base.ModelError, match="3 calls in a row failed"):
     scorer.score(VIDEO, 8, "a cat", lambda: None)
 
 

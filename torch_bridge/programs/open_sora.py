@@ -20,7 +20,7 @@ from typing import Any
 def main() -> None:
   seeds_file, script, *arguments = sys.argv[1:]
   seeds = [int(line) for line in pathlib.Path(seeds_file).read_text().split()]
-  # As for a script that is run directly. Nothing of this folder is to be imported.
+  # As for a script that is run directly: nothing in this folder may be imported.
   sys.argv = [script, *arguments, "--batch-size", "1"]
   sys.path[0] = str(pathlib.Path(script).resolve().parent)
   _seed_each_prompt(seeds)

@@ -46,7 +46,7 @@ def text(request: contract.RenderRequest) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-  """In a clip's place: this request failed, and the others go on.
+  """Yielded instead of a clip: this request failed, and the others continue.
 
   Attributes:
     final: another try would fail in the same way.
@@ -75,7 +75,7 @@ class Renderer(Protocol):
     Clips that were yielded before an exception are kept.
 
     Args:
-      heartbeat: call it as work progresses; a silent worker is taken to hang.
+      heartbeat: call it as work progresses; a worker without heartbeats is killed.
 
     Raises:
       OutOfMemory: the batch is too large.

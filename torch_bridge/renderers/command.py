@@ -8,9 +8,9 @@ name. The files are taken in the order of the numbers in their names.
 
 A command with `{seeds}` is run once per shard, so it loads its model once for many
 videos. With the setting `one_by_one`, it makes one video after another and numbers the
-files from 0; each is then published as soon as the next one exists. A command with one
-seed would draw the noise of a whole batch from it, so that a video depended on those
-before it; it is run once per video, although it may load its model each time.
+files from 0; each is then published as soon as the next one exists. A command without
+`{seeds}` is run once per video, although it may load its model each time: if one seed
+gave the noise of a whole batch, a video would depend on the videos before it.
 """
 
 from __future__ import annotations
@@ -144,13 +144,15 @@ def _videos(folder: pathlib.Path, most: int) -> list[pathlib.Path]:
   """The videos in the order of their numbers.
 
   Raises:
-    RuntimeError: it cannot be told which video belongs to which prompt.
+    RuntimeError: the videos cannot be matched to the prompts.
   """
   found = sorted((folder / "videos").rglob("*.mp4"), key=_numbers)
   numbers = {tuple(_numbers(path)) for path in found}
   if len(found) > most or len(numbers) < len(found):
     names = ", ".join(path.name for path in found[:4])
-    raise RuntimeError(f"the command made {len(found)} videos for {most}: {names}")
+    raise RuntimeError(
+      f"the command made {len(found)} videos for {most} prompts, named {names}"
+    )
   return found
 
 

@@ -66,6 +66,6 @@ class Scorer(Protocol):
     Args:
       frames_THWC: uint8 [T, H, W, 3].
       text: replaces `[[prompt]]` in a question.
-      heartbeat: call it as work progresses; a silent worker is taken to hang.
+      heartbeat: call it as work progresses; a worker without heartbeats is killed.
     """
     ...

@@ -4,8 +4,8 @@ It requires transformers 4.42 and torch 2.1, so it needs its own environment
 (`--config.scorer.python`). The question and weight files are part of its release.
 
 One question is asked per call. CogVLM2-Video's code shifts position ids by left padding
-and reads the first row's video only, so the answers of a batch may differ: batches are
-used only if they answer as single questions do on the first video.
+and reads the first row's video only, so the answers of a batch may differ. Batches are
+used only if they give the first video the same answers as single questions.
 """
 
 from __future__ import annotations
