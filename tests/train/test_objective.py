@@ -132,7 +132,7 @@ def test_the_sft_term_is_the_chosens_mean_over_tokens():
     ({"loss": "kto"}, "one of sigmoid, hinge, ipo"),
     ({"beta": 0.0}, "beta=0.0"),
     ({"label_smoothing": 0.5}, "less than 0.5"),
-    ({"loss": "hinge", "label_smoothing": 0.1}, "loss=sigmoid"),
+    ({"loss": "hinge", "label_smoothing": 0.1}, "requires config.loss=sigmoid"),
     ({"loss": "ipo", "length_normalized": True}, "ipo is always"),
     ({"sft_weight": -1.0}, "sft_weight=-1.0"),
   ],

@@ -404,7 +404,7 @@ def test_the_rows_instruction_is_stored_with_the_model(
   assert stored_instruction(tmp_path / f"train_{kind}" / "model") == TEMPLATE
   mine.write_text("Another: {query}")
   config.instruction = str(mine)
-  with pytest.raises(errors.UserError, match=r"is filled from .*mine\.txt"):
+  with pytest.raises(errors.UserError, match=r"matches the template .*mine\.txt"):
     stages.run(STAGES[kind].STAGE, config, tmp_path / "other")
 
 

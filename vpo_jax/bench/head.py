@@ -1,4 +1,4 @@
-"""Memory that logits in blocks save: compiles a DPO step with and without blocks."""
+"""Memory that blockwise logits save: compiles a DPO step with and without blocks."""
 
 import functools
 from collections.abc import Sequence

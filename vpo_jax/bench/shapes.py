@@ -1,4 +1,4 @@
-"""Models with random weights and the shape of a known one: nothing to download."""
+"""Models with the sizes of known ones and random weights, so nothing is downloaded."""
 
 import json
 

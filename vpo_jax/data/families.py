@@ -25,7 +25,7 @@ class Family:
 
 
 def find(examples: Sequence[data_examples.Example]) -> list[Family]:
-  """Splits examples into families; those in no large family form one together."""
+  """Splits examples into families; those outside large families form one family."""
   min_size = MIN_SHARE * len(examples)
 
   def stem_length(members: list[int]) -> int:

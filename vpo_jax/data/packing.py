@@ -50,7 +50,7 @@ def plan(
     batches: example indices of each batch.
     groups: number of data-parallel devices.
     budget: maximum row positions of a group in a micro-batch.
-    flops_per_token: FLOPs of the model for a token that attends to so many keys.
+    flops_per_token: FLOPs of the model for a token, given the number of its keys.
     shapes: maximum number of distinct shapes; each is compiled once.
 
   Raises:
@@ -65,8 +65,8 @@ def plan(
   longest = max(range(len(examples)), key=lambda index: lengths[index])
   if lengths[longest] > budget:
     raise errors.UserError(
-      f"micro_tokens={budget}: the longest example has {lengths[longest]} tokens after"
-      f" the shared {found[family_of[longest]].stem}; raise micro_tokens"
+      f"config.micro_tokens={budget}: the longest example has {lengths[longest]} tokens"
+      f" after the shared {found[family_of[longest]].stem}; raise micro_tokens"
     )
   stem = max(family.stem for family in found)
 

@@ -1,6 +1,6 @@
-"""What XLA needs on a CPU to run bfloat16 and int8 fast; elsewhere these do no harm.
+"""Workarounds that make XLA fast at bfloat16 and int8 on CPUs; harmless elsewhere.
 
-The main path calls these by name and is correct without them. Measurements are in
+The callers are correct without them. Measurements are in
 docs/performance.md.
 """
 

@@ -71,9 +71,9 @@ def convert_model(
   dtype: str = "float32",
   extra: Mapping[str, bytes] | None = None,
 ) -> None:
-  """Writes the model of `base_folder` again, with tensors of another type.
+  """Copies the model of `base_folder`, with tensors of another type.
 
-  Needs no accelerator, and no more memory than for a block of a tensor.
+  Needs no accelerator, and memory for only one block of a tensor.
 
   Args: as in `save_model`.
 

@@ -159,17 +159,18 @@ def from_config(config: ml_collections.ConfigDict) -> Lora | None:
   """
   if config.rank < 0:
     raise errors.UserError(
-      f"lora.rank={config.rank}: must be positive, or 0 to train all weights"
+      f"config.lora.rank={config.rank}: must be positive, or 0 to train all weights"
     )
   if not config.rank:
     return None
   unknown = [name for name in config.targets if name not in TARGETS]
   if unknown or not config.targets:
     raise errors.UserError(
-      f"lora.targets={tuple(config.targets)}: must be some of {', '.join(TARGETS)}"
+      f"config.lora.targets={tuple(config.targets)}: must be some of"
+      f" {', '.join(TARGETS)}"
     )
   if config.alpha <= 0:
-    raise errors.UserError(f"lora.alpha={config.alpha}: must be positive")
+    raise errors.UserError(f"config.lora.alpha={config.alpha}: must be positive")
   return Lora(config.rank, float(config.alpha), tuple(config.targets))
 
 

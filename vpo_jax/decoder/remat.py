@@ -1,4 +1,4 @@
-"""Names for what a layer saves for its backward pass when the rest is recomputed."""
+"""Marks the values that a layer saves for its backward pass; others are recomputed."""
 
 import jax
 from jax import ad_checkpoint

@@ -1,8 +1,8 @@
 """Tensors in safetensors files, read by ranges of rows and written one at a time.
 
-Neither way is a whole file in memory. Files are read, not mapped, because the pages of
-a mapped file count as the process's memory (https://github.com/huggingface/safetensors
-describes the format).
+Neither reading nor writing holds a whole file in memory. Files are read, not mapped,
+because the pages of a mapped file count as the process's memory. The format is
+described at https://github.com/huggingface/safetensors.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ class Tensor:
     Returns: the number of a block's first row, and its rows.
 
     Raises:
-      UserError: the type is not one of floats.
+      UserError: the type is not a floating-point type.
     """
     if self.dtype not in _DTYPES:
       raise errors.UserError(

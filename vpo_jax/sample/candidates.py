@@ -26,11 +26,11 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
 
   The instruction that the model was given is written to `instruction.txt`.
 
-  With `config.share = "i/n"`, this process makes every n-th query from the i-th on, and
-  the process that finishes last merges the parts. The processes of one distributed run
-  (`processes.join`) divide the share among themselves; each samples on its own devices.
+  With `config.share = "i/n"`, this process samples every n-th query from the i-th on,
+  and the process that finishes last merges the parts. The processes of one distributed
+  run (`processes.join`) divide the share; each samples on its own devices.
 
-  Returns: the counts; those of the finished shares only while others are missing.
+  Returns: the counts; while shares are missing, those of the finished shares.
 
   Raises:
     UserError: a setting is out of range, or the queries or the model cannot be read.
@@ -180,7 +180,7 @@ def _merge(
   counts = _count(rows, len(aside) + len(unread), rate)
   missing = len(queries) - len(made.keys() | aside.keys())
   if missing:
-    console.say(f"sample: {missing} queries are left to other processes")
+    console.say(f"sample: other processes have {missing} queries to finish")
     return stages.Unfinished(counts | {"missing": missing})
   if processes.first():
     records.write(work.folder / "candidates.jsonl", rows)

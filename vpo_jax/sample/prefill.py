@@ -22,8 +22,8 @@ def stem(
 ) -> cache.Cache | None:
   """Keys and values of the stem, without a batch axis; None if the stem is empty.
 
-  They are stored in `dtype`, also on a CPU: they are never updated, and their products
-  are large (see `cache.storage_dtype`).
+  They are stored in `dtype` on a CPU too, because they are never updated and their
+  products are large (see `cache.storage_dtype`).
   """
   if not tokens:
     return None

@@ -17,7 +17,7 @@ from vpo_jax.train import step as train_step
 class Checkpoints:
   """The checkpoints of one run. On accelerators they are saved asynchronously.
 
-  A checkpoint that was cut short has no commit mark and is never chosen.
+  A checkpoint whose save was interrupted has no commit mark and is never restored.
   """
 
   def __init__(self, manager: ocp.CheckpointManager):
@@ -73,7 +73,7 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
   """Opens `folder/checkpoints`; waits for pending saves at the end.
 
   Args:
-    keep: how many of the last checkpoints are kept, besides the best one.
+    keep: how many of the latest checkpoints to keep, in addition to the best one.
 
   Raises:
     UserError: a checkpoint could not be written because the disk is full.

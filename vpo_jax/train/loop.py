@@ -78,12 +78,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     "eval_every",
   ):
     if config[key] < 1:
-      raise errors.UserError(f"{key}={config[key]}: must be at least 1")
+      raise errors.UserError(f"config.{key}={config[key]}: must be at least 1")
   if config.precision not in ("float32", "bfloat16"):
-    raise errors.UserError(f"precision={config.precision!r}: one of float32, bfloat16")
+    raise errors.UserError(
+      f"config.precision={config.precision!r}: must be float32 or bfloat16"
+    )
   remats = typing.get_args(model.Remat)
   if config.remat not in remats:
-    raise errors.UserError(f"remat={config.remat!r}: one of {', '.join(remats)}")
+    raise errors.UserError(
+      f"config.remat={config.remat!r}: must be one of {', '.join(remats)}"
+    )
   optimizer.schedule(config.optimizer, 1)
   loras.from_config(config.lora)
 
@@ -94,9 +98,9 @@ def fit(
   """Trains from `params`, or continues from the folder's last checkpoint.
 
   The order of the data is a function of the seed and the step, so a killed run that
-  continues ends as an unbroken one. Besides the last checkpoints, the one with the best
-  evaluation loss is kept. Without held-out examples nothing is evaluated, and only the
-  last checkpoints are kept.
+  continues ends with the same parameters as one that was not killed. The checkpoint
+  with the best evaluation loss is kept in addition to the latest ones. Without held-out
+  examples nothing is evaluated, and only the latest checkpoints are kept.
 
   Returns: the trained parameters (with LoRA its adapters; `params` stay as they are),
     the metrics, and how the batches were packed.

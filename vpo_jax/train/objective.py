@@ -64,7 +64,7 @@ def sft_from_config(config: ml_collections.ConfigDict) -> Objective:
   losses: dict[str, Objective] = {"tokens": sft, "examples": sft_by_example}
   if config.loss_average not in losses:
     raise errors.UserError(
-      f"loss_average={config.loss_average!r}: must be one of {', '.join(losses)}"
+      f"config.loss_average={config.loss_average!r}: must be one of {', '.join(losses)}"
     )
   return losses[config.loss_average]
 
@@ -128,20 +128,23 @@ def from_config(config: ml_collections.ConfigDict) -> Objective:
     "ipo": ipo,
   }
   if config.loss not in losses:
-    raise errors.UserError(f"loss={config.loss!r}: must be one of {', '.join(losses)}")
+    raise errors.UserError(
+      f"config.loss={config.loss!r}: must be one of {', '.join(losses)}"
+    )
   if config.beta <= 0:
-    raise errors.UserError(f"beta={config.beta}: must be greater than 0")
+    raise errors.UserError(f"config.beta={config.beta}: must be greater than 0")
   if config.sft_weight < 0:
-    raise errors.UserError(f"sft_weight={config.sft_weight}: must be at least 0")
+    raise errors.UserError(f"config.sft_weight={config.sft_weight}: must be at least 0")
   if not 0 <= config.label_smoothing < 0.5:
     raise errors.UserError(
-      f"label_smoothing={config.label_smoothing}: must be at least 0 and less than 0.5"
+      f"config.label_smoothing={config.label_smoothing}: must be at least 0 and less"
+      " than 0.5"
     )
   if config.label_smoothing and config.loss != "sigmoid":
-    raise errors.UserError("label_smoothing requires loss=sigmoid")
+    raise errors.UserError("config.label_smoothing requires config.loss=sigmoid")
   if per_token and config.loss == "ipo":
     raise errors.UserError(
-      "length_normalized: ipo is always length-normalized; set it to False"
+      "config.length_normalized: ipo is always length-normalized; set it to False"
     )
   return dpo(config.beta, losses[config.loss], config.sft_weight)
 

@@ -23,7 +23,8 @@ def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
   }
   if config.schedule not in after:
     raise errors.UserError(
-      f"optimizer.schedule={config.schedule!r}: must be one of {', '.join(after)}"
+      f"config.optimizer.schedule={config.schedule!r}: must be one of"
+      f" {', '.join(after)}"
     )
   ramp = optax.linear_schedule(0.0, peak, max(1, warmup))
   return optax.join_schedules([ramp, after[config.schedule]], [warmup])

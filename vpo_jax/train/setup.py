@@ -1,4 +1,4 @@
-"""What both training stages do around the loop: the model, its mesh, tokens, saving."""
+"""Setup that both training stages share: the model, its mesh, examples and saving."""
 
 import dataclasses
 from typing import Literal
@@ -46,7 +46,7 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   parts = sharding.groups(placement.mesh)
   if config.batch_size % parts:
     raise errors.UserError(
-      f"batch_size={config.batch_size} is not divisible by the mesh's {parts}"
+      f"config.batch_size={config.batch_size} is not divisible by the mesh's {parts}"
       " data-parallel parts (data x fsdp)"
     )
   policy = policies.Policy(
@@ -67,8 +67,8 @@ def instruction(work: stages.Work, base: epath.Path) -> str:
     base: the directory of the model that training starts from.
 
   Raises:
-    UserError: no row is filled from the template that the config names, or that is
-      stored beside the rows.
+    UserError: no row matches the template that the config names or that is stored with
+      the rows.
   """
   rows = work.inputs["train"]
   beside = rows.parent / templates.INSTRUCTION
@@ -77,11 +77,11 @@ def instruction(work: stages.Work, base: epath.Path) -> str:
   if not any(
     templates.is_filled(text, turn) for turn in data_examples.user_turns(rows)
   ):
-    problem = f"{rows}: no row's user message is filled from {{}}"
+    problem = f"{rows}: no row's user message matches the template {{}}"
     remedy = "set config.instruction to the template of the rows"
     if path:
       raise errors.UserError(f"{problem.format(path)}; {remedy}")
-    console.say(f"{problem.format('the instruction of the model')}; {remedy}")
+    console.say(f"{problem.format('of the model')}; {remedy}")
   elif text != templates.of_model(base) and (base / templates.INSTRUCTION).exists():
     console.say(f"{work.name}: the instruction differs from that of {base}")
   return text
@@ -131,7 +131,7 @@ def read_examples(
   """
   if key == "heldout" and key not in work.inputs:
     if work.config.heldout:
-      raise errors.UserError(f"heldout={work.config.heldout}: no such file")
+      raise errors.UserError(f"config.heldout={work.config.heldout}: no such file")
     return []
   path = work.inputs[key]
   limit = min(work.config.max_tokens, setup.policy.config.context)
