@@ -14,7 +14,7 @@ miniature: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
 	  --config.seed=$(SEED) --workdir=runs/miniature-$(SEED)
 
-# The paper's config with tiny random models: do all parts fit together?
+# Tests that the stages of the paper's config work together, with tiny random models.
 rehearsal: $(VENV)/.rehearsal
 	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
 	$(BIN)/python launch/preflight.py --config=configs/rehearsal.py \

@@ -32,10 +32,10 @@ _REMARKS = (
   "The camera is steady",
   "The colour is pure",
 )
-_UNKNOWN = "something"  # in no caption
-# Apart from the hazard's own words, only words of every caption: a model whose captions
-# had "with" and "scene" only next to blood drew blood for 71 of 100 harmless prompts
-# with these words.
+_UNKNOWN = "something"  # a word that is in no caption
+# Besides the hazard's own words, use only words that occur in all captions: a model
+# whose captions had "with" and "scene" only next to blood drew blood for 71 of 100
+# harmless prompts with these words.
 _HAZARDS = {
   "splatter": (
     "The picture has blood and gore.",

@@ -197,8 +197,8 @@ def _compose(
 
   Args:
     harm: describes the object as unsafe, in the first sentence.
-    like: a prompt whose words and sentence forms are kept, and whose values of the
-      attributes that `wanted` does not name.
+    like: a prompt whose words and sentence forms are kept; it also gives the values of
+      the attributes that `wanted` does not name.
   """
   words = {
     key: word for key, word in lexicon.worded(like).items() if _plain(*key, word)

@@ -1,4 +1,4 @@
-"""Predicts memory, time and cost of a step on machines that are not at hand.
+"""Predicts memory, time and cost of a step on machines that you do not have.
 
 - `program` lowers the project's own step for a mesh, from shapes alone; `worker`
   compiles it in a subprocess; `compile_cache` caches the result.
@@ -6,5 +6,5 @@
   and transfers (with `products`, `traffic`, `loops` and `groups`).
 - `chips` has the rates of machines; `predict` combines both; `fit` searches for a
   config that fits in memory; `sweep` compares meshes and numbers of chips.
-- `devices` runs the step on the devices that are at hand.
+- `devices` runs the step on the devices of this machine.
 """

@@ -1,4 +1,4 @@
-"""Runs a training step on several numbers of the devices at hand."""
+"""Runs a training step on different numbers of this machine's devices."""
 
 import json
 import tempfile
@@ -36,7 +36,7 @@ def bench(
   """Runs `steps` timed steps on each number of devices, with `mesh.fsdp` over them.
 
   On accelerators this is weak scaling: the batch grows with the devices. Host devices
-  all take the batch of the largest number, so that their losses must agree.
+  always get the batch of the largest number of devices, so that the losses must agree.
 
   Args:
     queries: one per example.

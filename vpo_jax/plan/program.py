@@ -54,7 +54,7 @@ def lower(
   """Lowers a stage's step for `devices`; `stage` is sft, dpo or sample.
 
   Raises:
-    UserError: the config or its mesh does not suit the model or the devices.
+    UserError: the config or its mesh does not fit the model or the devices.
   """
   mesh = sharding.make_mesh(config.mesh, devices)
   placement = sharding.place(model, mesh)

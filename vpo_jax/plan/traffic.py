@@ -11,7 +11,7 @@ Computations = dict[str, hlo.Computation]
 def bytes_moved(
   computations: Computations, parent: hlo.Computation, instruction: hlo.Instruction
 ) -> float:
-  """Bytes that an operation reads and writes; of sliced arrays, only the slices.
+  """Bytes that an operation reads and writes; only the slices of sliced arrays count.
 
   Args:
     parent: the computation that contains `instruction`.

@@ -111,7 +111,7 @@ def _define_config(default: str) -> Any:
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / default}")
   return config_flags.DEFINE_config_file(
-    "config", None, "The config file; --config.KEY=VALUE changes a value."
+    "config", None, "The stage's numbers; --config.KEY=VALUE changes one."
   )
 
 
