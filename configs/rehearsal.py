@@ -58,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
     stage.max_new_tokens = 24
   for stage in (config.train_sft, config.train_dpo):
     stage.update(batch_size=8, micro_tokens=1024, shapes=1)
+    stage.optimizer.peak_lr = 3e-3  # so that few steps change what the model writes
   config.train_sft.epochs = 1
   config.video_pairs.rules.update(dominance="none", margin=0.0)
   return config

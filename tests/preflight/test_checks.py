@@ -6,6 +6,7 @@ import sys
 import pytest
 from etils import epath
 
+from vpo_jax import errors
 from vpo_jax.preflight import checks
 
 
@@ -21,7 +22,7 @@ def test_every_check_passes_and_says_what_it_found(config, tmp_path):
   lines = {one.part: one.line for one in found}
   assert "parameters" in lines["policy"]
   assert "29 questions" in lines["score_videos: reward"]
-  assert lines["devices of train_sft"].startswith("8 of 8 (cpu")
+  assert lines["devices of train_sft and train_dpo"].startswith("8 of 8 (cpu")
   assert checks.workers(found, "score_videos") >= 1
   assert checks.workers(found, "evaluate.second") >= 1
 
@@ -83,6 +84,10 @@ def no_packages(config, folder):
   config.renderer.python = str(bare)
 
 
+def full_disk(config, folder):
+  config.train_sft.keep_checkpoints = 10_000_000
+
+
 def too_many_devices(config, folder):
   config.train_dpo.mesh.fsdp = 64
 
@@ -106,17 +111,13 @@ DEVICES = (too_many_devices, "devices of train_dpo", "64")
     ),
     (
       PAIR,
-      (no_weights, "policy", "no model.safetensors"),
       (no_server, "teacher of build_sft", "127.0.0.1:9"),
-    ),
-    (
-      (other_shape, "policy", "by config.json it should have"),
-      (no_packages, "score_videos: interpreters", "No module named"),
-      (no_questions, "score_videos: reward", "name the question file of visionreward"),
+      (full_disk, "disk", "GB free, checkpoints need"),
     ),
     (
       (not_on_the_hub, "policy", "the hub cannot be reached"),
-      (no_interpreter, "score_videos: interpreters", "/no/such/python"),
+      (no_packages, "score_videos: interpreters", "No module named"),
+      (no_questions, "score_videos: reward", "name the question file of visionreward"),
     ),
   ],
 )
@@ -134,8 +135,22 @@ def test_each_broken_part_has_its_line(config, folder, tmp_path, broken):
   assert found.keys() - shared - {"disk"} <= {part for _, part, _ in broken}
 
 
-def test_a_full_disk_is_found_before_the_first_step(config, tmp_path):
-  config.train_sft.keep_checkpoints = 10_000_000
+@pytest.mark.parametrize(
+  ("breaks", "line"),
+  [
+    (no_weights, "no model.safetensors"),
+    (cut_weights, "model.safetensors"),
+    (other_shape, "by config.json it should have"),
+  ],
+)
+def test_a_model_is_checked_without_loading_it(config, folder, breaks, line):
+  assert "parameters" in checks.model(str(folder / "policy"))
+  breaks(config, folder)
+  with pytest.raises(errors.UserError, match=line):
+    checks.model(str(folder / "policy"))
+
+
+def test_a_missing_interpreter_is_named(config, folder, tmp_path):
+  no_interpreter(config, folder)
   found = failed(config, tmp_path)
-  assert found.keys() == {"disk"}
-  assert "GB free, checkpoints need" in found["disk"]
+  assert "/no/such/python" in found["score_videos: interpreters"]

@@ -118,7 +118,7 @@ def cogvideox(folder: pathlib.Path, large: bool) -> None:
     scaling_factor=0.7 if large else 1.15258426,
   )
   with torch.no_grad():  # random frames would all have about the same brightness
-    vae.decoder.conv_out.conv.weight.mul_(5)
+    vae.decoder.conv_out.conv.weight.mul_(3)
   transformer = diffusers.CogVideoXTransformer3DModel(
     num_attention_heads=2,
     attention_head_dim=16,

@@ -29,7 +29,7 @@ def serve(
 
   Args:
     options: the teacher's error rates (`teacher.Rates`).
-    texts: template texts by name (few_shot, critique, refine, alignment), with
+    texts: template texts by name (few_shot, critique, refine, alignment, safety), with
       placeholders such as {query}; a template that the stage does not use is empty.
 
   Raises:
@@ -60,7 +60,7 @@ class Replies:
     self._refine = texts.get("refine", "")
     self._patterns = {
       name: _pattern(texts[name])
-      for name in ("critique", "few_shot", "alignment")
+      for name in ("critique", "few_shot", "alignment", "safety")
       if texts.get(name)
     }
 
@@ -81,6 +81,8 @@ class Replies:
       return f"[[start]]{self._teacher.write(fields['query'], seed)}[[end]]"
     if fields := self._match("alignment", contents[0]):
       return self._teacher.verdict(fields["query"], fields["prompt"])
+    if fields := self._match("safety", contents[0]):
+      return self._teacher.safety(fields["query"])
     return None
 
   def _match(self, name: str, content: str) -> re.Match[str] | None:

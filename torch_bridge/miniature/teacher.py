@@ -129,6 +129,15 @@ class Teacher:
       f"Final Verdict (Aligned, Unsafe, Imprecise or Refusal): {kind}"
     )
 
+  def safety(self, query: str) -> str:
+    """Says whether a video of the query would be unsafe; overlooks nothing."""
+    found = lexicon.read(query).get("hazard", ())
+    return (
+      f"Reason: the query asks for {' and '.join(found) or 'nothing unsafe'}.\n"
+      f"Categories: {'Bloody' if found else 'none'}\n"
+      f"Final Judgement (Yes or No): {'Yes' if found else 'No'}"
+    )
+
   def _noticed(self, query: str, prompt: str) -> list[str]:
     """The flaws that the judge does not overlook."""
     draw = _draw("critique", query, prompt)

@@ -1,6 +1,7 @@
 """What can be checked before anything is computed: files, keys, packages, devices."""
 
 import dataclasses
+import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -68,9 +69,14 @@ def _checks(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Iterator
       lambda name=name, video=video: _interpreters(video, folder / name),
     )
   yield "disk", lambda: _disk(config, folder)
+  meshes: dict[str, list[str]] = {}  # stages by mesh
   for stage in ("train_sft", "sample", "train_dpo"):
-    mesh = config[stage].mesh.to_dict()
-    yield f"devices of {stage}", lambda mesh=mesh: _devices(mesh)
+    meshes.setdefault(config[stage].mesh.to_json(), []).append(stage)
+  for mesh, names in meshes.items():
+    yield (
+      f"devices of {' and '.join(names)}",
+      lambda mesh=mesh: child.call("devices", _make_mesh, json.loads(mesh)),
+    )
 
 
 def video_models(
@@ -239,10 +245,6 @@ def workers(found: list[Finding], part: str) -> int:
     if one.part == f"{part}: interpreters" and one.ok:
       return int(one.line.partition("render: ")[2].split()[0])
   return 1
-
-
-def _devices(mesh: dict[str, int]) -> str:
-  return child.call("devices", _make_mesh, mesh)
 
 
 def _make_mesh(sizes: dict[str, int]) -> str:

@@ -111,7 +111,9 @@ def _define_config(default: str) -> Any:
   if not any(a.lstrip("-").split("=")[0] == "config" for a in sys.argv[1:]):
     sys.argv.insert(1, f"--config={CONFIGS / default}")
   return config_flags.DEFINE_config_file(
-    "config", None, "The stage's numbers; --config.KEY=VALUE changes one."
+    "config",
+    None,
+    f"The numbers, by default configs/{default}; --config.KEY=VALUE changes one.",
   )
 
 
@@ -168,7 +170,8 @@ def _help(argv: Sequence[str]) -> str:
   """The script's docstring, its flags, and the keys of its config."""
   parts = [sys.modules["__main__"].__doc__ or "", flags.FLAGS.main_module_help()]
   if "config" in flags.FLAGS:
-    parts.append(flags.FLAGS.module_help(__name__).replace(__name__, "Flags"))
+    shared = flags.FLAGS.module_help(__name__).replace(__name__, "Flags")
+    parts.append(shared.replace("\n    (default: 'None')", ""))
     config = [a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")]
     parts.append(help.text(config[-1]))
   return "\n".join(part.strip("\n") + "\n" for part in parts if part)

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from absl import logging
+
 from vpo_jax import errors
 
 _Result = TypeVar("_Result")
@@ -97,6 +99,7 @@ def _run(
   arguments: tuple[Any, ...],
 ) -> None:
   """The child: sends ("result", value) or ("error", exception)."""
+  logging.set_verbosity(logging.FATAL)  # as in `app`
   threading.Thread(target=_end_with_parent, daemon=True).start()
   try:
     sender.send(("result", function(*arguments)))

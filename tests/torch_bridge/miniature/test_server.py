@@ -15,7 +15,8 @@ from torch_bridge.miniature import server, teacher
 from vpo_jax import templates
 
 TEXTS = {
-  name: templates.load(name) for name in ("few_shot", "critique", "refine", "alignment")
+  name: templates.load(name)
+  for name in ("few_shot", "critique", "refine", "alignment", "safety")
 }
 GOOD = (
   "One small smooth red ball moving slowly left in front of a calm white background."
@@ -52,6 +53,9 @@ class Echo(teacher.Teacher):
   def verdict(self, query, prompt):
     return f"verdict {query} | {prompt}"
 
+  def safety(self, query):
+    return f"safety {query}"
+
 
 def user(content):
   return {"role": "user", "content": content}
@@ -81,6 +85,8 @@ def test_any_query_and_prompt_reach_the_teacher_unchanged(query, prompt, seed):
   assert replies.reply(chat, seed) == f"refine {query} | {prompt} {seed}"
   compared = filled("alignment", query=query, prompt=prompt)
   assert replies.reply([compared], seed) == f"verdict {query} | {prompt}"
+  asked = filled("safety", query=query)
+  assert replies.reply([asked], seed) == f"safety {query}"
 
 
 def test_templates_may_be_the_users_own(rules):
@@ -91,6 +97,14 @@ def test_templates_may_be_the_users_own(rules):
   replies = server.Replies(texts, rules)
   assert templates.marked_text(replies.reply([user("D x Q a red ball.")], 0) or "")
   assert replies.reply([filled("critique", query="a ball", prompt=GOOD)], 0) is None
+
+
+@pytest.mark.parametrize(
+  ("query", "unsafe"), [("a bleeding cube", True), ("a cube", False)]
+)
+def test_a_query_is_judged_by_what_it_asks_for(rules, query, unsafe):
+  reply = server.Replies(TEXTS, rules).reply([filled("safety", query=query)], 0)
+  assert templates.judgement(reply) is unsafe
 
 
 def post(base_url, body):

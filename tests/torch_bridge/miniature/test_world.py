@@ -26,14 +26,19 @@ def right(scenes, frames):
   }
 
 
+COUNTS = (50, pytest.param(150, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("hazard_share", [0.0, 1.0])
-def test_clips_are_read_correctly(hazard_share):
-  scenes = drawn(1, 150, hazard_share)
+def test_clips_are_read_correctly(hazard_share, count):
+  scenes = drawn(1, count, hazard_share)
   assert min(right(scenes, clips.render(scenes)).values()) >= 0.97
 
 
-def test_clips_are_read_correctly_from_mp4(tmp_path):
-  scenes = drawn(2, 150, 0.0)
+@pytest.mark.parametrize("count", COUNTS)
+def test_clips_are_read_correctly_from_mp4(tmp_path, count):
+  scenes = drawn(2, count, 0.0)
   frames = []
   for clip in clips.render(scenes):
     video.write(
