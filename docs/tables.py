@@ -2,12 +2,6 @@
 
     python docs/tables.py            # after a change of docs/results or of this file
     python docs/tables.py --check    # exits with 1 if a table is out of date
-    python docs/tables.py --add miniature runs/miniature-0 --seed=0 \
-      --command="make miniature" --machine="2 cores of an AMD EPYC (Zen 4)"
-
-`--add NAME WORKDIR` copies what a finished run measured (evaluate/results.json without
-its per-query rewards, the counts of report.json, the seconds of the stages) to
-docs/results/NAME.json, together with how it was run.
 
 A table stands between two markers, `<!-- table: RUN ... KIND -->` and `<!-- end -->`,
 and is left as it is until every RUN has its file in docs/results. `KINDS` names the
@@ -15,12 +9,9 @@ functions that write them. Standard library only.
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -253,43 +244,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def collect(workdir: pathlib.Path, run: Mapping[str, Any]) -> dict[str, Any]:
-  """What docs/results keeps of a finished run.
-
-  Args:
-    workdir: of `launch/pipeline.py`, with report.json and evaluate/results.json.
-    run: name, command, machine, commit, date, seed.
-  """
-  results = _read(workdir / "evaluate" / "results.json")
-  for model in results["video_models"].values():
-    for system in model["systems"].values():
-      del system["rewards"]  # one number a query
-  return {
-    "run": dict(run),
-    "counts": _read(workdir / "report.json")["counts"],
-    "seconds": _seconds(workdir),
-    "results": results,
-  }
-
-
-def _seconds(workdir: pathlib.Path) -> dict[str, float]:
-  """The seconds of each stage's last execution; a variant's stages are added up."""
-  manifests = [*workdir.glob("*/manifest.json"), *workdir.glob("*/*/manifest.json")]
-  found: dict[str, float] = {}
-  for path in sorted(manifests, key=lambda path: path.stat().st_mtime):
-    manifest = _read(path)
-    variant = path.parent.parent
-    name = manifest["stage"] if variant == workdir else variant.name
-    found[name] = round(found.get(name, 0.0) + manifest["seconds"], 1)
-  return found
-
-
-def _read(path: pathlib.Path) -> Any:
-  if not path.exists():
-    sys.exit(f"tables.py: {path} does not exist; run the pipeline to its end first")
-  return json.loads(path.read_text())
-
-
 def rewrite(root: pathlib.Path) -> dict[pathlib.Path, str]:
   """The text of each page of `root` whose tables are out of date, by path."""
   runs = {
@@ -319,52 +273,16 @@ def _fill(match: re.Match[str], runs: Mapping[str, Run], path: pathlib.Path) -> 
   return f"{match['open']}{table}\n{match['close']}"
 
 
-def _commit() -> str:
-  command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-  return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def _machine() -> str:
-  path = pathlib.Path("/proc/cpuinfo")
-  found = re.search(r"model name\s*: (.*)", path.read_text() if path.exists() else "")
-  return f"{os.cpu_count()} cores of {found[1] if found else 'an unknown CPU'}"
-
-
-def _arguments() -> argparse.Namespace:
+def main() -> None:
   parser = argparse.ArgumentParser(description="Writes the tables of the docs.")
   parser.add_argument("--check", action="store_true", help="only say what is old")
-  parser.add_argument("--add", nargs=2, metavar=("NAME", "WORKDIR"))
-  parser.add_argument("--command", default="", help="what was typed; with --add")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--machine", default=_machine())
-  parser.add_argument("--commit", default=_commit(), help="of the code that ran")
-  parser.add_argument("--date", default=datetime.date.today().isoformat())
-  arguments = parser.parse_args()
-  if arguments.add and not arguments.command:
-    parser.error("--add needs --command")
-  return arguments
-
-
-def main() -> None:
-  arguments = _arguments()
-  if arguments.add:
-    name, workdir = arguments.add
-    keys = ("command", "machine", "commit", "date", "seed")
-    run = {"name": name} | {key: getattr(arguments, key) for key in keys}
-    path = ROOT / "docs" / "results" / f"{name}.json"
-    found = collect(pathlib.Path(workdir), run)
-    path.parent.mkdir(exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    path.write_text(text.replace(f"{ROOT}/", "") + "\n")  # no paths of this machine
-    print(f"wrote {path.relative_to(ROOT)}")
+  check = parser.parse_args().check
   changed = rewrite(ROOT)
   for path, text in changed.items():
-    print(
-      f"{path.relative_to(ROOT)}: {'out of date' if arguments.check else 'written'}"
-    )
-    if not arguments.check:
+    print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
+    if not check:
       path.write_text(text)
-  sys.exit(bool(arguments.check and changed))
+  sys.exit(bool(check and changed))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,20 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location(
-  "docs_tables", ROOT / "docs" / "tables.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-tables = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tables)
 
+
+def load(name):
+  """A script of docs/, which is not a package."""
+  path = ROOT / "docs" / name
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec is not None
+  assert spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+tables, add = load("tables.py"), load("results/add.py")
 
 COUNTS = {
   "build_sft": {"examples": 1000},
@@ -97,7 +103,7 @@ def test_a_table_is_written_between_its_markers_once_its_run_is_there(
     "between\n<!-- table: large rewards -->\nkept\n<!-- end -->\nafter\n"
   )
   assert tables.rewrite(tmp_path) == {}
-  found = tables.collect(workdir, {"name": "small", "command": "make small"})
+  found = add.collect(workdir, {"name": "small", "command": "make small"})
   (tmp_path / "docs" / "results").mkdir(parents=True)
   (tmp_path / "docs" / "results" / "small.json").write_text(json.dumps(found))
   (text,) = tables.rewrite(tmp_path).values()
@@ -115,7 +121,7 @@ def test_a_table_is_written_between_its_markers_once_its_run_is_there(
 
 
 def test_a_result_keeps_means_and_times_but_no_query(workdir):
-  found = tables.collect(workdir, {"name": "small", "seed": 1})
+  found = add.collect(workdir, {"name": "small", "seed": 1})
   assert found["run"] == {"name": "small", "seed": 1}
   assert found["counts"] == COUNTS
   seconds = {"train_sft": 90, "hinge": 66, "export": 6, "evaluate": 30}
@@ -129,7 +135,7 @@ def test_a_result_keeps_means_and_times_but_no_query(workdir):
 
 def test_a_run_is_described_with_its_counts(workdir):
   keys = ("name", "command", "machine", "commit", "date", "seed")
-  found = tables.collect(workdir, dict.fromkeys(keys, "x"))
+  found = add.collect(workdir, dict.fromkeys(keys, "x"))
   lines = tables.how(found).splitlines()
   assert "| command | `x` |" in lines
   assert "| time of all stages, minutes | 3.2 |" in lines
@@ -139,7 +145,7 @@ def test_a_run_is_described_with_its_counts(workdir):
 
 def test_a_run_with_nothing_held_out_is_described_too(workdir):
   keys = ("name", "command", "machine", "commit", "date", "seed")
-  found = tables.collect(workdir, dict.fromkeys(keys, "x"))
+  found = add.collect(workdir, dict.fromkeys(keys, "x"))
   for stage in ("train_sft", "train_dpo"):
     none = dict.fromkeys(found["counts"][stage], None)
     found["counts"][stage] = none | {"pairs": 9}

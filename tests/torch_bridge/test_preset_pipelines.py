@@ -142,9 +142,8 @@ def test_the_guidance_of_the_preset_is_used(preset, heard):
     assert np.abs(frames - preset.frames("w1 w2", **weaker)[0]).max() > 0
 
 
+@pytest.mark.parametrize("preset", ["cogvideox-2b", "cogvideox-5b"], indirect=True)
 def test_cogvideox_has_the_positions_and_guidance_of_its_size(preset, heard):
-  if not preset.name.startswith("cogvideox"):
-    pytest.skip("of CogVideoX")
   large = preset.name == "cogvideox-5b"
   call = preset.settings["call"]
   assert call["use_dynamic_cfg"] == large

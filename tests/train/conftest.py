@@ -7,6 +7,8 @@ import pytest
 
 from configs import dpo as dpo_config
 from configs import sft as sft_config
+from tests.train import runs
+from vpo_jax import stages
 from vpo_jax.data import examples as data_examples
 
 SCHEDULE = "constant_with_warmup"
@@ -66,3 +68,18 @@ def make_config(tiny_model, rows):
     return config
 
   return make
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+  """Runs of both stages on one device, that others are compared with."""
+  done = {}
+
+  def get(kind, make_config, **changes):
+    key = (kind, *changes.items())
+    if key not in done:
+      done[key] = tmp_path_factory.mktemp(f"unbroken_{kind}")
+      stages.run(runs.STAGES[kind].STAGE, make_config(kind, **changes), done[key])
+    return done[key]
+
+  return get

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from tests.train import test_stage
+from tests.train import runs
 from vpo_jax import errors, stages
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import lora as loras
@@ -88,7 +88,7 @@ def test_only_the_adapters_are_kept_and_only_targets_change(
 
 def test_dpo_begins_at_the_base_weights(adapted, trained):
   workdir = trained(adapted("dpo"))
-  losses = test_stage.metrics(workdir, "dpo", "eval/loss")
+  losses = runs.metrics(workdir, "dpo", "eval/loss")
   np.testing.assert_allclose(losses[0], np.log(2), atol=1e-5)
   assert losses[max(losses)] < losses[0]
 
@@ -98,7 +98,7 @@ def test_a_mesh_gives_what_one_device_gives(tmp_path, adapted, trained):
   mesh = {"data": 2, "fsdp": 2, "tensor": 2}
   stages.run(dpo.STAGE, adapted("dpo", mesh=mesh), tmp_path)
   ours, theirs = (
-    list(test_stage.metrics(w, "dpo").values())
+    list(runs.metrics(w, "dpo").values())
     for w in (tmp_path, trained(adapted("dpo")))
   )
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -121,12 +121,12 @@ def test_a_run_that_was_cut_ends_the_same(tmp_path, adapted, trained, monkeypatc
   with checkpoint.open_in(tmp_path / "train_dpo", keep=2) as checkpoints:
     assert checkpoints.latest() == 4
   stages.run(dpo.STAGE, config, tmp_path)
-  test_stage.assert_ends_as(tmp_path, trained(config), "dpo")
+  runs.assert_ends_as(tmp_path, trained(config), "dpo")
 
 
 def test_sft_learns(tmp_path, adapted):
   stages.run(sft.STAGE, adapted("sft"), tmp_path)
-  losses = test_stage.metrics(tmp_path, "sft", "eval/loss")
+  losses = runs.metrics(tmp_path, "sft", "eval/loss")
   assert losses[max(losses)] < losses[0]
   config = json.loads(
     (tmp_path / "train_sft" / "adapter" / "adapter_config.json").read_text()
@@ -148,7 +148,7 @@ def test_adapters_lie_on_the_mesh_as_their_matrices_do(tiny_model):
   assert q_a.addressable_shards[0].data.nbytes == q_a.nbytes // 4
   assert q_b.addressable_shards[0].data.nbytes == q_b.nbytes // 2
   alone = lora.init(0, config, jax.tree.map(lambda _: None, shardings))
-  assert test_stage.largest_gap(adapters, alone) == 0
+  assert runs.largest_gap(adapters, alone) == 0
 
 
 @pytest.mark.parametrize(

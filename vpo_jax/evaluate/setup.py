@@ -69,7 +69,10 @@ def describe(
 def _video(name: str, config: ml_collections.ConfigDict) -> list[dict[str, str]]:
   settings, model = identity.settings(config.renderer)
   scorer = config.scorer
-  renderer = f"{model} ({settings['renderer']})"
+  path = pathlib.PurePath(model)
+  if path.is_relative_to(pathlib.Path.cwd()):  # the same table in every checkout
+    path = path.relative_to(pathlib.Path.cwd())
+  renderer = f"{path} ({settings['renderer']})"
   reward = f"{scorer.model} ({scorer.name})" if scorer.model else scorer.name
   return [
     _row(f"video model {name}", renderer, config.renderer.revision),

@@ -1,0 +1,91 @@
+r"""Copies what a finished run measured to docs/results, for docs/tables.py.
+
+    python docs/results/add.py miniature runs/miniature-0 --seed=0 \
+      --command="make miniature" --machine="2 cores of an AMD EPYC (Zen 4)"
+    python docs/tables.py
+
+NAME.json has evaluate/results.json without its per-query rewards, the counts of
+report.json, the seconds of the stages, and how the run was made. Standard library only.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def collect(workdir: pathlib.Path, run: Mapping[str, Any]) -> dict[str, Any]:
+  """What docs/results keeps of a finished run.
+
+  Args:
+    workdir: of `launch/pipeline.py`, with report.json and evaluate/results.json.
+    run: name, command, machine, commit, date, seed.
+  """
+  results = _read(workdir / "evaluate" / "results.json")
+  for model in results["video_models"].values():
+    for system in model["systems"].values():
+      del system["rewards"]  # one number a query
+  return {
+    "run": dict(run),
+    "counts": _read(workdir / "report.json")["counts"],
+    "seconds": _seconds(workdir),
+    "results": results,
+  }
+
+
+def _seconds(workdir: pathlib.Path) -> dict[str, float]:
+  """The seconds of each stage's last execution; a variant's stages are added up."""
+  manifests = [*workdir.glob("*/manifest.json"), *workdir.glob("*/*/manifest.json")]
+  found: dict[str, float] = {}
+  for path in sorted(manifests, key=lambda path: path.stat().st_mtime):
+    manifest = _read(path)
+    variant = path.parent.parent
+    name = manifest["stage"] if variant == workdir else variant.name
+    found[name] = round(found.get(name, 0.0) + manifest["seconds"], 1)
+  return found
+
+
+def _read(path: pathlib.Path) -> Any:
+  if not path.exists():
+    sys.exit(f"add.py: {path} does not exist; run the pipeline to its end first")
+  return json.loads(path.read_text())
+
+
+def _commit() -> str:
+  command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
+  return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def _machine() -> str:
+  path = pathlib.Path("/proc/cpuinfo")
+  found = re.search(r"model name\s*: (.*)", path.read_text() if path.exists() else "")
+  return f"{os.cpu_count()} cores of {found[1] if found else 'an unknown CPU'}"
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description="Adds a finished run to docs/results.")
+  parser.add_argument("name")
+  parser.add_argument("workdir", type=pathlib.Path)
+  parser.add_argument("--command", required=True, help="what was typed")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--machine", default=_machine())
+  parser.add_argument("--commit", default=_commit(), help="of the code that ran")
+  parser.add_argument("--date", default=datetime.date.today().isoformat())
+  arguments = parser.parse_args()
+  keys = ("name", "command", "machine", "commit", "date", "seed")
+  found = collect(arguments.workdir, {key: getattr(arguments, key) for key in keys})
+  path = FOLDER / f"{arguments.name}.json"
+  path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+  print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+  main()

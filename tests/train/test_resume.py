@@ -1,0 +1,161 @@
+"""A training run that was killed, or went wrong, continues from a checkpoint."""
+
+import random
+import signal
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train import runs
+from vpo_jax import errors, stages
+from vpo_jax.runtime import preemption
+from vpo_jax.train import checkpoint, optimizer, sft
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, kind):
+  """SIGKILL after the first checkpoint; the second run ends to the bit as one run."""
+  config = make_config(kind)
+  runs.kill_after_checkpoint(runs.start(tmp_path, kind, config), tmp_path, kind, 2)
+  stages.run(runs.STAGES[kind].STAGE, config, tmp_path)
+  runs.assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_continued_with_other_execution_keys_it_ends_the_same(
+  tmp_path, make_config, unbroken, kind
+):
+  """Killed after a checkpoint, then continued with less memory on other devices."""
+  process = runs.start(tmp_path, kind, make_config(kind, peak_lr=1e-4))
+  runs.kill_after_checkpoint(process, tmp_path, kind, 2)
+  other = make_config(
+    kind, mesh=runs.MIXED, peak_lr=1e-4, micro_tokens=128, remat="full"
+  )
+  stages.run(runs.STAGES[kind].STAGE, other, tmp_path)
+  one = unbroken(kind, make_config, peak_lr=1e-4)
+  ours, theirs = runs.metrics(tmp_path, kind), runs.metrics(one, kind)
+  assert list(ours) == list(theirs) == list(range(1, 7))
+  np.testing.assert_allclose(list(ours.values()), list(theirs.values()), atol=1e-5)
+  assert runs.largest_gap(runs.trained(tmp_path, kind), runs.trained(one, kind)) < 1e-5
+
+
+def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken):
+  """SIGKILL while step 4 is being saved; step 3 was saved as the best so far.
+
+  As on accelerators, the run does not wait for a save, so a save can be cut short.
+  """
+  config = make_config("sft")
+  process = runs.start(
+    tmp_path,
+    "sft",
+    config,
+    "import os, signal\n"
+    "from vpo_jax.train import checkpoint\n"
+    "checkpoint.Checkpoints.wait = lambda self: None\n"
+    "save = checkpoint.Checkpoints.save\n"
+    "def cut(self, step, state, loss):\n"
+    "  save(self, step, state, loss)\n"
+    "  if step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "checkpoint.Checkpoints.save = cut\n",
+  )
+  assert process.wait(timeout=120) == -signal.SIGKILL
+  left = {path.name for path in (tmp_path / "train_sft" / "checkpoints").iterdir()}
+  assert left > {"2", "3"}, "nothing of step 4: nothing is shown"
+  with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
+    assert checkpoints.latest() == 3
+  stages.run(sft.STAGE, config, tmp_path)
+  runs.assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind):
+  """Five times, wherever it is: in a step, a checkpoint, a row of the metrics."""
+  seed = random.SystemRandom().randrange(2**32)
+  print(f"seed {seed}")
+  rng, config = random.Random(seed), make_config(kind)
+  log = tmp_path / f"train_{kind}" / "metrics.jsonl"
+  slowly = (
+    "import time\n"
+    "from vpo_jax.runtime import watchdog\n"
+    "step = watchdog.Watch.step\n"
+    "def slowly(self, name):\n"
+    "  time.sleep(0.2)\n"
+    "  step(self, name)\n"
+    "watchdog.Watch.step = slowly\n"
+  )
+  for _ in range(5):
+    began = time.time_ns()
+    process = runs.start(tmp_path, kind, config, slowly)
+    while process.poll() is None and not _written_since(log, began):
+      time.sleep(0.01)
+    time.sleep(rng.uniform(0, 1))
+    process.kill()
+    assert process.wait() in (-signal.SIGKILL, 0)
+  stages.run(runs.STAGES[kind].STAGE, config, tmp_path)
+  runs.assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
+
+
+def _written_since(path, nanoseconds):
+  return path.exists() and path.stat().st_mtime_ns > nanoseconds
+
+
+def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
+  """The signal comes in step 5, which is saved by no other rule."""
+  config = make_config("sft")
+  process = runs.start(
+    tmp_path,
+    "sft",
+    config,
+    "import os, signal\n"
+    "from vpo_jax.runtime import watchdog\n"
+    "step = watchdog.Watch.step\n"
+    "def then_sigterm(self, name):\n"
+    "  step(self, name)\n"
+    "  if name == 'step 5': os.kill(os.getpid(), signal.SIGTERM)\n"
+    "watchdog.Watch.step = then_sigterm\n",
+  )
+  assert process.wait(timeout=120) == preemption.EXIT_CODE
+  assert not (tmp_path / "train_sft" / "model").exists()
+  with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
+    assert checkpoints.latest() == 5
+  stages.run(sft.STAGE, config, tmp_path)
+  runs.assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
+
+
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
+  """A rate that is too high makes the model worse in the third step."""
+  config = make_config("sft", eval_every=1, keep_checkpoints=1, epochs=1)
+  config.optimizer.update(peak_lr=3.0)
+  stages.run(sft.STAGE, config, tmp_path)
+  losses = runs.metrics(tmp_path, "sft", "eval/loss")
+  del losses[0]
+  best = min(losses, key=lambda step: losses[step])
+  assert best != max(losses), "the last step is the best: nothing is shown"
+  with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
+    assert checkpoints.latest() == max(losses)
+    assert checkpoints.best() == best
+  kept = (tmp_path / "train_sft" / "checkpoints").iterdir()
+  assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
+
+
+def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
+  tmp_path, make_config, unbroken, monkeypatch
+):
+  """The fifth update ruins the weights; with that fixed, the run ends as unbroken."""
+  healthy = optimizer.schedule
+
+  def ruinous(config, steps):
+    rate = healthy(config, steps)
+    return lambda step: jnp.where(step == 4, jnp.inf, rate(step))
+
+  monkeypatch.setattr(optimizer, "schedule", ruinous)
+  with pytest.raises(errors.UserError, match="step 6: loss nan"):
+    stages.run(sft.STAGE, make_config("sft", keep_checkpoints=1), tmp_path)
+  with checkpoint.open_in(tmp_path / "train_sft", keep=1) as checkpoints:
+    assert checkpoints.latest() == 4
+  monkeypatch.setattr(optimizer, "schedule", healthy)
+  stages.run(sft.STAGE, make_config("sft", keep_checkpoints=1), tmp_path)
+  runs.assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
