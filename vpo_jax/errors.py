@@ -1,5 +1,10 @@
 """The exception for user errors."""
 
+import errno
+
+# Of an OSError that the user has to fix: a full disk, missing permission.
+FOR_THE_USER = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 class UserError(ValueError):
   """A user error, or a failure of the user's setup.

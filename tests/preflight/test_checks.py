@@ -12,19 +12,20 @@ from vpo_jax.preflight import checks
 
 def failed(config, tmp_path):
   """The failed checks, by part."""
-  found = checks.check(config, epath.Path(tmp_path) / "checks")
+  found, _ = checks.check(config, epath.Path(tmp_path) / "checks")
   return {one.part: one.line for one in found if not one.ok}
 
 
 def test_every_check_passes_and_says_what_it_found(config, tmp_path):
-  found = checks.check(config, epath.Path(tmp_path) / "checks")
+  found, workers = checks.check(config, epath.Path(tmp_path) / "checks")
   assert [one.part for one in found if not one.ok] == []
   lines = {one.part: one.line for one in found}
   assert "parameters" in lines["policy"]
   assert "29 questions" in lines["score_videos: reward"]
   assert lines["devices of train_sft and train_dpo"].startswith("8 of 8 (cpu")
-  assert checks.workers(found, "score_videos") >= 1
-  assert checks.workers(found, "evaluate.second") >= 1
+  assert workers.keys() == {"score_videos", "evaluate.second"}
+  for part, count in workers.items():
+    assert lines[f"{part}: interpreters"].startswith(f"render: {count} ")
 
 
 def no_queries(config, folder):

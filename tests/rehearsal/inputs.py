@@ -30,6 +30,8 @@ import torch
 import transformers
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from tests.torch_bridge import visionreward_model
+
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 TEXT_TOKENS = 226
 FRAMES, HEIGHT, WIDTH = 9, 32, 48
@@ -187,31 +189,8 @@ def visionreward(folder: pathlib.Path) -> None:
   (folder / "VisionReward_video_qa.txt").write_text("\n".join(lines) + "\n")
   (folder / "VisionReward_video_qa_select.txt").write_text("\n".join(select) + "\n")
   (folder / "weight.json").write_text(json.dumps([0.2165] * len(select)))
-  words = ["<pad>", "<unk>", "</s>", "yes", "no", "Yes", "No", "▁yes", "▁no"]
-  words += [f"{k}" for k in range(65)] + ["Is", "point", "right", "for", "?"]
-  model = tokenizers.models.WordLevel(
-    {word: i for i, word in enumerate(words)}, unk_token="<unk>"
-  )
-  tokenizer = tokenizers.Tokenizer(model)
-  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-  transformers.PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
-  ).save_pretrained(folder)
-  source = pathlib.Path(__file__).parents[1] / "torch_bridge" / "remote_code.py"
-  shutil.copy(source, folder / "tiny.py")
-  found = importlib.util.spec_from_file_location("tiny", source)
-  assert found is not None
-  assert found.loader is not None
-  remote = importlib.util.module_from_spec(found)
-  found.loader.exec_module(remote)
-  config = remote.TinyConfig(vocab_size=len(words), eos_token_id=2)
-  remote.TinyForCausalLM(config).save_pretrained(folder)
-  saved = json.loads((folder / "config.json").read_text())
-  saved["auto_map"] = {
-    "AutoConfig": "tiny.TinyConfig",
-    "AutoModelForCausalLM": "tiny.TinyForCausalLM",
-  }
-  (folder / "config.json").write_text(json.dumps(saved))
+  words = [*map(str, range(65)), "Is", "point", "right", "for", "?"]
+  visionreward_model.save(folder, words, tokenizers.pre_tokenizers.Whitespace())
 
 
 # Words for queries that are not alike.

@@ -1,25 +1,21 @@
 import json
-import pathlib
-import shutil
 
 import numpy as np
 import pytest
 import tokenizers
-import transformers
+import visionreward_model
 
 from torch_bridge import questions
 from torch_bridge.renderers import base
 from torch_bridge.scorers import visionreward
 
-REMOTE = pathlib.Path(__file__).with_name("remote_code.py")
 QUESTIONS = [
   "is it sharp ?",
   "does it match [[prompt]] ?",
   "is the motion of the scene smooth and natural ?",
   *[f"is {word} good ?" for word in ("light", "colour", "motion", "scene", "detail")],
 ]
-WORDS = ["<pad>", "<unk>", "</s>", "yes", "no", "Yes", "No", " yes", " no"]
-WORDS += sorted({word for q in QUESTIONS for word in q.split()} | {"cat", "dog"})
+WORDS = sorted({word for q in QUESTIONS for word in q.split()} | {"cat", "dog"})
 VIDEO = np.random.default_rng(0).integers(0, 255, (49, 16, 24, 3), dtype=np.uint8)
 
 
@@ -27,25 +23,7 @@ VIDEO = np.random.default_rng(0).integers(0, 255, (49, 16, 24, 3), dtype=np.uint
 def directory(tmp_path_factory):
   """A model directory with remote code, as in VisionReward's release."""
   folder = tmp_path_factory.mktemp("visionreward")
-  model = tokenizers.models.WordLevel(
-    {word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"
-  )
-  tokenizer = tokenizers.Tokenizer(model)
-  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-  transformers.PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
-  ).save_pretrained(folder)
-  shutil.copy(REMOTE, folder / "tiny.py")
-  import remote_code
-
-  config = remote_code.TinyConfig(vocab_size=len(WORDS), eos_token_id=2)
-  remote_code.TinyForCausalLM(config).save_pretrained(folder)
-  saved = json.loads((folder / "config.json").read_text())
-  saved["auto_map"] = {
-    "AutoConfig": "tiny.TinyConfig",
-    "AutoModelForCausalLM": "tiny.TinyForCausalLM",
-  }
-  (folder / "config.json").write_text(json.dumps(saved))
+  visionreward_model.save(folder, WORDS, tokenizers.pre_tokenizers.WhitespaceSplit())
   (folder / "qa.txt").write_text("\n".join(QUESTIONS) + "\n")
   (folder / "weight.json").write_text(json.dumps([0.5] * len(QUESTIONS)))
   return folder

@@ -98,8 +98,7 @@ def test_a_mesh_gives_what_one_device_gives(tmp_path, adapted, trained):
   mesh = {"data": 2, "fsdp": 2, "tensor": 2}
   stages.run(dpo.STAGE, adapted("dpo", mesh=mesh), tmp_path)
   ours, theirs = (
-    list(runs.metrics(w, "dpo").values())
-    for w in (tmp_path, trained(adapted("dpo")))
+    list(runs.metrics(w, "dpo").values()) for w in (tmp_path, trained(adapted("dpo")))
   )
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train import test_stage
+from tests.train import runs
 from vpo_jax import stages
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import weights
@@ -25,9 +25,9 @@ def moved(tmp_path_factory, tiny_model):
     config.update(epochs=34, eval_every=1000, checkpoint_every=1000)
     config.optimizer.update(peak_lr=5e-7)  # paper, appendix 9
     stages.run(dpo.STAGE, config, workdir)
-    assert len(test_stage.metrics(workdir, "dpo")) == 102
+    assert len(runs.metrics(workdir, "dpo")) == 102
     start = flat(weights.load(tiny_model, decoder_config.read(tiny_model)))
-    return start, flat(test_stage.trained(workdir, "dpo")) - start
+    return start, flat(runs.trained(workdir, "dpo")) - start
 
   return run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train import conftest, test_objective, test_stage
+from tests.train import conftest, runs, test_objective
 from vpo_jax import stages
 from vpo_jax.bench import trl as trl_program
 from vpo_jax.train import dpo, objective
@@ -121,7 +121,7 @@ def test_20_dpo_steps_follow_trls_losses(tmp_path, make_config, request, model, 
   config.optimizer.update(peak_lr=rate, schedule="linear", warmup_ratio=0.1)
   config.update(eval_every=100, checkpoint_every=100)
   stages.run(dpo.STAGE, config, tmp_path)
-  ours = list(test_stage.metrics(tmp_path, "dpo").values())
+  ours = list(runs.metrics(tmp_path, "dpo").values())
 
   setting = trl_program.Setting(2, "float32")
   options = {

@@ -32,11 +32,12 @@ def run(work: stages.Work) -> stages.Counts:
     judged = records.read(work.inputs["judged"], records.Judged)
     passed = passed_text_check(judged)
     entries = [one for one in entries if (one[0].query_id, one[1].index) in passed]
-  if not entries:
-    raise errors.UserError(
-      f"score_videos: no candidate of {work.inputs['candidates']} passed the check"
-    )
   candidates = sum(len(row.candidates) for row in rows)
+  if not entries:
+    reason = "none passed the text-level check" if candidates else "the file is empty"
+    raise errors.UserError(
+      f"score_videos: no candidates in {work.inputs['candidates']}: {reason}"
+    )
   return {"candidates": candidates} | _score(work, entries)
 
 

@@ -14,7 +14,7 @@ from vpo_jax import errors
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import sharding, source, weights
 from vpo_jax.evaluate import setup, systems
-from vpo_jax.feedback import bridge, identity, jobs
+from vpo_jax.feedback import identity, jobs
 from vpo_jax.runtime import child
 from vpo_jax.teacher import queue
 
@@ -36,23 +36,31 @@ class Finding:
   line: str
 
 
-def check(config: ml_collections.ConfigDict, folder: epath.Path) -> list[Finding]:
+def check(
+  config: ml_collections.ConfigDict, folder: epath.Path
+) -> tuple[list[Finding], dict[str, int]]:
   """Runs every check; one that fails does not stop the others.
 
   Args:
     config: of `launch/pipeline.py`.
     folder: for the job files that the workers read.
+
+  Returns: the outcomes, and the number of rendering workers by part (`video_models`);
+    1 where the interpreters could not be asked.
   """
-  found = []
-  for part, run in _checks(config, pathlib.Path(folder)):
+  found: list[Finding] = []
+  workers = dict.fromkeys(video_models(config), 1)
+  for part, run in _checks(config, pathlib.Path(folder), workers):
     try:
       found.append(Finding(part, True, run()))
     except errors.UserError as error:
       found.append(Finding(part, False, str(error)))
-  return found
+  return found, workers
 
 
-def _checks(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Iterator[Check]:
+def _checks(
+  config: ml_collections.ConfigDict, folder: pathlib.Path, workers: dict[str, int]
+) -> Iterator[Check]:
   yield "queries", lambda: _file("config.curate.queries", config.curate.queries)
   yield "policy", lambda: model(config.train_sft.model)
   for name, teacher in _teachers(config).items():
@@ -66,7 +74,7 @@ def _checks(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Iterator
     yield f"{name}: reward", lambda video=video: _scorer(video)
     yield (
       f"{name}: interpreters",
-      lambda name=name, video=video: _interpreters(video, folder / name),
+      lambda name=name, video=video: _interpreters(video, folder / name, name, workers),
     )
   yield "disk", lambda: _disk(config, folder)
   meshes: dict[str, list[str]] = {}  # stages by mesh
@@ -199,7 +207,6 @@ def _video_model(config: ml_collections.ConfigDict) -> str:
 
 def _scorer(config: ml_collections.ConfigDict) -> str:
   loaded = identity.load_questions(config.scorer)
-  bridge.check(config)
   name = config.scorer.model
   asked = f", {len(loaded.texts)} questions" if loaded.texts else ""
   if config.scorer.name == "visionreward" and not pathlib.Path(name).is_dir():
@@ -227,24 +234,26 @@ def _on_the_hub(name: str, revision: str) -> str:
   return f"{name}@{found.sha}"
 
 
-def _interpreters(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
-  """Lets both interpreters import their packages and count their devices."""
+def _interpreters(
+  config: ml_collections.ConfigDict,
+  folder: pathlib.Path,
+  part: str,
+  workers: dict[str, int],
+) -> str:
+  """Lets both interpreters import their packages and count their devices.
+
+  Args:
+    workers: gets the number of rendering workers, under `part`.
+  """
   settings, name = identity.settings(config.renderer)
   link = jobs.Jobs(config, settings, name)
   plans = link.plans(link.write(folder, folder / "store"))
+  workers[part] = len(plans["render"].devices)
   parts = []
   for task, plan in plans.items():
     place = "GPUs" if plan.on_gpu else "CPU workers"
     parts.append(f"{task}: {len(plan.devices)} {place}")
   return ", ".join(parts)
-
-
-def workers(found: list[Finding], part: str) -> int:
-  """The number of rendering workers that the check of the interpreters found."""
-  for one in found:
-    if one.part == f"{part}: interpreters" and one.ok:
-      return int(one.line.partition("render: ")[2].split()[0])
-  return 1
 
 
 def _make_mesh(sizes: dict[str, int]) -> str:

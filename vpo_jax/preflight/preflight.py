@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -62,12 +62,9 @@ def run(
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   pipeline.variant_steps(config, workdir)  # raises if a variant is malformed
   with console.console.status("checking files, keys, packages and devices"):
-    findings = checks.check(config, workdir / "checks")
+    findings, workers = checks.check(config, workdir / "checks")
   _show_findings(findings)
   rows, measured = _run_stages(config, workdir, queries)
-  workers = {
-    part: checks.workers(findings, part) for part in checks.video_models(config)
-  }
   forecasts, gaps = {}, []
   try:
     forecasts = forecast.forecast(config, measured, workers, workdir)
@@ -141,11 +138,14 @@ def _run_stages(
   rows: list[Row] = []
   measured: dict[str, forecast.Measured] = {}
   folders: set[str] = set()  # of the stages that succeeded
+  made_by_stages = {
+    s.folder_for(reduced[n]) for n, s in _STAGES.items() if n in reduced
+  }
   for name, stage in _STAGES.items():
     if name not in reduced:
       continue
     own = reduced[name]
-    needed = _missing(stage, own, folders)
+    needed = _missing(stage, own, made_by_stages - folders)
     if needed:
       rows.append(Row(name, "not run", f"not run: it needs {' and '.join(needed)}"))
       continue
@@ -176,16 +176,12 @@ def _run_stages(
 
 
 def _missing(
-  stage: stages.Stage, config: ml_collections.ConfigDict, folders: set[str]
+  stage: stages.Stage, config: ml_collections.ConfigDict, missing: Collection[str]
 ) -> list[str]:
-  """The folders that this stage reads and that no earlier stage has written."""
-  made_by_stages = {*_STAGES, "vpo"}
-  found = []
-  for one in stage.inputs_for(config):
-    first = one.default.partition("/")[0]
-    if not config.get(one.key) and first in made_by_stages - folders:
-      found.append(first)
-  return list(dict.fromkeys(found))
+  """Those of the folders in `missing` that the stage reads."""
+  inputs = [one for one in stage.inputs_for(config) if not config.get(one.key)]
+  read = dict.fromkeys(one.default.partition("/")[0] for one in inputs)
+  return [folder for folder in read if folder in missing]
 
 
 def _run_stage(

@@ -1,7 +1,6 @@
 """Starts a launch script: parses flags and config, reports user errors in one line."""
 
 import contextlib
-import errno
 import importlib
 import os
 import pathlib
@@ -197,7 +196,7 @@ def _guarded(main: Callable[[], Any]) -> None:
   except errors.UserError as error:
     _exit(1, str(error))
   except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno not in errors.FOR_THE_USER:
       raise
     where = f"{error.filename}: " if error.filename else ""
     _exit(1, f"{where}{os.strerror(error.errno)}")

@@ -5,7 +5,6 @@ accelerators that is followed by other programs on the same devices runs in a ch
 """
 
 import contextlib
-import errno
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -106,7 +105,7 @@ def _run(
   except errors.UserError as error:
     sender.send(("error", errors.UserError(str(error))))
   except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno not in errors.FOR_THE_USER:
       _fail()
     sender.send(("error", OSError(error.errno, error.strerror, error.filename)))
   except KeyboardInterrupt:
