@@ -34,9 +34,11 @@ def run(work: stages.Work) -> stages.Counts:
     entries = [one for one in entries if (one[0].query_id, one[1].index) in passed]
   candidates = sum(len(row.candidates) for row in rows)
   if not entries:
-    reason = "none passed the text-level check" if candidates else "the file is empty"
+    path = work.inputs["candidates"]
+    if not candidates:
+      raise errors.UserError(f"score_videos: {path} has no candidates")
     raise errors.UserError(
-      f"score_videos: no candidates in {work.inputs['candidates']}: {reason}"
+      f"score_videos: no candidate of {path} passed the text-level check"
     )
   return {"candidates": candidates} | _score(work, entries)
 
