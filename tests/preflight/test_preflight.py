@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from etils import epath
 
 from vpo_jax import errors, files
-from vpo_jax.preflight import forecast, preflight
+from vpo_jax.preflight import forecast, preflight, usage
 
 
 def small(config):
@@ -119,3 +122,15 @@ def test_a_forecast_is_the_measured_work_times_the_full_sizes(config, tmp_path):
 def test_the_number_of_queries_is_positive(config, tmp_path):
   with pytest.raises(errors.UserError, match="--queries=0"):
     preflight.run(config, tmp_path, 0)
+
+
+def test_memory_is_that_of_the_children_and_of_the_fullest_gpu(tmp_path, monkeypatch):
+  smi = tmp_path / "nvidia-smi"
+  smi.write_text("#!/bin/sh\necho 100\necho 3000\n")
+  smi.chmod(0o755)
+  monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+  program = "x = bytearray(300_000_000); import time; time.sleep(2)"
+  with usage.measured() as memory:
+    subprocess.run([sys.executable, "-c", program], check=True)
+  assert 300e6 < memory.host < 400e6
+  assert memory.device == 3000 << 20
