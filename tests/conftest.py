@@ -7,8 +7,13 @@ import pathlib
 import platform
 import time
 
-import jaxlib
-import jaxtyping
+# Several workers share the cores: with a thread per core each, they wait for each other.
+# Must be set before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import jaxlib  # noqa: E402
+import jaxtyping  # noqa: E402
 
 # Annotations are checked at every call: shapes and types of arrays, and all others.
 jaxtyping.install_import_hook(

@@ -216,7 +216,7 @@ def test_settings_come_from_a_file_or_one_by_one(scripted, tmp_path):
   assert result.video.settings["fps"] == result.video.fps == 5
   config.renderer.preset = ""
   config.renderer.settings.num_frames = 9
-  with pytest.raises(errors.UserError, match=r"renderer\.settings: fps not set"):
+  with pytest.raises(errors.UserError, match=r"renderer\.settings: set fps"):
     bridge.check(config)
   config.renderer.name = ""
   with pytest.raises(errors.UserError, match=r"fps, pipeline, dtype.* not set"):

@@ -39,7 +39,7 @@ def test_other_options_are_other_results(served_config, queries, tmp_path):
     ({"server": "no.such.module"}, r"server='no\.such\.module': No module named"),
     ({"server": "faulty"}, r"server='faulty': .* no attribute 'serve'"),
     ({"server_options": {"lazy": 1.0}}, r"server='local_server': options \['lazy'\]"),
-    ({"base_url": "http://127.0.0.1:1/v1"}, "set one"),
+    ({"base_url": "http://127.0.0.1:1/v1"}, "set only one"),
   ],
 )
 def test_wrong_settings_are_reported_before_the_stage_begins(
