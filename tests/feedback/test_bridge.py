@@ -219,7 +219,7 @@ def test_settings_come_from_a_file_or_one_by_one(scripted, tmp_path):
   with pytest.raises(errors.UserError, match=r"renderer\.settings: set fps"):
     bridge.check(config)
   config.renderer.name = ""
-  with pytest.raises(errors.UserError, match=r"fps, pipeline, dtype.* not set"):
+  with pytest.raises(errors.UserError, match=r"set fps, pipeline, dtype"):
     bridge.check(config)
   config.renderer.preset = str(tmp_path / "none.json")
   with pytest.raises(errors.UserError, match=r"none\.json: not a JSON object"):
