@@ -34,8 +34,8 @@ def test_rows_have_real_queries_and_random_responses(
   assert QUERIES[3] in made[3]["messages"][0]["content"]
   path = tmp_path / "rows.json"
   path.write_text(json.dumps(made))
-  tokenizer = chat.load_tokenizer(tiny_model)
-  examples, set_aside = data_examples.read(path, tokenizer, kind, 2048)
+  chat_format = chat.load(tiny_model, decoder_config.read(tiny_model).vocab)
+  examples, set_aside = data_examples.read(path, chat_format, kind, 2048)
   assert not set_aside
   assert all(len(example.responses) == responses for example in examples)
   response = made[0].get("chosen", made[0]["messages"][-1])["content"]

@@ -231,14 +231,14 @@ def test_the_stem_never_includes_a_prompts_last_token():
 @pytest.mark.parametrize("size", [8, 16])
 def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
   """For the bundled queries in the instruction, with responses of 80 to 130 tokens."""
-  tokenizer = chat.load_tokenizer(smollm2)
   smollm2_config = decoder_config.read(smollm2)  # for realistic FLOPs
+  chat_format = chat.load(smollm2, smollm2_config.vocab)
   instruction = templates.load("instruction")
   rng = np.random.default_rng(0)
   examples = []
   for line in QUERIES.read_text().splitlines():
     content = templates.fill(instruction, query=json.loads(line)["text"])
-    prompt = chat.prompt_tokens(tokenizer, [{"role": "user", "content": content}])
+    prompt = chat_format.prompt([{"role": "user", "content": content}])
     responses = tuple(np.ones(rng.integers(80, 130), np.int32) for _ in range(branches))
     examples.append(data_examples.Example("", np.asarray(prompt, np.int32), responses))
   batches = order.batches(len(examples), size, 1, 0, True)

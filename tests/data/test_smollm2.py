@@ -28,7 +28,8 @@ def pairs(smollm2, tmp_path_factory):
   queries = [json.loads(line)["text"] for line in QUERIES.read_text().splitlines()]
   path = tmp_path_factory.mktemp("pairs") / "train.json"
   path.write_text(json.dumps(rows.make("dpo", queries, 3)))
-  examples, _ = data_examples.read(path, chat.load_tokenizer(smollm2), "dpo", 2048)
+  chat_format = chat.load(smollm2, decoder_config.read(smollm2).vocab)
+  examples, _ = data_examples.read(path, chat_format, "dpo", 2048)
   return examples
 
 

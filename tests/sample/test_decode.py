@@ -221,7 +221,7 @@ def test_a_bfloat16_step_converts_no_matrix_to_float32(tiny_model, slots):
     cache.empty(slots, 64, policy.config, policy.mesh, "bfloat16"),
     decode.idle(slots),
     steps=8,
-    stop=policy.stop,
+    stop=policy.format.stops,
     config=policy.config,
     mesh=policy.mesh,
     dtype="bfloat16",

@@ -111,11 +111,10 @@ def _tokens(text: str) -> list[int]:
   from vpo_jax.data import chat
   from vpo_jax.decoder import source
 
-  if not hasattr(_tokens, "tokenizer"):
-    _tokens.tokenizer = chat.load_tokenizer(source.resolve(source.SMOLLM2))
+  if not hasattr(_tokens, "format"):
+    _tokens.format = chat.load(source.resolve(source.SMOLLM2), vocab=49_152)
   content = templates.fill(templates.load("instruction"), query=text)
-  messages = [{"role": "user", "content": content}]
-  return chat.prompt_tokens(_tokens.tokenizer, messages)
+  return _tokens.format.prompt([{"role": "user", "content": content}])
 
 
 def transformers(precision: str) -> Program:

@@ -54,8 +54,8 @@ class Scripted(engine.Engine):
     line = self._script[len(self.requests) % len(self._script)]
     text, reason = line if isinstance(line, tuple) else (line, "stop")
     self.requests.append((prompt, sampling))
-    tokens = self._policy.tokenizer(text, add_special_tokens=False).input_ids
-    tokens = tokens[: sampling.max_new_tokens] or [self._policy.stop[0]]
+    tokens = self._policy.format.tokenizer(text, add_special_tokens=False).input_ids
+    tokens = tokens[: sampling.max_new_tokens] or [self._policy.format.stops[0]]
     request = object()
     parts = [tokens[start : start + 4] for start in range(0, len(tokens), 4)]
 

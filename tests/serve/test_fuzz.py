@@ -123,7 +123,7 @@ def test_there_are_fifty_languages():
 def test_injected_text_stays_inside_the_user_message(app, policy, text):
   result = query(app, text).json()
   assert f"User Query:{text}\n\nVideo Prompt:" in result["rendered"]
-  end_of_turn = policy.tokenizer.eos_token_id
+  end_of_turn = policy.format.tokenizer.eos_token_id
   tokens = policy.prompt(text).tokens
   plain = policy.prompt("a cat").tokens
   assert tokens.count(end_of_turn) == plain.count(end_of_turn)

@@ -92,7 +92,7 @@ def test_a_file_resumes(policy, tmp_path, monkeypatch):
 
 def test_streamed_pieces_add_up_to_the_text(policy):
   text = "  A 熊猫 eats 🎋,\n and smiles  é"
-  tokens = policy.tokenizer(text, add_special_tokens=False).input_ids
+  tokens = policy.format.tokenizer(text, add_special_tokens=False).input_ids
   stream = streaming.Text(policy)
   pieces = [stream.add([token]) for token in tokens] + [stream.add([2], last=True)]
   assert "".join(pieces) == text.strip()

@@ -52,7 +52,7 @@ def test_bad_rows_are_set_aside(tmp_path, make_config, rows):
   assert counts["pairs"] == len(good)
   aside = (tmp_path / "train_dpo" / "set_aside_train.jsonl").read_text().splitlines()
   assert len(aside) == 3
-  assert "row 0" in aside[0]
+  assert "row 1" in aside[0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, make_config):

@@ -14,7 +14,7 @@ from vpo_jax.train import reference, setup
 def test_a_stale_file_is_computed_again(tmp_path, make_config):
   config = make_config("dpo")
   model = setup.open_model(config, epath.Path(config.model))
-  pairs, _ = data_examples.read(config.train, model.tokenizer, "dpo", 512)
+  pairs, _ = data_examples.read(config.train, model.format, "dpo", 512)
   params = model.load()
   path = epath.Path(tmp_path / "reference.npz")
 

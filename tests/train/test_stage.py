@@ -65,8 +65,8 @@ def plain_sft(model, path, average):
   import torch
   import transformers
 
-  tokenizer = chat.load_tokenizer(model)
-  examples, _ = data_examples.read(path, tokenizer, "sft", 512)
+  chat_format = chat.load(model, decoder_config.read(model).vocab)
+  examples, _ = data_examples.read(path, chat_format, "sft", 512)
   policy = transformers.AutoModelForCausalLM.from_pretrained(model)
   sums, lengths = [], []
   for example in examples[:8]:

@@ -169,8 +169,7 @@ class Program:
   ):
     self.model = setup.open_model(config, epath.Path(model))
     policy, placement = self.model.policy, self.model.placement
-    tokenizer, most = self.model.tokenizer, config.max_tokens
-    examples, _ = data_examples.read(path, tokenizer, kind, most)
+    examples, _ = data_examples.read(path, self.model.format, kind, config.max_tokens)
     self._batches = order.batches(len(examples), config.batch_size, 1, 0, False)
     self._objective = objective.sft
     values = None

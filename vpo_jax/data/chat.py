@@ -1,11 +1,19 @@
 """Text and tokens of chats, by the model's tokenizer and chat template."""
 
-import json
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import jinja2
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, json_input
+
+Messages = Sequence[Mapping[str, str]]
+
+# A user's turn and an answer, with which a template is tried out when it is loaded.
+_PROBE = ({"role": "user", "content": "a red kite"},)
+_ANSWER = "A red kite climbs."
 
 
 @runtime_checkable
@@ -13,6 +21,7 @@ class Tokenizer(Protocol):
   """The part of transformers' tokenizer interface that this project uses."""
 
   eos_token_id: int
+  pad_token_id: int | None
   chat_template: Any
   added_tokens_decoder: Any
 
@@ -24,15 +33,105 @@ class Tokenizer(Protocol):
 
   def decode(self, token_ids: Any, **options: Any) -> Any: ...
 
+  def get_vocab(self) -> dict[str, int]: ...
+
   def save_pretrained(self, save_directory: str, **options: Any) -> Any: ...
 
 
-def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
-  """Loads the tokenizer of a model directory.
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """How a model's chats are written as tokens.
+
+  Attributes:
+    tokenizer: with its chat template.
+    end: the token that the template writes after an assistant's turn; training teaches
+      it. It is not always the tokenizer's end token (early Llama-3-8B-Instruct).
+    stops: every token that ends an answer.
+  """
+
+  tokenizer: Tokenizer
+  end: int
+  stops: tuple[int, ...]
+
+  def render(self, messages: Messages) -> str:
+    """The chat as text, up to where the assistant's answer begins.
+
+    Raises:
+      jinja2.TemplateError: the template refuses the messages.
+    """
+    return _render(self.tokenizer, messages, add_generation_prompt=True)
+
+  def prompt(self, messages: Messages) -> list[int]:
+    """Tokens of `render`'s text, in which the template has put the special tokens.
+
+    Raises:
+      jinja2.TemplateError: the template refuses the messages.
+    """
+    return self.tokens(self.render(messages))
+
+  def response(self, messages: Messages, answer: str) -> list[int]:
+    """Tokens of an answer as the template writes it, with the end token.
+
+    What a template writes after the end token (a newline in ChatML) is left out: the
+    model stops before it.
+
+    Raises:
+      ValueError: the template changes the answer, or the answer contains the end token.
+      jinja2.TemplateError: the template refuses the messages.
+    """
+    before = self.render(messages)
+    whole = _render(
+      self.tokenizer, [*messages, {"role": "assistant", "content": answer}]
+    )
+    if not whole.startswith(before) or answer.strip() not in whole[len(before) :]:
+      raise ValueError("the chat template changes the response")
+    ids = self._continuation(before, whole[len(before) :])
+    if ids.count(self.end) > 1:
+      raise ValueError("the response contains the model's end token")
+    return [*ids[: ids.index(self.end)] if self.end in ids else ids, self.end]
+
+  def plain(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokens of a text and its continuation, without the chat template, as in TRL.
+
+    The tokenizer puts its special tokens before the prompt. The answer ends with the
+    tokenizer's end token.
+    """
+    before = self.tokenizer(prompt).input_ids
+    whole = self.tokenizer(prompt + answer).input_ids
+    if whole[: len(before)] == before:
+      after = whole[len(before) :]
+    else:
+      after = self.tokens(answer)
+    end = self.tokenizer.eos_token_id
+    return before, after if after[-1:] == [end] else [*after, end]
+
+  def tokens(self, text: str) -> list[int]:
+    """Tokens of a text, in which special tokens are read and none are added."""
+    return self.tokenizer(text, add_special_tokens=False).input_ids
+
+  def _continuation(self, before: str, after: str) -> list[int]:
+    """Tokens of `after`, which follows `before`.
+
+    They are those of the whole text, as other trainers compute them, if none spans the
+    boundary. Otherwise `after` is tokenized separately, as the model generates it.
+    """
+    prompt, whole = self.tokens(before), self.tokens(before + after)
+    fits = whole[: len(prompt)] == prompt
+    return whole[len(prompt) :] if fits else self.tokens(after)
+
+
+def load(folder: epath.PathLike, vocab: int) -> Format:
+  """Reads the tokenizer and the chat template of a model directory.
+
+  Args:
+    vocab: the number of rows of the model's embedding.
 
   Raises:
-    UserError: there is no tokenizer, or it has no chat template or end token.
+    UserError: there is no tokenizer, it has no chat template or end token, the template
+      is not valid or does not write an answer where its generation prompt ends, or a
+      token's id is beyond the embedding.
   """
+  folder = epath.Path(folder)
   try:
     tokenizer = _tokenizer_class(folder).from_pretrained(str(folder))
   except (OSError, ValueError) as error:
@@ -42,38 +141,76 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     raise errors.UserError(f"{folder}: the tokenizer has no chat template")
   if tokenizer.eos_token_id is None:
     raise errors.UserError(f"{folder}: the tokenizer has no end token")
-  return tokenizer
+  _check_vocabulary(tokenizer, folder, vocab)
+  end = _end(tokenizer, folder)
+  stops = {end, int(tokenizer.eos_token_id), *_configured_ends(folder)}
+  return Format(tokenizer, end, tuple(sorted(stops)))
 
 
-def _tokenizer_class(folder: epath.PathLike) -> Any:
+def _tokenizer_class(folder: epath.Path) -> Any:
   """The tokenizer's class; AutoTokenizer, which imports torch, only if necessary."""
   import transformers
 
-  path = epath.Path(folder) / "tokenizer_config.json"
-  name = json.loads(path.read_text()).get("tokenizer_class") if path.exists() else None
+  path = folder / "tokenizer_config.json"
+  name = json_input.value(path).get("tokenizer_class") if path.exists() else None
   fast = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
-  if fast and (epath.Path(folder) / "tokenizer.json").exists():
+  if fast and (folder / "tokenizer.json").exists():
     return transformers.PreTrainedTokenizerFast
   return transformers.AutoTokenizer
 
 
-def render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
-  """The chat as text, up to where the assistant's answer begins."""
+def _render(tokenizer: Tokenizer, messages: Messages, **options: Any) -> str:
+  # A prompt is written without reasoning. Templates that know no such choice, ignore it.
   return tokenizer.apply_chat_template(
-    messages, tokenize=False, add_generation_prompt=True
+    [dict(message) for message in messages],
+    tokenize=False,
+    enable_thinking=False,
+    **options,
   )
 
 
-def prompt_tokens(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> list[int]:
-  """Tokens of `render`'s text, in which the template has put the special tokens."""
-  return tokenizer(render(tokenizer, messages), add_special_tokens=False).input_ids
+def _end(tokenizer: Tokenizer, folder: epath.Path) -> int:
+  """The token after an assistant's turn, or the tokenizer's if there is none."""
+  try:
+    before = _render(tokenizer, _PROBE, add_generation_prompt=True)
+    answer = {"role": "assistant", "content": _ANSWER}
+    whole = _render(tokenizer, [*_PROBE, answer])
+  except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+    raise errors.UserError(f"{folder}: the chat template fails: {error}") from error
+  _, found, after = whole[len(before) :].partition(_ANSWER)
+  if not whole.startswith(before) or not found:
+    raise errors.UserError(
+      f"{folder}: the chat template does not write an answer where its generation prompt"
+      " ends, so a model cannot be trained on its prompts"
+    )
+  special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+  ids = tokenizer(after, add_special_tokens=False).input_ids
+  return next((id for id in ids if id in special), int(tokenizer.eos_token_id))
 
 
-def response_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-  """Tokens of an assistant's answer, with the end token.
+def _configured_ends(folder: epath.Path) -> list[int]:
+  """End tokens of generation_config.json, or without that file of config.json.
 
-  The answer is tokenized separately from the prompt, because the model generates it
-  separately.
+  Llama 3 has several.
   """
-  ids = tokenizer(text, add_special_tokens=False).input_ids
-  return [*ids, tokenizer.eos_token_id]
+  for name in ("generation_config.json", "config.json"):
+    path = folder / name
+    if path.exists():
+      found = json_input.value(path).get("eos_token_id")
+      return found if isinstance(found, list) else [] if found is None else [found]
+  return []
+
+
+def _check_vocabulary(tokenizer: Tokenizer, folder: epath.Path, vocab: int) -> None:
+  """Raises UserError if a token has no row in the embedding.
+
+  Padding may have none: it is never part of an input.
+  """
+  ids = tokenizer.get_vocab().values()
+  last = max((id for id in ids if id != tokenizer.pad_token_id), default=0)
+  if last >= vocab:
+    raise errors.UserError(
+      f"{folder}: the tokenizer has a token with id {last}, but the model's vocabulary"
+      f" has {vocab} tokens (vocab_size in config.json); resize the model's embeddings"
+      " when adding tokens"
+    )

@@ -1,35 +1,17 @@
-"""Reads training rows from JSON and tokenizes them.
-
-SFT rows are `{"messages": [..., assistant]}`. Preference rows are LLaMA-Factory's
-`{"messages": [..., user], "chosen": assistant, "rejected": assistant}` or TRL's
-`{"prompt": [..., user], "chosen": [assistant], "rejected": [assistant]}`.
-"""
+"""Reads training rows and tokenizes them."""
 
 import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+import jinja2
 import numpy as np
-import pydantic
 from etils import epath
 
-from vpo_jax import errors, records
-from vpo_jax.data import chat
-
-
-class Message(pydantic.BaseModel):
-  role: Literal["system", "user", "assistant"]
-  content: str
-
-
-class _Row(pydantic.BaseModel):
-  messages: list[Message] = pydantic.Field(
-    min_length=1, validation_alias=pydantic.AliasChoices("messages", "prompt")
-  )
-  chosen: Message | list[Message] | None = None
-  rejected: Message | list[Message] | None = None
+from vpo_jax import errors, json_input, records
+from vpo_jax.data import chat, forms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +49,16 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 def read(
   path: epath.PathLike,
-  tokenizer: chat.Tokenizer,
-  kind: Literal["sft", "dpo"],
+  chat_format: chat.Format,
+  kind: forms.Kind,
   max_tokens: int,
   may_be_empty: bool = False,
 ) -> tuple[list[Example], list[records.SetAside]]:
   """Reads and tokenizes the rows of a JSON list or a JSON Lines file.
 
   Args:
-    path: the file.
-    tokenizer: of the model to train.
+    path: the file; `forms` lists the forms of its rows.
+    chat_format: of the model to train.
     kind: whether rows are SFT or preference rows.
     max_tokens: limit on the tokens of prompt and longest response together. Longer
       rows are set aside.
@@ -86,95 +68,59 @@ def read(
     the examples in file order, and the rows that were set aside, each with its reason.
 
   Raises:
-    UserError: the file is missing or not JSON, or no row is usable.
+    UserError: the file is missing, is not UTF-8 text or JSON, or no row is usable.
   """
-  path = epath.Path(path)
   examples, aside = [], []
-  for where, row in _rows(path):
-    text = json.dumps(row, ensure_ascii=False, sort_keys=True)
+  for row in json_input.rows(path):
+    text = json.dumps(row.value, ensure_ascii=False, sort_keys=True)
+    identity = records.row_id(text)
     try:
-      example = _tokens(records.row_id(text), row, tokenizer, kind)
+      if row.problem:
+        raise ValueError(row.problem)
+      example = _tokens(identity, forms.parse(row.value, kind), chat_format)
       length = len(example.prompt) + max(map(len, example.responses))
       if length > max_tokens:
         raise ValueError(f"{length} tokens, more than max_tokens={max_tokens}")
       examples.append(example)
-    except ValueError as error:  # includes pydantic's ValidationError
-      reason = f"{where}: {_first_line(error)}"
-      aside.append(records.SetAside(records.row_id(text), text[:2000], reason))
+    except (ValueError, jinja2.TemplateError) as error:
+      reason = f"{row.place}: {_reason(error)}"
+      aside.append(records.SetAside(identity, text[:2000], reason))
   if not examples and (aside or not may_be_empty):
     why = f"; the first was set aside: {aside[0].reason}" if aside else ""
     raise errors.UserError(f"{path}: no usable {kind} row{why}")
   return examples, aside
 
 
-def user_turns(path: epath.PathLike) -> list[str]:
-  """The last user message of each row of a file, as in `read`.
+def queries(path: epath.PathLike) -> list[str]:
+  """The last user message of each row of a file that is a row of either kind.
 
   Raises:
-    UserError: the file is missing or not JSON.
+    UserError: the file is missing, or is not UTF-8 text or JSON.
   """
-  turns = []
-  for _, row in _rows(epath.Path(path)):
-    with contextlib.suppress(pydantic.ValidationError):
-      said = [m.content for m in _Row.model_validate(row).messages if m.role == "user"]
-      turns += said[-1:]
-  return turns
+  found = []
+  for row in json_input.rows(path):
+    kind = "dpo" if isinstance(row.value, dict) and "chosen" in row.value else "sft"
+    with contextlib.suppress(ValueError):
+      found.append(forms.parse(row.value, kind).query)
+  return found
 
 
-def _rows(path: epath.Path) -> list[tuple[str, Any]]:
-  if not path.exists():
-    raise errors.UserError(f"{path}: no such file; first run the stage that writes it")
-  text = path.read_text(encoding="utf-8")
-  if text.lstrip().startswith("["):
-    try:
-      return [(f"row {i}", row) for i, row in enumerate(json.loads(text))]
-    except json.JSONDecodeError as error:
-      raise errors.UserError(f"{path}:{error.lineno}: {error.msg}") from error
-  rows = []
-  for number, line in enumerate(text.splitlines(), start=1):
-    try:
-      if line.strip():
-        rows.append((f"line {number}", json.loads(line)))
-    except json.JSONDecodeError as error:
-      raise errors.UserError(f"{path}:{number}: {error.msg}") from error
-  return rows
-
-
-def _tokens(id: str, row: Any, tokenizer: chat.Tokenizer, kind: str) -> Example:
-  parsed = _Row.model_validate(row)
-  turns = parsed.messages
-  if kind == "sft":
-    *turns, answer = turns
-    answers = [answer]
+def _tokens(id: str, row: forms.Row, chat_format: chat.Format) -> Example:
+  if isinstance(row.prompt, str):
+    prompts, answers = zip(
+      *[chat_format.plain(row.prompt, text) for text in row.responses], strict=True
+    )
+    prompt = prompts[0]
   else:
-    answers = [_answer(parsed.chosen, "chosen"), _answer(parsed.rejected, "rejected")]
-  for answer in answers:
-    if answer.role != "assistant" or not answer.content.strip():
-      raise ValueError("the response is empty or its role is not assistant")
-  if not turns or turns[-1].role != "user":
-    raise ValueError("the role of the last message before the response is not user")
-  if len(answers) == 2 and answers[0].content == answers[1].content:
-    raise ValueError("chosen and rejected are equal")
-  prompt = chat.prompt_tokens(tokenizer, [turn.model_dump() for turn in turns])
-  responses = tuple(
-    np.asarray(chat.response_tokens(tokenizer, answer.content), np.int32)
-    for answer in answers
-  )
+    prompt = chat_format.prompt(row.prompt)
+    answers = [chat_format.response(row.prompt, text) for text in row.responses]
+  responses = tuple(np.asarray(answer, np.int32) for answer in answers)
   return Example(id, np.asarray(prompt, np.int32), responses)
 
 
-def _answer(value: Message | list[Message] | None, name: str) -> Message:
-  if isinstance(value, list):
-    value = value[0] if len(value) == 1 else None
-  if value is None:
-    raise ValueError(f"{name} must be one assistant message")
-  return value
-
-
-def _first_line(error: ValueError) -> str:
-  if isinstance(error, pydantic.ValidationError):
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _reason(error: Exception) -> str:
+  if isinstance(error, jinja2.TemplateError):
+    return f"the chat template refuses it: {error}"
   return str(error)
 
 

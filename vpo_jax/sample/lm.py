@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -63,7 +62,7 @@ class LanguageModel:
   Attributes:
     folder: the model's Hugging Face directory.
     config: its architecture.
-    tokenizer: its tokenizer.
+    format: its tokenizer and chat template.
     params: parameters in `precision`. Layers are a tuple, matrices and head are
       `decode_weights.Transposed` or `Quantized`, and the embedding has type
       `cache.storage_dtype(dtype)`.
@@ -71,19 +70,17 @@ class LanguageModel:
     instruction: the template with `{query}`.
     stem_tokens: the common prefix of all prompts with the instruction.
     stem: the stem's keys and values.
-    stop: the tokens that end an answer.
     mesh: the devices.
   """
 
   folder: epath.Path
   config: decoder_config.DecoderConfig
-  tokenizer: chat.Tokenizer
+  format: chat.Format
   params: table.Params
   precision: str
   instruction: str
   stem_tokens: tuple[int, ...]
   stem: Any
-  stop: tuple[int, ...]
   mesh: Mesh
 
   @property
@@ -103,16 +100,15 @@ class LanguageModel:
 
   def chat(self, messages: list[dict[str, str]]) -> Prompt:
     """The prompt of any chat whose next message is the assistant's."""
-    return self.text(chat.render(self.tokenizer, messages))
+    return self.text(self.format.render(messages))
 
   def text(self, rendered: str) -> Prompt:
     """The prompt of a text, without the chat template."""
-    ids = self.tokenizer(rendered, add_special_tokens=False).input_ids
-    return Prompt(rendered, tuple(ids))
+    return Prompt(rendered, tuple(self.format.tokens(rendered)))
 
   def decode(self, tokens: list[int]) -> str:
     """The text of a response, stripped and without special tokens."""
-    return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    return self.format.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
 def load(
@@ -140,21 +136,20 @@ def load(
     )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
+  chat_format = chat.load(folder, config.vocab)
   mesh = mesh or sharding.one_device_mesh()
-  tokenizer = chat.load_tokenizer(folder)
   template = templates.of_model(folder, instruction)
   dtype = _dtype(precision)
   params = weights.load(folder, config, sharding.params(config, mesh), dtype)
   policy = LanguageModel(
     folder=folder,
     config=config,
-    tokenizer=tokenizer,
+    format=chat_format,
     params=_unstack(params, precision),
     precision=precision,
     instruction=template,
     stem_tokens=(),
     stem=None,
-    stop=_stop(folder, tokenizer),
     mesh=mesh,
   )
   stem_tokens = _stem(policy)
@@ -197,12 +192,3 @@ def _stem(policy: LanguageModel) -> tuple[int, ...]:
   prompts = [policy.prompt(probe).tokens for probe in _PROBES]
   shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)]
   return prompts[0][: shared.index(False) if False in shared else len(shared)]
-
-
-def _stop(folder: epath.Path, tokenizer: chat.Tokenizer) -> tuple[int, ...]:
-  """End tokens of the tokenizer and the generation config (Llama 3 has several)."""
-  ids = {int(tokenizer.eos_token_id)}
-  path = folder / "generation_config.json"
-  if path.exists():
-    ids |= set(np.atleast_1d(files.read_json(path).get("eos_token_id") or []).tolist())
-  return tuple(sorted(ids))

@@ -148,7 +148,7 @@ class Pool:
       self._cache,
       self._state_on_device(self._block_size()),
       steps=self._steps,
-      stop=policy.stop,
+      stop=policy.format.stops,
       config=policy.config,
       mesh=policy.mesh,
       dtype=policy.dtype,
@@ -166,7 +166,7 @@ class Pool:
     state.position[slot] += len(new)
     state.drawn[slot] += len(new)
     state.remaining[slot] -= len(new)
-    if state.ends_at_stop[slot] and new[-1] in self._policy.stop:
+    if state.ends_at_stop[slot] and new[-1] in self._policy.format.stops:
       job.finish_reason = "stop"
     elif state.remaining[slot] == 0:
       job.finish_reason = "length"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -49,11 +50,11 @@ def export(
     figures: the run's figures, for the model card.
   """
   architecture = decoder_config.read(model)
-  tokenizer = chat.load_tokenizer(model)
+  stops = chat.load(model, architecture.vocab).stops
   instruction = templates.of_model(model, config.instruction)
   extra = {
     directory.INSTRUCTION: instruction,
-    "generation_config.json": _json(_generation(model, tokenizer, config)),
+    "generation_config.json": _json(_generation(model, stops, config)),
     "README.md": card.card(figures, instruction, config.dtype),
   }
   directory.convert_model(
@@ -105,13 +106,13 @@ def adapter(
 
 
 def _generation(
-  model: epath.Path, tokenizer: chat.Tokenizer, config: ml_collections.ConfigDict
+  model: epath.Path, stops: Sequence[int], config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
   """The base model's generation config, including its end tokens, with our settings."""
   path = model / "generation_config.json"
   base = files.read_json(path) if path.exists() else {}
-  base.setdefault("eos_token_id", tokenizer.eos_token_id)
   return base | {
+    "eos_token_id": list(stops),
     "do_sample": True,
     "temperature": config.temperature,
     "top_p": config.top_p,

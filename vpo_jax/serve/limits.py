@@ -129,7 +129,7 @@ def check_user_text(policy: lm.LanguageModel, text: str, param: str) -> str:
 
 def special_tokens(policy: lm.LanguageModel) -> list[str]:
   """The texts that the model's tokenizer parses as special tokens."""
-  added = policy.tokenizer.added_tokens_decoder.values()
+  added = policy.format.tokenizer.added_tokens_decoder.values()
   return [token.content for token in added if token.special]
 
 

@@ -23,7 +23,7 @@ class Setup:
   """A model's directory, how it is computed, and where its parameters are placed."""
 
   base: epath.Path
-  tokenizer: chat.Tokenizer
+  format: chat.Format
   policy: policies.Policy
   placement: sharding.Placement
 
@@ -52,7 +52,7 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   policy = policies.Policy(
     architecture, config.precision, config.remat, placement.batch
   )
-  return Setup(base, chat.load_tokenizer(base), policy, placement)
+  return Setup(base, chat.load(base, architecture.vocab), policy, placement)
 
 
 def inputs(config: stages.Config) -> stages.Inputs:
@@ -75,7 +75,7 @@ def instruction(work: stages.Work, base: epath.Path) -> str:
   path = work.config.instruction or (beside if beside.exists() else "")
   text = templates.of_model(base, path)
   if not any(
-    templates.is_filled(text, turn) for turn in data_examples.user_turns(rows)
+    templates.is_filled(text, turn) for turn in data_examples.queries(rows)
   ):
     problem = f"{rows}: no row's user message matches the template {{}}"
     remedy = "set config.instruction to the template of the rows"
@@ -136,7 +136,7 @@ def read_examples(
   path = work.inputs[key]
   limit = min(work.config.max_tokens, setup.policy.config.context)
   examples, aside = data_examples.read(
-    path, setup.tokenizer, kind, limit, may_be_empty=key == "heldout"
+    path, setup.format, kind, limit, may_be_empty=key == "heldout"
   )
   if aside:
     out = work.folder / f"set_aside_{key}.jsonl"
