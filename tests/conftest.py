@@ -12,8 +12,8 @@ import time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jaxlib  # noqa: E402
-import jaxtyping  # noqa: E402
+import jaxlib
+import jaxtyping
 
 # Annotations are checked at every call: shapes and types of arrays, and all others.
 jaxtyping.install_import_hook(

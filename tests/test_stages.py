@@ -8,7 +8,7 @@ import time
 import ml_collections
 import pytest
 
-from vpo_jax import errors, files, records, stages
+from vpo_jax import errors, files, json_input, records, stages
 
 CONFIG = {"queries": "", "seed": 0, "rules": {"words": ("a", "b")}, "mesh": {"data": 1}}
 
@@ -117,7 +117,7 @@ def test_what_wrote_no_file_leaves_no_trace(stage, workdir, seed):
 
 def test_the_manifest_has_config_inputs_and_counts(stage, workdir):
   execute(stage, workdir)
-  manifest = files.read_json(workdir / "copy" / stages.MANIFEST)
+  manifest = json_input.value(workdir / "copy" / stages.MANIFEST)
   assert manifest["config"] == CONFIG | {"rules": {"words": ["a", "b"]}}
   assert set(manifest["inputs"]["queries"]) == {"path", "fingerprint"}
   assert manifest["counts"] == {"executions": 1}

@@ -57,10 +57,6 @@ def write_json(path: epath.PathLike, value: Any) -> None:
     file.write("\n")
 
 
-def read_json(path: epath.PathLike) -> Any:
-  return json.loads(epath.Path(path).read_text(encoding="utf-8"))
-
-
 def remove_leftovers(folder: epath.PathLike) -> None:
   """Removes temporary files in `folder` that killed processes left behind."""
   folder = epath.Path(folder)

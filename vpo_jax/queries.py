@@ -16,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors, records
+from vpo_jax import errors, json_input, records
 
 SHIPPED = epath.Path(__file__).parent / "curate" / "queries.jsonl"
 
@@ -29,6 +29,7 @@ TOXICITY = (
   "threat",
   "sexual_explicit",
 )
+JSON = (".json", ".jsonl")
 TEXT_KEYS = ("text", "prompt", "query")
 # Characters; larger than any field, so that overlong queries are read and set aside.
 _FIELD_LIMIT = 1 << 24
@@ -59,26 +60,29 @@ class Raw:
 def read(path: epath.PathLike) -> Iterator[Raw]:
   """Reads queries from a file; the format follows from the file's extension.
 
-  `.json`: a list of strings, of objects with a key "text", "prompt" or "query" (and
-  optionally "category", "id", "flags"), or of rows of the release ({"messages": …}),
-  from which the query is extracted. `.jsonl`: one such value per line, for example a
-  `records.Query`. `.csv`: VidProM, or any CSV with a column of one of these names.
+  `.json` or `.jsonl`: strings, objects with a key "text", "prompt" or "query" (and
+  optionally "category", "id", "flags"), for example a `records.Query`, or rows of the
+  release ({"messages": …}), from which the query is extracted. `.csv`: VidProM, or any CSV with a column of one of these names.
   `.txt`: one query per line; empty lines are skipped. A folder: the data set that
   `curate.arrays.VidProM` built from any of these.
 
   Raises:
-    UserError: the file is missing, has another extension, is not UTF-8 text or JSON, or
-      has no column of queries.
+    UserError: the file is missing, has another extension, is not JSON in UTF-8 (a CSV or
+      text file may have rows in Windows-1252), or has no column of queries.
   """
   path = epath.Path(path)
   if path.is_dir():
     yield from _arrays(path)
     return
-  formats = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".txt": _text}
+  if path.suffix.lower() in JSON:
+    yield from map(_raw, json_input.rows(path))
+    return
+  formats = {".csv": _csv, ".txt": _text}
   parse = formats.get(path.suffix.lower())
   if parse is None:
     raise errors.UserError(
-      f"{path}: queries are read from {', '.join(formats)} files, not {path.suffix!r}"
+      f"{path}: queries are read from {', '.join((*JSON, *formats))} files, not"
+      f" {path.suffix!r}"
     )
   if not path.exists():
     raise errors.UserError(f"{path}: no such file")
@@ -156,33 +160,12 @@ def _text(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
       yield Raw(line.strip())
 
 
-def _json(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
-  try:
-    rows = json.loads(lines.read())
-  except json.JSONDecodeError as error:
-    raise errors.UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-  except RecursionError as error:
-    raise errors.UserError(f"{path}: JSON nested too deeply") from error
-  if not isinstance(rows, list):
-    raise errors.UserError(f"{path}: expected a JSON list of queries")
-  for row in rows:
-    yield _row(row)
+def _raw(found: json_input.Row) -> Raw:
+  raw = _value(found.value)
+  return dataclasses.replace(raw, problem=raw.problem or found.problem)
 
 
-def _jsonl(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:
-  for number, line in enumerate(lines, start=1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError as error:
-      raise errors.UserError(f"{path}:{number}: not JSON: {error.msg}") from error
-    except RecursionError as error:
-      raise errors.UserError(f"{path}:{number}: JSON nested too deeply") from error
-    yield _row(row)
-
-
-def _row(row: Any) -> Raw:
+def _value(row: Any) -> Raw:
   if isinstance(row, str):
     return Raw(row)
   if isinstance(row, Mapping) and "messages" in row:
@@ -208,11 +191,16 @@ def from_messages(row: Mapping[str, Any]) -> Raw:
     content = None
   if not isinstance(content, str):
     return Raw(json.dumps(row), problem="messages without a user's turn")
+  return Raw(of_instruction(content))
+
+
+def of_instruction(content: str) -> str:
+  """The query in a user's turn of the release; the whole turn if it has no marker."""
   _, found, query = content.partition("User Query:")
   if not found:
-    return Raw(content.strip())
+    return content.strip()
   before, found, _ = query.rpartition("Video Prompt:")
-  return Raw((before if found else query).strip())
+  return (before if found else query).strip()
 
 
 def _csv(path: epath.Path, lines: io.TextIOWrapper) -> Iterator[Raw]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 
 Category = Literal["general", "safety"]
 
@@ -199,20 +199,19 @@ def read(path: epath.PathLike, row_type: type[Row]) -> Iterator[Row]:
   """Reads the rows of a stage's file.
 
   Raises:
-    UserError: the file is missing, or a line is not a valid `row_type`.
+    UserError: the file is missing or not UTF-8, or a line is not a valid `row_type`.
   """
   path = epath.Path(path)
   if not path.exists():
     raise errors.UserError(f"{path}: no such file; run the stage that makes it first")
   adapter = pydantic.TypeAdapter(row_type)
-  with path.open("r") as file:
-    for number, line in enumerate(file, start=1):
-      try:
-        yield adapter.validate_json(line)
-      except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise errors.UserError(
-          f"{path}:{number}: not a {row_type.__name__} row: {reason}"
-        ) from error
+  for number, line in json_input.lines(path):
+    try:
+      yield adapter.validate_json(line)
+    except pydantic.ValidationError as error:
+      first = error.errors()[0]
+      where = ".".join(str(part) for part in first["loc"])
+      reason = f"{where}: {first['msg']}" if where else first["msg"]
+      raise errors.UserError(
+        f"{path}:{number}: not a {row_type.__name__} row: {reason}"
+      ) from error

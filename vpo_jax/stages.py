@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 from vpo_jax.runtime import child, console, processes
 
 MANIFEST = "manifest.json"
@@ -195,7 +195,7 @@ def _run_in_child(
 def finished_counts(folder: epath.PathLike) -> Counts | None:
   """The counts of the finished work in a stage's folder; None if it is not finished."""
   path = epath.Path(folder) / MANIFEST
-  return files.read_json(path).get("counts") if path.exists() else None
+  return json_input.value(path).get("counts") if path.exists() else None
 
 
 def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epath.Path]:
@@ -218,7 +218,7 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
   """Writes the manifest unless the work is finished; returns finished work's counts."""
   found = None
   if (folder / MANIFEST).exists():
-    found = files.read_json(folder / MANIFEST)
+    found = json_input.value(folder / MANIFEST)
     execution = stage.execution_keys_for(ml_collections.ConfigDict(manifest["config"]))
     change = _change(found, manifest, execution)
     if change and stage.cheap:

@@ -11,7 +11,7 @@ from configs import evaluate as evaluate_config
 from configs import miniature as miniature_config
 from configs import score_videos as score_videos_config
 from torch_bridge.miniature import queries, world
-from vpo_jax import errors, files, records, stages
+from vpo_jax import errors, json_input, records, stages
 from vpo_jax.evaluate import alignment, evaluate, systems
 
 _HERE = pathlib.Path(__file__).parent
@@ -109,7 +109,7 @@ def test_each_model_gets_its_own_instruction(config, tmp_path, tiny_model):
 def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   """Every part but the video models is the miniature's own."""
   counts = stages.run(evaluate.STAGE, config, tmp_path)
-  found = files.read_json(tmp_path / "evaluate" / "results.json")
+  found = json_input.value(tmp_path / "evaluate" / "results.json")
   assert list(found["video_models"]) == ["main", "second"]
   for rendered in found["video_models"].values():
     assert (rendered["queries"], rendered["safety_queries"]) == (36, 12)
@@ -125,7 +125,7 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   assert judged["original"]["aligned"] < 0.2 < judged["few_shot"]["aligned"] < 0.9
   assert sum(judged["few_shot"].values()) == pytest.approx(1)
   assert counts["reward"]["few_shot"] > counts["reward"]["original"]
-  shown = files.read_json(tmp_path / "evaluate" / "sheet.json")
+  shown = json_input.value(tmp_path / "evaluate" / "sheet.json")
   assert shown["columns"] == ["original", "few_shot"]
   assert [row["note"] for row in shown["rows"]].count("safety-related") == 2
   for name in ("sheet.png", "rewards_main.png", "rewards_second.png"):

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from vpo_jax import files
+from vpo_jax import json_input
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -65,6 +65,6 @@ def test_a_stage_reads_its_own_config_or_its_part_of_a_whole_run(tmp_path, confi
     f"{sizes}.sft_general=7",
   )
   assert ran.returncode == 0, ran.stderr
-  manifest = files.read_json(tmp_path / "curate" / "manifest.json")
+  manifest = json_input.value(tmp_path / "curate" / "manifest.json")
   assert manifest["config"]["sizes"]["sft_general"] == 7
   assert manifest["counts"]["sft"] > 0

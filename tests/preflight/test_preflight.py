@@ -9,7 +9,7 @@ import sys
 import pytest
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, json_input
 from vpo_jax.preflight import forecast, preflight, usage
 
 
@@ -27,7 +27,7 @@ def test_it_goes_on_where_a_later_stage_does_not_need_the_failed_one(
   remote = folder / "visionreward" / "tiny.py"
   remote.write_text(remote.read_text().replace("light = ", "light = self.missing + "))
   assert not preflight.run(small(config), tmp_path / "work", 2)
-  found = files.read_json(tmp_path / "work" / "preflight.json")
+  found = json_input.value(tmp_path / "work" / "preflight.json")
   kinds = {row["stage"]: row["kind"] for row in found["stages"]}
   assert kinds == {
     **dict.fromkeys(("curate", "build_sft", "train_sft", "sample", "text_pairs"), "ok"),

@@ -4,7 +4,7 @@ import local_server
 import pytest
 import test_build_sft
 
-from vpo_jax import errors, files, stages
+from vpo_jax import errors, json_input, stages
 from vpo_jax.teacher import build_sft
 
 queries = test_build_sft.queries
@@ -22,7 +22,7 @@ def test_the_server_runs_only_while_the_stage_asks(served_config, queries, tmp_p
   counts = stages.run(build_sft.STAGE, served_config, tmp_path)
   assert (counts["examples"], counts["refined"]) == (4, 1)
   assert not local_server.running
-  recorded = files.read_json(tmp_path / "build_sft/manifest.json")["config"]["teacher"]
+  recorded = json_input.value(tmp_path / "build_sft/manifest.json")["config"]["teacher"]
   assert recorded["server_options"] == {"flawed": ["boats"]}
 
 

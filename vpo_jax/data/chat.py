@@ -88,7 +88,9 @@ class Format:
     ids = self._continuation(before, whole[len(before) :])
     if ids.count(self.end) > 1:
       raise ValueError("the response contains the model's end token")
-    return [*ids[: ids.index(self.end)] if self.end in ids else ids, self.end]
+    if self.end in ids:
+      ids = ids[: ids.index(self.end)]
+    return [*ids, self.end]
 
   def plain(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     """Tokens of a text and its continuation, without the chat template, as in TRL.
@@ -160,7 +162,7 @@ def _tokenizer_class(folder: epath.Path) -> Any:
 
 
 def _render(tokenizer: Tokenizer, messages: Messages, **options: Any) -> str:
-  # A prompt is written without reasoning. Templates that know no such choice, ignore it.
+  # Prompts are written without reasoning; templates without that choice ignore it.
   return tokenizer.apply_chat_template(
     [dict(message) for message in messages],
     tokenize=False,
@@ -180,10 +182,11 @@ def _end(tokenizer: Tokenizer, folder: epath.Path) -> int:
   _, found, after = whole[len(before) :].partition(_ANSWER)
   if not whole.startswith(before) or not found:
     raise errors.UserError(
-      f"{folder}: the chat template does not write an answer where its generation prompt"
-      " ends, so a model cannot be trained on its prompts"
+      f"{folder}: the chat template writes an answer elsewhere than its generation"
+      " prompt ends, so that training and sampling would differ"
     )
-  special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+  added = tokenizer.added_tokens_decoder.items()
+  special = {id for id, token in added if token.special}
   ids = tokenizer(after, add_special_tokens=False).input_ids
   return next((id for id in ids if id in special), int(tokenizer.eos_token_id))
 

@@ -1,12 +1,11 @@
 """The architecture of a Llama model, read from a Hugging Face `config.json`."""
 
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, json_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +63,9 @@ def read(folder: epath.PathLike) -> DecoderConfig:
       feature that is not supported.
   """
   path = epath.Path(folder) / "config.json"
-  try:
-    return parse(json.loads(path.read_text()), where=str(path))
-  except FileNotFoundError as error:
-    raise errors.UserError(f"{path}: no such file; is it a model directory?") from error
-  except json.JSONDecodeError as error:
-    raise errors.UserError(f"{path}: not JSON: {error}") from error
+  if not path.exists():
+    raise errors.UserError(f"{path}: no such file; is it a model directory?")
+  return parse(json_input.value(path), where=str(path))
 
 
 def parse(hf: dict[str, Any], where: str = "config") -> DecoderConfig:

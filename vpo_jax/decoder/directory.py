@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import table, weights
 from vpo_jax.runtime import processes
@@ -108,7 +108,7 @@ def _save(
     return
   for name, content in (companions(base) | dict(extra)).items():
     publish(folder / name, content)
-  hf = files.read_json(base / CONFIG)
+  hf = json_input.value(base / CONFIG)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key
   hf.pop("quantization_config", None)
   files.write_json(folder / CONFIG, hf | {"dtype": dtype})

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import safetensors.flax
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import sharding, stored, table
 from vpo_jax.runtime import processes
@@ -200,7 +199,7 @@ def _digest(leaf):
 def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
   """The tensors of a directory by name; all of `tree` are there with their shapes."""
   if (folder / INDEX).exists():
-    index = json.loads((folder / INDEX).read_text())["weight_map"]
+    index = json_input.value(folder / INDEX)["weight_map"]
     paths = {folder / file for file in index.values()}
   elif (folder / "model.safetensors").exists():
     paths = {folder / "model.safetensors"}

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, json_input
 
 PATH = epath.Path(__file__).parent / "paper.json"
 ITERATIONS = "CogVideoX-5B"  # of table 6
@@ -59,7 +59,7 @@ def parse(config: ml_collections.ConfigDict, models: Mapping[str, str]) -> Refer
   Raises:
     UserError: a row names something that is not in the paper's tables.
   """
-  numbers = files.read_json(PATH)
+  numbers = json_input.value(PATH)
   tables = numbers["rewards"]
   methods = {method for table in tables.values() for method in table["rows"]}
   return Reference(

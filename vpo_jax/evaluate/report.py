@@ -10,7 +10,7 @@ import rich.table
 import rich.text
 from etils import epath
 
-from vpo_jax import files, records, stages
+from vpo_jax import files, json_input, records, stages
 from vpo_jax import queries as queries_lib
 from vpo_jax.decoder import source
 from vpo_jax.runtime import console
@@ -69,9 +69,9 @@ def publish(
     note: printed above the table.
   """
   workdir = epath.Path(workdir)
-  prompts = files.read_json(workdir / STAGE.name / "prompts.json")
+  prompts = json_input.value(workdir / STAGE.name / "prompts.json")
   compared = workdir / "evaluate" / "results.json"
-  models = files.read_json(compared)["setup"] if compared.exists() else []
+  models = json_input.value(compared)["setup"] if compared.exists() else []
   report = {
     "note": note,
     "models": models,

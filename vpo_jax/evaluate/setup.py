@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import files, stages
+from vpo_jax import json_input, stages
 from vpo_jax.evaluate import systems
 from vpo_jax.feedback import identity
 
@@ -52,7 +52,7 @@ def describe(
   rows = []
   trained = root / "train_sft" / stages.MANIFEST
   if trained.exists():
-    manifest = files.read_json(trained)
+    manifest = json_input.value(trained)
     policy = manifest["inputs"].get("model", {})
     rows.append(
       _row("policy", manifest["config"]["model"], policy.get("fingerprint", ""))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from etils import epath
 
-from vpo_jax import errors, files, records, stages, templates
+from vpo_jax import errors, files, json_input, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples
 
@@ -63,7 +63,7 @@ def run(work: stages.Work) -> stages.Counts:
 def read(
   path: epath.PathLike, source: Literal["text", "video"]
 ) -> tuple[list[records.Pair], list[records.SetAside]]:
-  """Reads the pairs that a stage wrote, or a `.json` list of preference rows.
+  """Reads the pairs that a stage wrote, or preference rows of any form of `data.forms`.
 
   `CCCCCC/VPO` and this stage's own train.json have such rows. They do not say which
   kind of feedback a pair came from, so the caller says it with `source`.
@@ -71,38 +71,32 @@ def read(
   Returns: the pairs, and the rows that are not preference rows with the reason.
 
   Raises:
-    UserError: the file is missing or has another format.
+    UserError: the file is missing, or is not JSON in UTF-8.
   """
   path = epath.Path(path)
-  if path.suffix != ".json":
-    return list(records.read(path, records.Pair)), []
-  try:
-    rows = files.read_json(path)
-  except ValueError as error:
-    raise errors.UserError(f"{path}: not JSON: {error}") from error
-  if not isinstance(rows, list):
-    raise errors.UserError(f"{path}: expected a JSON list of preference rows")
   pairs, aside = [], []
-  for row in rows:
+  own = pydantic.TypeAdapter(records.Pair)
+  for row in json_input.rows(path):
     try:
-      pairs.append(_preference(row, source))
-    except (TypeError, KeyError, ValueError) as error:
-      text = json.dumps(row, ensure_ascii=False)
-      reason = f"not a preference row: {error!r}"
+      if row.problem:
+        raise ValueError(row.problem)
+      if isinstance(row.value, dict) and "query_id" in row.value:
+        pairs.append(own.validate_python(row.value))
+      else:
+        pairs.append(_preference(forms.parse(row.value, "dpo"), source))
+    except ValueError as error:  # includes pydantic's ValidationError
+      text = json.dumps(row.value, ensure_ascii=False)
+      reason = f"{row.place}: {' '.join(str(error).split())[:200]}"
       aside.append(records.SetAside(records.row_id(text), text[:200], reason))
   return pairs, aside
 
 
-def _preference(row: Any, source: Literal["text", "video"]) -> records.Pair:
-  raw = queries_lib.from_messages(row)
-  if raw.problem or not raw.text:
-    raise ValueError(raw.problem or "no query")
-  chosen, rejected = (row[key]["content"] for key in ("chosen", "rejected"))
-  if not (isinstance(chosen, str) and isinstance(rejected, str)):
-    raise TypeError("chosen and rejected are not texts")
-  return records.Pair(
-    records.row_id(raw.text), raw.text, chosen, rejected, source=source
-  )
+def _preference(row: forms.Row, source: Literal["text", "video"]) -> records.Pair:
+  query = queries_lib.of_instruction(row.query)
+  if not query:
+    raise ValueError("the user's message has no query")
+  chosen, rejected = row.responses
+  return records.Pair(records.row_id(query), query, chosen, rejected, source=source)
 
 
 def mix(

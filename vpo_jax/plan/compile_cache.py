@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.plan import hlo_cost, models, worker
 
@@ -62,7 +62,7 @@ def get(request: Request) -> dict[str, Any]:
   ).hexdigest()[:16]
   cached = folder() / f"{name}.json"
   if cached.exists():
-    return _with_cost(files.read_json(cached), request)
+    return _with_cost(json_input.value(cached), request)
   if request.topology != worker.HOST and not _version("libtpu"):
     raise errors.UserError(
       "planning for a TPU requires its compiler (but no TPU):"

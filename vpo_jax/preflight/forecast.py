@@ -7,14 +7,13 @@ the high side.
 """
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 
 import ml_collections
 from etils import epath
 
-from vpo_jax import files, pipeline, stages
+from vpo_jax import json_input, pipeline, stages
 from vpo_jax.evaluate import setup, systems
 from vpo_jax.preflight import checks
 
@@ -181,8 +180,7 @@ def _training(
   one: Measured, examples: float, config: ml_collections.ConfigDict, policy: str
 ) -> Forecast:
   """Training time at the rate of the steps after the first, which compiles."""
-  lines = (one.folder / "metrics.jsonl").read_text().splitlines()
-  rows = [json.loads(line) for line in lines]
+  rows = [row.value for row in json_input.rows(one.folder / "metrics.jsonl")]
   rates = [row["examples_per_second"] for row in rows if "examples_per_second" in row]
   seconds = examples * config.epochs / statistics.median(rates[1:] or rates)
   disk = checks.checkpoint_bytes(config, policy)
@@ -219,7 +217,7 @@ def _evaluation(
   for name, video in config.evaluate.video_models.items():
     if not setup.is_named(video):
       continue
-    counts = files.read_json(one.folder / name / "score_videos" / stages.MANIFEST)[
+    counts = json_input.value(one.folder / name / "score_videos" / stages.MANIFEST)[
       "counts"
     ]
     found = _videos(

@@ -4,7 +4,7 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import files, stages
+from vpo_jax import json_input, stages
 
 # The counts of each finished stage; `base` has the model that training started from.
 Figures = dict[str, dict[str, Any]]
@@ -80,7 +80,7 @@ def figures(workdir: epath.PathLike) -> Figures:
   found: Figures = {}
   for name in _STAGES:
     path = epath.Path(workdir) / name / stages.MANIFEST
-    manifest = files.read_json(path) if path.exists() else {}
+    manifest = json_input.value(path) if path.exists() else {}
     if "counts" in manifest:
       found[name] = manifest["counts"]
       if name == "train_sft":

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.flax
 from etils import epath
 
-from vpo_jax import errors, files, stages, templates
+from vpo_jax import errors, json_input, stages, templates
 from vpo_jax.data import chat
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import directory, lora, source, table, weights
@@ -86,7 +86,7 @@ def adapter(
     raise errors.UserError(
       f"{trained}: no {lora.CONFIG}; only a model trained with lora.rank has an adapter"
     )
-  peft = files.read_json(trained / lora.CONFIG)
+  peft = json_input.value(trained / lora.CONFIG)
   base = config.base or peft["base_model_name_or_path"]
   instruction = templates.of_model(model, config.instruction)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -110,7 +110,7 @@ def _generation(
 ) -> dict[str, Any]:
   """The base model's generation config, including its end tokens, with our settings."""
   path = model / "generation_config.json"
-  base = files.read_json(path) if path.exists() else {}
+  base = json_input.value(path) if path.exists() else {}
   return base | {
     "eos_token_id": list(stops),
     "do_sample": True,

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors, files, records
+from vpo_jax import errors, files, json_input, records
 from vpo_jax import queries as queries_lib
 from vpo_jax.runtime import console
 from vpo_jax.sample import generate, lm, pool, settings
@@ -196,7 +196,7 @@ def _resume(output: epath.Path, made_with: dict[str, Any]) -> dict[str, Optimize
       )
     files.write_json(path, made_with)
     return {}
-  previous = files.read_json(path)
+  previous = json_input.value(path)
   for key, value in made_with.items():
     if previous.get(key) != value:
       raise errors.UserError(

@@ -10,14 +10,13 @@ A placeholder is a word in braces, `{query}`. Templates are filled in one pass, 
 the contents of a query (braces, quotes, markers, instructions) stay data.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TypedDict
 
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, json_input
 
 FOLDER = epath.Path(__file__).parent
 
@@ -145,12 +144,9 @@ def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:
     UserError: the file is not a JSON list of {"query": text, "prompt": text}.
   """
   file = epath.Path(path) if path else FOLDER / "demonstrations.json"
-  try:
-    rows = json.loads(_read(file, "the demonstrations"))
-  except json.JSONDecodeError as error:
-    raise errors.UserError(
-      f"{file}:{error.lineno}: not valid JSON: {error.msg}"
-    ) from error
+  rows = json_input.value(file)
+  if json_input.repair(rows) != rows:
+    raise errors.UserError(f"{file}: a string has half of a surrogate pair")
   if not isinstance(rows, list) or not rows:
     raise errors.UserError(f"{file}: demonstrations must be a nonempty JSON list")
   for number, row in enumerate(rows):
@@ -219,7 +215,7 @@ def format_demonstrations(rows: Sequence[Demonstration]) -> str:
 
 def _read(file: epath.Path, content: str) -> str:
   try:
-    return file.read_text(encoding="utf-8")
+    return file.read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or error
     raise errors.UserError(f"{file}: cannot read {content}: {reason}") from error

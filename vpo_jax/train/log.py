@@ -11,7 +11,7 @@ from etils import epath
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from vpo_jax import files
+from vpo_jax import files, json_input
 from vpo_jax.runtime import processes
 
 _events: Any = event_pb2  # made at import time, unknown to type checkers
@@ -35,9 +35,9 @@ class Log:
     self._local = "://" not in str(folder)
     self.rows: list[dict[str, Any]] = []
     if self._path.exists():
-      lines = self._path.read_text().splitlines(keepends=True)
       # A killed process may leave half a line, which is later than any checkpoint.
-      rows = [json.loads(line) for line in lines if line.endswith("\n")]
+      lines = json_input.lines(self._path)
+      rows = [json.loads(line) for _, line in lines if line.endswith("\n")]
       self.rows = [row for row in rows if row["step"] <= step]
     self._board = None
     if processes.first():

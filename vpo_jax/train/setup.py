@@ -74,9 +74,7 @@ def instruction(work: stages.Work, base: epath.Path) -> str:
   beside = rows.parent / templates.INSTRUCTION
   path = work.config.instruction or (beside if beside.exists() else "")
   text = templates.of_model(base, path)
-  if not any(
-    templates.is_filled(text, turn) for turn in data_examples.queries(rows)
-  ):
+  if not any(templates.is_filled(text, turn) for turn in data_examples.queries(rows)):
     problem = f"{rows}: no row's user message matches the template {{}}"
     remedy = "set config.instruction to the template of the rows"
     if path:
