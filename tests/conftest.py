@@ -7,8 +7,7 @@ import pathlib
 import platform
 import time
 
-# Several workers share the cores: with a thread per core each, they wait for each other.
-# Must be set before numpy is imported.
+# Several workers share the cores, so each has one thread. Set before numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -62,13 +62,13 @@ def read(path: epath.PathLike) -> Iterator[Raw]:
 
   `.json` or `.jsonl`: strings, objects with a key "text", "prompt" or "query" (and
   optionally "category", "id", "flags"), for example a `records.Query`, or rows of the
-  release ({"messages": …}), from which the query is extracted. `.csv`: VidProM, or any CSV with a column of one of these names.
-  `.txt`: one query per line; empty lines are skipped. A folder: the data set that
-  `curate.arrays.VidProM` built from any of these.
+  release ({"messages": …}), from which the query is extracted. `.csv`: VidProM, or any
+  CSV with a column of one of these names. `.txt`: one query per line; empty lines are
+  skipped. A folder: the data set that `curate.arrays.VidProM` built from any of these.
 
   Raises:
-    UserError: the file is missing, has another extension, is not JSON in UTF-8 (a CSV or
-      text file may have rows in Windows-1252), or has no column of queries.
+    UserError: the file is missing, has another extension, is not JSON in UTF-8 (rows of
+      CSV and text files may be Windows-1252), or has no column of queries.
   """
   path = epath.Path(path)
   if path.is_dir():
@@ -169,7 +169,7 @@ def _value(row: Any) -> Raw:
   if isinstance(row, str):
     return Raw(row)
   if isinstance(row, Mapping) and "messages" in row:
-    return from_messages(row)
+    return _from_messages(row)
   text = None
   if isinstance(row, Mapping):
     text = next((row[key] for key in TEXT_KEYS if key in row), None)
@@ -183,7 +183,7 @@ def _value(row: Any) -> Raw:
   return Raw(text, category, id=str(row.get("id", "")), flags=flags)
 
 
-def from_messages(row: Mapping[str, Any]) -> Raw:
+def _from_messages(row: Mapping[str, Any]) -> Raw:
   """A row of the release, with the query inside the template of the user's turn."""
   try:
     content = row["messages"][0]["content"]

@@ -123,7 +123,6 @@ def main(job: dict[str, Any]) -> None:
   import trl
 
   from vpo_jax.bench import machine
-  from vpo_jax.data import chat
 
   class StepOnRequest(transformers.TrainerCallback):
     def on_step_begin(self, args, state, control, **_):
@@ -170,7 +169,7 @@ def main(job: dict[str, Any]) -> None:
       **job["options"],
     }
     with open(job["train"]) as file:
-      texts = [_text_row(tokenizer, row, chat.render) for row in json.load(file)]
+      texts = [_text_row(tokenizer, row) for row in json.load(file)]
     trainer(
       model=job["model"],
       args=config(**options),
@@ -180,7 +179,7 @@ def main(job: dict[str, Any]) -> None:
     ).train()
 
 
-def _text_row(tokenizer, row, render) -> dict[str, str]:
+def _text_row(tokenizer, row) -> dict[str, str]:
   """A row in TRL's plain-text format; TRL appends the end token, as we do."""
   messages = row["messages"]
   if "chosen" in row:
@@ -188,7 +187,10 @@ def _text_row(tokenizer, row, render) -> dict[str, str]:
   else:
     *messages, answer = messages
     responses = {"completion": answer["content"]}
-  return {"prompt": render(tokenizer, messages), **responses}
+  prompt = tokenizer.apply_chat_template(
+    messages, tokenize=False, add_generation_prompt=True
+  )
+  return {"prompt": prompt, **responses}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The forms of training rows that are read: TRL's and LLaMA-Factory's.
 
-| form | SFT | preferences |
+| form | SFT | preferences: chosen, rejected and |
 |---|---|---|
-| messages (OpenAI, LLaMA-Factory) | `messages` | `messages`, `chosen`, `rejected` |
-| TRL, conversational | `prompt`, `completion` | `prompt`, `chosen`, `rejected` |
-| TRL, implicit prompt | | `chosen` and `rejected`, each a whole conversation |
-| TRL, plain text | `prompt`, `completion` | `prompt`, `chosen`, `rejected` |
-| alpaca | `instruction`, `input`, `output` | `instruction`, `input`, `chosen`, `rejected` |
-| sharegpt | `conversations` | `conversations`, `chosen`, `rejected` |
+| messages (OpenAI, LLaMA-Factory) | `messages` | `messages` |
+| TRL, conversational | `prompt`, `completion` | `prompt` |
+| TRL, implicit prompt | | nothing; each is a whole conversation |
+| TRL, plain text | `prompt`, `completion` | `prompt` |
+| alpaca | `instruction`, `input`, `output` | `instruction`, `input` |
+| sharegpt | `conversations` | `conversations` |
 
 Alpaca rows may have `history`; all but plain text may have `system`. A message is
 {"role", "content"} or sharegpt's {"from", "value"}; its content is a text or a list of

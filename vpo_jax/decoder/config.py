@@ -59,8 +59,8 @@ def read(folder: epath.PathLike) -> DecoderConfig:
   """Reads `folder/config.json`.
 
   Raises:
-    UserError: the file is missing or not JSON, or the model is not a Llama or uses a
-      feature that is not supported.
+    UserError: the file is missing or not JSON, or the model is not a Llama, is
+      quantized, or uses a feature that is not supported.
   """
   path = epath.Path(folder) / "config.json"
   if not path.exists():
@@ -82,6 +82,12 @@ def parse(hf: dict[str, Any], where: str = "config") -> DecoderConfig:
     raise errors.UserError(
       f"{where}: model_type {hf.get('model_type')!r}; only 'llama' is supported"
     )
+  for key in ("quantization_config", "compression_config"):
+    if hf.get(key):
+      raise errors.UserError(
+        f"{where}: the model is quantized ({key}); use one with float32, float16 or"
+        " bfloat16 weights"
+      )
   for key in ("attention_bias", "mlp_bias"):
     if hf.get(key):
       raise errors.UserError(f"{where}: {key} is not supported")

@@ -110,7 +110,6 @@ def _save(
     publish(folder / name, content)
   hf = json_input.value(base / CONFIG)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key
-  hf.pop("quantization_config", None)
   files.write_json(folder / CONFIG, hf | {"dtype": dtype})
 
 

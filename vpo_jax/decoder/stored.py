@@ -19,7 +19,6 @@ from vpo_jax import errors, files
 
 _BLOCK = 1 << 24  # bytes read at a time
 _DTYPES = {
-  "F64": np.dtype("float64"),
   "F32": np.dtype("float32"),
   "F16": np.dtype("float16"),
   "BF16": jnp.dtype("bfloat16"),
@@ -45,19 +44,23 @@ class Tensor:
   shape: tuple[int, ...]
   start: int
 
+  def check(self) -> None:
+    """Raises UserError if the type is not one of unquantized weights."""
+    if self.dtype not in _DTYPES:
+      raise errors.UserError(
+        f"{self.path}: tensor {self.name} has type {self.dtype}, not one of"
+        f" {', '.join(_DTYPES)}; is the model quantized?"
+      )
+
   def blocks(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yields rows `first` to `last` (excluded) block by block.
 
     Returns: the number of a block's first row, and its rows.
 
     Raises:
-      UserError: the type is not a floating-point type.
+      UserError: as `check`.
     """
-    if self.dtype not in _DTYPES:
-      raise errors.UserError(
-        f"{self.path}: tensor {self.name} has type {self.dtype}, not one of"
-        f" {', '.join(_DTYPES)}"
-      )
+    self.check()
     dtype = _DTYPES[self.dtype]
     width = math.prod(self.shape[1:])
     step = max(1, _BLOCK // (width * dtype.itemsize))

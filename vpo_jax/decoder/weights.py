@@ -197,7 +197,7 @@ def _digest(leaf):
 
 
 def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
-  """The tensors of a directory by name; all of `tree` are there with their shapes."""
+  """The tensors of a directory by name; all of `tree` are there and can be read."""
   if (folder / INDEX).exists():
     index = json_input.value(folder / INDEX)["weight_map"]
     paths = {folder / file for file in index.values()}
@@ -216,6 +216,7 @@ def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
         f"{found[name].path}: tensor {name} has shape {found[name].shape}, but by"
         f" config.json it should have {shape}"
       )
+    found[name].check()
   return found
 
 
@@ -284,7 +285,8 @@ def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
   Reads only the files' headers.
 
   Raises:
-    UserError: a file or a weight is missing, or a weight has another shape.
+    UserError: a file or a weight is missing, or a weight has another shape or is
+      quantized.
   """
   declared = table.table(config)
   _find_tensors(folder, declared)

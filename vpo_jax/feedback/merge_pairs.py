@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import pydantic
 from etils import epath
 
 from vpo_jax import errors, files, json_input, records, stages, templates
 from vpo_jax import queries as queries_lib
-from vpo_jax.data import examples
+from vpo_jax.data import examples, forms
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -38,13 +39,14 @@ def run(work: stages.Work) -> stages.Counts:
   pairs = union(*mix(text, video, config.text_share, config.seed))
   if config.rule == "one_per_query":
     pairs = one_per_query(pairs)
+  aside = text_aside + video_aside
   if not pairs:
+    why = f"; the first row set aside: {aside[0].reason}" if aside else ""
     raise errors.UserError(
-      f"merge_pairs: no pair in {work.inputs['text']} and {work.inputs['video']}"
+      f"merge_pairs: no pair in {work.inputs['text']} and {work.inputs['video']}{why}"
     )
   train, heldout = split(pairs, config.heldout, config.seed)
   records.write(work.folder / "pairs.jsonl", pairs)
-  aside = text_aside + video_aside
   records.write(work.folder / "set_aside.jsonl", aside)
   files.write_text(work.folder / templates.INSTRUCTION, instruction)
   for name, part in (("train", train), ("heldout", heldout)):

@@ -42,6 +42,7 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
       fit the devices, the model or the batch.
   """
   architecture = decoder_config.read(base)
+  weights.check(base, architecture)
   placement = sharding.place(architecture, sharding.make_mesh(config.mesh))
   parts = sharding.groups(placement.mesh)
   if config.batch_size % parts:
