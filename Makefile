@@ -53,7 +53,7 @@ $(VENV)/.rehearsal: $(VENV)/.run
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve,test,dev]"
+	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve,bench,test,dev]"
 	touch $@
 
 clean:

@@ -124,7 +124,8 @@ def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
   [
     ("q.jsonl", '{"text": "a"}\n{"text": \n', "q.jsonl:2: not JSON"),
     ("q.json", '["a",\n"b"', "q.json:2: not JSON"),
-    ("q.json", '{"text": "a"}', "JSON list"),
+    ("q.json", '{\n"text": "a"}', "one JSON value per line"),
+    ("q.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "byte 27 is not UTF-8"),
     ("q.json", "[" * 100_000, "nested"),
     ("q.csv", "uuid,caption\n1,a cat\n", "none of the columns"),
     ("q.csv", "", "none of the columns"),

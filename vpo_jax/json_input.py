@@ -68,7 +68,7 @@ def rows(path: epath.PathLike) -> Iterator[Row]:
       yield _row(f"row {number}", found)
     return
   for number, text in lines(path):
-    found = parse(text, f"{path}:{number}")
+    found = _parse(text, path, number)
     place = f"line {number}"
     yield _row(place, found) if _ESCAPED_SURROGATE.search(text) else Row(place, found)
 
@@ -82,27 +82,7 @@ def value(path: epath.PathLike) -> Any:
   path = epath.Path(path)
   with _open(path) as file:
     text = _decode(file.read(), path, 0)
-  return parse(text, str(path))
-
-
-def parse(text: str, where: str) -> Any:
-  """The value of a JSON text.
-
-  Args:
-    where: file, or file and line, for the error.
-
-  Raises:
-    UserError: it is not JSON; names the line, if there are several.
-  """
-  try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    line = f":{error.lineno}" if "\n" in text.rstrip("\n") else ""
-    raise errors.UserError(f"{where}{line}: not JSON: {error.msg}") from error
-  except RecursionError as error:
-    raise errors.UserError(f"{where}: JSON nested too deeply") from error
-  except ValueError as error:  # a number with thousands of digits
-    raise errors.UserError(f"{where}: not JSON: {error}") from error
+  return _parse(text, path)
 
 
 def repair(found: Any) -> Any:
@@ -120,6 +100,21 @@ def _row(place: str, found: Any) -> Row:
   repaired = repair(found)
   problem = "" if repaired == found else "a string has half of a surrogate pair"
   return Row(place, repaired, problem)
+
+
+def _parse(text: str, path: epath.Path, line: int = 0) -> Any:
+  """The value of a file's text, or of one of its lines if `line` is its number."""
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    hint = "; rows are a JSON list, or one JSON value per line" if line == 1 else ""
+    raise errors.UserError(
+      f"{path}:{line or error.lineno}: not JSON: {error.msg}{hint}"
+    ) from error
+  except RecursionError as error:
+    raise errors.UserError(f"{path}:{line or 1}: JSON nested too deeply") from error
+  except ValueError as error:  # a number with thousands of digits
+    raise errors.UserError(f"{path}:{line or 1}: not JSON: {error}") from error
 
 
 def _open(path: epath.Path) -> Any:

@@ -63,6 +63,31 @@ def test_an_unsupported_architecture_is_refused(tmp_path):
     decoder_config.read(tmp_path)
 
 
+@pytest.mark.parametrize("method", ["bitsandbytes", "fp8", "gptq"])
+def test_a_quantized_model_is_refused_by_its_config(tmp_path, method):
+  test_model.make_llama(tmp_path)
+  config = json.loads((tmp_path / "config.json").read_text())
+  config["quantization_config"] = {"quant_method": method}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(
+    errors.UserError, match=r"the model is quantized \(quantization_c"
+  ):
+    decoder_config.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("dtype", "name"), [(np.int8, "I8"), (np.float64, "F64"), (np.uint8, "U8")]
+)
+def test_a_tensor_of_another_type_is_refused_before_any_is_read(tmp_path, dtype, name):
+  test_model.make_llama(tmp_path)
+  key = "model.layers.1.mlp.up_proj.weight"
+  edit(tmp_path, lambda t: t.update({key: t[key].astype(dtype)}))
+  with pytest.raises(errors.UserError, match=rf"{key} has type {name}, not one of F32"):
+    weights.check(tmp_path, decoder_config.read(tmp_path))
+  with pytest.raises(errors.UserError, match=rf"{key} has type {name}"):
+    load(tmp_path)
+
+
 def test_shards_load_like_one_file(tmp_path):
   llama = test_model.make_llama(tmp_path / "one")
   llama.save_pretrained(tmp_path / "many", max_shard_size="100KB")

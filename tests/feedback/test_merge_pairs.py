@@ -4,6 +4,7 @@ import pytest
 
 from configs import merge_pairs
 from vpo_jax import errors, records, stages
+from vpo_jax.data import forms
 from vpo_jax.feedback import merge_pairs as merge
 
 
@@ -100,9 +101,13 @@ def test_released_preference_rows_are_read_as_pairs(tmp_path):
   pairs, aside = merge.read(tmp_path / "released.json", "text")
   assert pairs == TEXT
   assert len({row.id for row in aside}) == len(aside) == 3
-  assert all("not a preference row" in row.reason for row in aside)
+  assert [row.reason for row in aside] == [
+    "row 4: chosen or rejected is missing; rows have " + forms.FORMS["dpo"],
+    "row 5: rejected has a message with role None, which is not read",
+    "row 6: not a JSON object; rows have " + forms.FORMS["dpo"],
+  ]
   (tmp_path / "released.json").write_text("[")
-  with pytest.raises(errors.UserError, match=r"released\.json: not JSON"):
+  with pytest.raises(errors.UserError, match=r"released\.json:1: not JSON"):
     merge.read(tmp_path / "released.json", "text")
 
 

@@ -19,7 +19,8 @@ def shared(policy):
 
   Its answers end at their limit only: a random model samples a stop token now and then.
   """
-  endless = dataclasses.replace(policy, stop=())
+  without_end = dataclasses.replace(policy.format, stops=())
+  endless = dataclasses.replace(policy, format=without_end)
   running = engine.Engine(endless, slots=4, queue_size=4, warm=False)
   counters = metrics.Metrics(running)
   yield service.Service(endless, running, LIMITS, counters, guard_language="")

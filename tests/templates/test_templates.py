@@ -180,7 +180,7 @@ def test_the_packages_demonstrations_follow_the_template():
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("[", ":1: not valid JSON"),
+    ("[", ":1: not JSON"),
     ("{}", "must be a nonempty JSON list"),
     ('[{"query": "a"}]', "demonstration 0 has no 'prompt'"),
     ('["a"]', "demonstration 0 has no 'query'"),

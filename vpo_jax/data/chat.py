@@ -178,7 +178,11 @@ def _end(tokenizer: Tokenizer, folder: epath.Path) -> int:
     answer = {"role": "assistant", "content": _ANSWER}
     whole = _render(tokenizer, [*_PROBE, answer])
   except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-    raise errors.UserError(f"{folder}: the chat template fails: {error}") from error
+    syntax = isinstance(error, jinja2.TemplateSyntaxError)
+    line = f"line {error.lineno}: " if syntax else ""
+    raise errors.UserError(
+      f"{folder}: the chat template fails: {line}{error}"
+    ) from error
   _, found, after = whole[len(before) :].partition(_ANSWER)
   if not whole.startswith(before) or not found:
     raise errors.UserError(

@@ -123,9 +123,7 @@ def _sft(row: dict[str, Any]) -> Row:
 
 def _preferences(row: dict[str, Any]) -> Row:
   if "chosen" not in row or "rejected" not in row:
-    raise ValueError(
-      f"chosen or rejected is missing; preference rows have {FORMS['dpo']}"
-    )
+    raise ValueError(f"chosen or rejected is missing; rows have {FORMS['dpo']}")
   if _is_conversation(row["chosen"]) or _is_conversation(row["rejected"]):
     return _implicit(row)
   names = ("messages", "prompt", "instruction", "conversations")

@@ -112,7 +112,7 @@ def _generation(
   path = model / "generation_config.json"
   base = json_input.value(path) if path.exists() else {}
   return base | {
-    "eos_token_id": list(stops),
+    "eos_token_id": list(stops) if len(stops) > 1 else stops[0],
     "do_sample": True,
     "temperature": config.temperature,
     "top_p": config.top_p,
