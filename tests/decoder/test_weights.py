@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import transformers
+from etils import epath
 
 from tests.decoder import test_model
 from vpo_jax import errors
@@ -83,7 +84,7 @@ def test_a_tensor_of_another_type_is_refused_before_any_is_read(tmp_path, dtype,
   key = "model.layers.1.mlp.up_proj.weight"
   edit(tmp_path, lambda t: t.update({key: t[key].astype(dtype)}))
   with pytest.raises(errors.UserError, match=rf"{key} has type {name}, not one of F32"):
-    weights.check(tmp_path, decoder_config.read(tmp_path))
+    weights.check(epath.Path(tmp_path), decoder_config.read(tmp_path))
   with pytest.raises(errors.UserError, match=rf"{key} has type {name}"):
     load(tmp_path)
 

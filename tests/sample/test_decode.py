@@ -178,7 +178,8 @@ def test_finish_reasons(policy):
   prompts = [policy.prompt(query) for query in QUERIES]
   drawn = tokens_of(policy, prompts, SAMPLED, slots=4)
   first = drawn[0][0][5]  # make this a stop token
-  ending = dataclasses.replace(policy, stop=(first,))
+  chat_format = dataclasses.replace(policy.format, stops=(first,))
+  ending = dataclasses.replace(policy, format=chat_format)
   scheduler = schedule.Scheduler(ending, slots=4)
   jobs = [scheduler.add(i, prompt, SAMPLED) for i, prompt in enumerate(prompts)]
   while scheduler.step():
