@@ -154,4 +154,4 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     checkpoint_every=20,  # a killed run loses a minute or two
     keep_checkpoints=1,
   )
-  config.mesh.update(data=1, fsdp=1, tensor=1)
+  config.mesh.update(data=1, fsdp=1, tensor=1, devices=1)

@@ -33,4 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
   # but are not one distributed run.
   config.share = "0/1"
   config.mesh = mesh.get_config()
+  config.mesh.data = -1  # each device has the weights and samples its own queries
+  # With several processes: a block of tokens hangs if it takes this much longer than
+  # five times the longest one. The processes then exit, and the same command continues.
+  config.hang_minutes = 10.0
   return config

@@ -44,4 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Measure the rate of matrix products first (up to a minute), and report each step's
   # arithmetic as a share of it (fraction_of_matmul_rate).
   config.measure_matmul_rate = False
+  # With several processes: a step hangs if it takes this much longer than five times
+  # the longest one of its kind. The processes exit, and the same command continues.
+  config.hang_minutes = 10.0
   return config

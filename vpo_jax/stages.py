@@ -6,17 +6,18 @@ the counts when it is finished. From it the runner decides whether the work is f
 can continue, or was started with other settings.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, json_input
-from vpo_jax.runtime import child, console, processes
+from vpo_jax.runtime import child, console, lock, processes
 
 MANIFEST = "manifest.json"
 
@@ -104,6 +105,8 @@ class Stage:
     uses_jax: computes on JAX devices. If other work follows on the same machine, it
       runs in a process of its own, because JAX keeps a GPU's memory until the end of
       the process.
+    part: of a stage that several runs may share, the part of the work that a config
+      asks for. Runs of one part exclude each other.
     handles_sigterm: saves its state on SIGTERM and exits (see `runtime.preemption`).
   """
 
@@ -115,6 +118,7 @@ class Stage:
   cheap: bool = False
   uses_jax: bool = False
   handles_sigterm: bool = False
+  part: Callable[[Config], str] | None = None
 
   def inputs_for(self, config: Config) -> Inputs:
     return self.inputs(config) if callable(self.inputs) else self.inputs
@@ -145,8 +149,9 @@ def run(
       occupies a device.
 
   Raises:
-    UserError: an input is missing, the stage's folder holds work that was made with
-      other settings or inputs, or whatever `stage.run` raises.
+    UserError: an input is missing, another run is at work on the stage, its folder
+      holds work that was made with other settings or inputs, or whatever `stage.run`
+      raises.
   """
   workdir = epath.Path(workdir)
   folder = workdir / stage.folder_for(config)
@@ -160,6 +165,14 @@ def run(
       for key, path in inputs.items()
     },
   }
+  with _lock(stage, work):
+    return _run_locked(stage, work, manifest, own_process)
+
+
+def _run_locked(
+  stage: Stage, work: Work, manifest: Counts, own_process: bool
+) -> Counts:
+  folder = work.folder
   with processes.main_process_first(f"{stage.name} begins"):
     counts = _begin(stage, folder, manifest)
   if counts is not None:
@@ -181,6 +194,17 @@ def run(
     files.write_json(folder / MANIFEST, manifest | took)
   processes.barrier(f"{stage.name} finished")
   return result
+
+
+@contextlib.contextmanager
+def _lock(stage: Stage, work: Work) -> Iterator[None]:
+  """A context in which no other run works on the stage's folder."""
+  if not processes.first():
+    yield
+    return
+  part = f"-{stage.part(work.config)}" if stage.part else ""
+  with lock.held(work.workdir / f".{work.folder.name}{part}.lock"):
+    yield
 
 
 def _run_in_child(

@@ -7,6 +7,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -100,6 +101,16 @@ class Run:
 
   def output(self, index):
     return (self.folder / f"output{index}").read_text()
+
+  def ends_with(self, index, line):
+    """Whether the last line that a process wrote, soon after its end, begins so."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+      last = self.output(index).strip().split("\n")[-1]
+      if last.startswith(line):
+        return True
+      time.sleep(0.1)  # its stacks are written by a program that ends after it
+    return False
 
   def hangs(self, index):
     return (self.folder / f"rows{index}.hangs").exists()

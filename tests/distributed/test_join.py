@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -94,11 +95,10 @@ def test_a_process_whose_peer_died_reports_it_and_exits(start):
   first, second = tasks_of(start, 2, DIES="0")
   _, err = second.communicate(timeout=60)
   first.communicate()
-  assert second.returncode == 1
+  assert second.returncode == -signal.SIGABRT
+  assert "(most recent call first)" in err  # the stacks of its threads
   assert (
     err.strip()
-    .splitlines()[-1]
-    .startswith(
-      "error: process 1: another process of this run has died or does not answer"
-    )
+    .split("\n")[-1]
+    .startswith("error: process 1: this process waited for another one, which has died")
   )

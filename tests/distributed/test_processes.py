@@ -109,10 +109,17 @@ def test_one_is_killed_the_others_exit_and_fewer_continue(
   codes = run.wait(60)
   assert time.monotonic() - began < 60
   survivors = [index for index in range(count) if index != killed]
-  assert [codes[index] for index in survivors] == [1] * (count - 1)
   for index in survivors:
-    last = run.output(index).strip().splitlines()[-1]
-    assert last.startswith(f"error: process {index}: another process of this run has")
+    # Whichever notices it first: a collective operation, or JAX, which aborts.
+    assert codes[index] in (1, -signal.SIGABRT)
+    line = (
+      f"error: process {index}: this process waited for another one, which has died"
+    )
+    assert run.ends_with(index, line)
+    # What it was doing is above: an exception, or the stacks of all threads.
+    assert "(most recent call first)" in run.output(index) or (
+      "Traceback (most recent call last)" in run.output(index)
+    )
   assert not (workdir / "train_sft" / "model").exists()
   rest = launch("train_sft.py", config, workdir, count // 2, 1)
   assert rest.wait() == [0] * (count // 2), rest.output(0)
@@ -125,29 +132,31 @@ def assert_all_exit(run, hangs, within):
   """Within a minute each process reports where it is and exits."""
   until(lambda: run.hangs(hangs), run)
   began = time.monotonic()
-  assert run.wait(70) == [1] * len(run.processes)
+  codes = run.wait(70)
+  assert codes[hangs] == preemption.EXIT_CODE  # the cluster's scripts run it again
+  # The other one notices the hang itself, or that this one has ended.
+  assert codes[1 - hangs] in (preemption.EXIT_CODE, 1, -signal.SIGABRT)
   assert time.monotonic() - began < 60
   output = run.output(hangs)
   assert re.search(rf"error: process {hangs}: {within} has not ended after", output)
-  assert re.search(r"a process or a device hangs .* may_hang\)", output)
-  last = run.output(1 - hangs).strip().splitlines()[-1]
-  assert last.startswith(f"error: process {1 - hangs}: ")
+  assert re.search(r"Thread 0x\w+ .*\n.* in may_hang\n", output)
+  assert run.ends_with(1 - hangs, f"error: process {1 - hangs}: ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ("hangs", "where", "call", "eval_every", "within"),
   [
-    (0, "Feed", 20, 1000, r"step \d+"),
-    (1, "Feed", 20, 1000, r"step \d+"),
-    (1, "_Evaluation", 9, 4, "a micro-batch of the evaluation"),
+    (0, "Feed", 20, 1000, r"training step \d+"),
+    (1, "Feed", 20, 1000, r"training step \d+"),
+    (1, "_Evaluation", 9, 4, r"micro-batch of the evaluation \d+"),
   ],
 )
 def test_one_hangs_all_exit(
   tmp_path, launch, make_config, monkeypatch, hangs, where, call, eval_every, within
 ):
   config = slow_steps(make_config("sft", mesh={"fsdp": 2}))
-  config.update(checkpoint_every=1000, eval_every=eval_every)
+  config.update(checkpoint_every=1000, eval_every=eval_every, hang_minutes=0.3)
   hang_at(monkeypatch, hangs, where, call)
   run = launch("train_sft.py", config, tmp_path / "work", 2, 1)
   assert_all_exit(run, hangs, within)
@@ -159,10 +168,10 @@ def test_one_hangs_in_sampling_all_exit(
   tmp_path, launch, tiny_model, monkeypatch, hangs
 ):
   config = sampling(tmp_path, tiny_model)
-  config.max_new_tokens = 128
+  config.update(max_new_tokens=128, hang_minutes=0.3)
   hang_at(monkeypatch, hangs, "stream", 12)
   run = launch("sample.py", config, tmp_path / "work", 2, 1)
-  assert_all_exit(run, hangs, r"block \d+ of the sampling")
+  assert_all_exit(run, hangs, r"block of the sampling \d+")
 
 
 def hang_at(monkeypatch, process, where, call):

@@ -1,6 +1,7 @@
 """A tiny task, for tests of the whole training stage."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -63,7 +64,10 @@ def make_config(tiny_model, rows):
       checkpoint_every=2,
     )
     config.optimizer.update(peak_lr=peak_lr, schedule=SCHEDULE, warmup_ratio=0.0)
-    config.mesh.update({"data": 1, "fsdp": 1, "tensor": 1} | (mesh or {}))
+    sizes = {"data": 1, "fsdp": 1, "tensor": 1} | (mesh or {})
+    config.mesh.update(
+      sizes, devices=0 if -1 in sizes.values() else math.prod(sizes.values())
+    )
     config.update(**changes)
     return config
 

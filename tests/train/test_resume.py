@@ -69,6 +69,65 @@ def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken)
   runs.assert_ends_as(tmp_path, unbroken("sft", make_config), "sft")
 
 
+def _files(folder):
+  return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _empty(folder):
+  for path in _files(folder):
+    path.write_bytes(b"")
+
+
+def _truncate(folder):
+  for path in _files(folder):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _lose_half(folder):
+  for path in _files(folder)[::2]:
+    path.unlink()
+
+
+# Checkpoints of steps 2 and 4 are kept.
+_DIES_AFTER_5 = """
+import os, signal
+from vpo_jax.runtime import watchdog
+step = watchdog.Watch.step
+def dies(self, kind, number):
+  if number == 6: os.kill(os.getpid(), signal.SIGKILL)
+  step(self, kind, number)
+watchdog.Watch.step = dies
+"""
+
+
+@pytest.mark.parametrize("damage", [_empty, _truncate, _lose_half])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
+  tmp_path, make_config, unbroken, capsys, damage
+):
+  config = make_config("sft", eval_every=1000, keep_checkpoints=5)
+  process = runs.start(tmp_path, "sft", config, _DIES_AFTER_5)
+  assert process.wait(timeout=120) == -signal.SIGKILL
+  checkpoints = tmp_path / "train_sft" / "checkpoints"
+  assert {"2", "4"} <= {path.name for path in checkpoints.iterdir()}
+  damage(checkpoints / "4")
+  capsys.readouterr()
+  stages.run(sft.STAGE, config, tmp_path)
+  said = [line for line in capsys.readouterr().err.split("\n") if "damaged" in line]
+  assert len(said) == 1
+  assert said[0].startswith(f"{checkpoints / '4'}: the checkpoint is damaged (")
+  changes = {"eval_every": 1000, "keep_checkpoints": 5}
+  runs.assert_ends_as(tmp_path, unbroken("sft", make_config, **changes), "sft")
+
+
+def test_if_all_checkpoints_are_damaged_it_is_one_line(tmp_path, make_config):
+  config = make_config("sft", eval_every=1000)
+  process = runs.start(tmp_path, "sft", config, _DIES_AFTER_5)
+  assert process.wait(timeout=120) == -signal.SIGKILL
+  _empty(tmp_path / "train_sft" / "checkpoints")
+  with pytest.raises(errors.UserError, match="all 2 checkpoints are damaged; remove"):
+    stages.run(sft.STAGE, config, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind):
@@ -81,9 +140,9 @@ def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind
     "import time\n"
     "from vpo_jax.runtime import watchdog\n"
     "step = watchdog.Watch.step\n"
-    "def slowly(self, name):\n"
+    "def slowly(self, kind, number):\n"
     "  time.sleep(0.2)\n"
-    "  step(self, name)\n"
+    "  step(self, kind, number)\n"
     "watchdog.Watch.step = slowly\n"
   )
   for _ in range(5):
@@ -113,7 +172,7 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "from vpo_jax.runtime import watchdog\n"
     "step = watchdog.Watch.step\n"
     "def then_sigterm(self, name):\n"
-    "  step(self, name)\n"
+    "  step(self, kind, number)\n"
     "  if name == 'step 5': os.kill(os.getpid(), signal.SIGTERM)\n"
     "watchdog.Watch.step = then_sigterm\n",
   )

@@ -40,13 +40,19 @@ def make_mesh(
   """A mesh with the axis sizes of `config`.
 
   Args:
-    config: size of each of `AXES`; one may be -1, for all remaining devices.
-    devices: None for all devices of all processes.
+    config: size of each of `AXES`; one may be -1, for all remaining devices. `devices`,
+      if it is there and not 0, is the number of devices to use.
+    devices: to choose from; None for all devices of all processes.
 
   Raises:
-    UserError: the sizes need more devices than there are, or do not divide them.
+    UserError: the sizes need more or fewer devices than there are, or do not divide
+      them.
   """
   devices = jax.devices() if devices is None else devices
+  wanted = config.get("devices", 0)
+  if wanted > len(devices):
+    raise errors.UserError(f"mesh.devices={wanted}: there are {len(devices)} devices")
+  devices = devices[: wanted or len(devices)]
   sizes = {axis: int(config[axis]) for axis in AXES}
   if bad := [a for a, n in sizes.items() if n < 1 and n != -1]:
     raise errors.UserError(f"mesh.{bad[0]}={sizes[bad[0]]}: must be positive, or -1")
@@ -64,17 +70,22 @@ def make_mesh(
       f"mesh {sizes} needs {count} devices, there are {len(devices)}"
       f" ({devices[0].platform})"
     )
+  if count < len(devices):
+    raise errors.UserError(
+      f"mesh {sizes} uses {count} of {len(devices)} devices; set one axis to -1 to use"
+      f" all, or mesh.devices={count}"
+    )
   return jax.make_mesh(
     tuple(sizes.values()),
     AXES,
     axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
-    devices=devices[:count],
+    devices=devices,
   )
 
 
 def one_device_mesh() -> Mesh:
   """The mesh of JAX's first device."""
-  return make_mesh(dict.fromkeys(AXES, 1))
+  return make_mesh(dict.fromkeys(AXES, 1), jax.devices()[:1])
 
 
 def groups(mesh: Mesh) -> int:

@@ -205,9 +205,8 @@ def _guarded(main: Callable[[], Any]) -> None:
   except Exception as error:
     if processes.count == 1:
       raise
-    line = processes.peer_failure(error)
-    if line is None:
-      traceback.print_exc()
+    traceback.print_exc()
+    line = processes.waited(error)
     # A normal exit would hang: JAX waits for the other processes, and they for this.
     _exit(1, line or f"{type(error).__name__}, see above")
 

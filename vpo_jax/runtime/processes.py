@@ -6,13 +6,13 @@ console output; all processes write weights and checkpoints together.
 """
 
 import contextlib
-import ctypes
+import faulthandler
 import os
 import re
-import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from vpo_jax import errors
 from vpo_jax.runtime import console
@@ -23,8 +23,12 @@ STARTUP = 300  # seconds that processes wait for each other at the start
 index, count = 0, 1  # this process's number, and the number of processes
 
 _LOST = (
-  "another process of this run has died or does not answer; run the same command"
-  " again with the remaining processes to continue from the last checkpoint"
+  "this process waited for another one, which has died or does not answer; run the same"
+  " command again with the remaining processes to continue from the last checkpoint"
+)
+# What JAX's errors contain if a process waited for another one in vain.
+_WAITED = re.compile(
+  r"Gloo|NCCL operation|oordination service|Barrier timed out|UNAVAILABLE:|DEADLINE_EXC"
 )
 
 
@@ -60,7 +64,6 @@ def join(
 
   # Without this SIGTERM ends a process at once; with it, training saves first.
   jax.config.update("jax_enable_preemption_service", handles_sigterm)
-  on_abort = _AbortMessage()
   try:
     with warnings.catch_warnings():
       # On Kubernetes without its client package JAX warns, and the process runs alone.
@@ -76,7 +79,6 @@ def join(
   except ValueError as error:
     if address is not None:
       raise errors.UserError(f"--coordinator_address={address}: {error}") from error
-    on_abort.remove()
     return
   except RuntimeError as error:
     raise errors.UserError(
@@ -84,8 +86,8 @@ def join(
     ) from error
   index, count = jax.process_index(), jax.process_count()
   console.console.quiet = index > 0
-  if count == 1:
-    on_abort.remove()
+  if count > 1:
+    _report_aborts()
 
 
 def shutdown() -> None:
@@ -109,6 +111,16 @@ def barrier(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def all_agree(value: bool) -> bool:
+  """Whether the value is true in every process; all must call this."""
+  if count == 1:
+    return value
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
+
+
 @contextlib.contextmanager
 def main_process_first(name: str) -> Iterator[None]:
   """A context that process 0 runs first; the others then see the files it wrote."""
@@ -124,31 +136,44 @@ def with_index(line: str) -> str:
   return f"process {index}: {line}" if count > 1 else line
 
 
-def peer_failure(error: BaseException) -> str | None:
-  """The error line if another process's failure caused `error`; None otherwise."""
-  text = str(error)
-  if count > 1 and re.search(r"Gloo|NCCL|oordination|UNAVAILABLE|DEADLINE_EX", text):
-    return _LOST
-  return None
+def waited(error: BaseException) -> str | None:
+  """The error line if this process waited for another one; None for its own failure.
 
-
-class _AbortMessage:
-  """Prints the error line when JAX aborts the process.
-
-  JAX's heartbeat monitor calls abort() in C++, so Python cannot catch an exception.
+  A collective operation fails in every process that waits for a dead one. It may also
+  fail by itself, so the traceback of `error` has to be shown in both cases.
   """
+  import jax
 
-  def __init__(self):
-    # C holds no reference to the handler, so Python must.
-    _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle))
-    ctypes.CDLL(None).signal(signal.SIGABRT, _handlers[-1])
-
-  def _handle(self, _: int) -> None:
-    os.write(2, f"error: {with_index(_LOST)}\n".encode())
-    os._exit(1)
-
-  def remove(self) -> None:
-    ctypes.CDLL(None).signal(signal.SIGABRT, None)  # SIG_DFL
+  own = not isinstance(error, jax.errors.JaxRuntimeError)
+  return None if own or count == 1 or not _WAITED.search(str(error)) else _LOST
 
 
-_handlers: list[Any] = []
+# Copies its input to stderr, and explains it if it is that of an abort.
+_REPORTER = """
+import sys
+text = sys.stdin.read()
+sys.stderr.write(text)
+if "Fatal Python error: Aborted" in text:
+  sys.stderr.write(sys.argv[1])
+"""
+
+
+def _report_aborts() -> None:
+  """Starts a program that prints the error line if JAX aborts this process.
+
+  JAX's heartbeat monitor calls abort() when another process is lost. A handler in
+  Python could wait forever for the interpreter's lock. `faulthandler` needs none: it
+  writes the stacks of all threads to the program's input, which ends with this process.
+  """
+  line = f"error: {with_index(_LOST)}\n"
+  reporter = subprocess.Popen(
+    [sys.executable, "-S", "-E", "-c", _REPORTER, line],
+    stdin=subprocess.PIPE,
+    start_new_session=True,  # so that Ctrl-C does not end it first
+  )
+  assert reporter.stdin is not None
+  faulthandler.enable(reporter.stdin)
+  _reporters.append(reporter)
+
+
+_reporters: list[subprocess.Popen] = []  # kept, because their pipes must stay open

@@ -7,40 +7,47 @@ and exits when one takes far too long; the processes that wait for it do the sam
 """
 
 import contextlib
+import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import jax
 
-from vpo_jax.runtime import processes
+from vpo_jax.runtime import preemption, processes
 
-# A step counts as hung after PATIENCE seconds + TIMES x the longest step so far.
-PATIENCE = 20
+# A step counts as hung after the patience + TIMES x the longest step of its kind.
 TIMES = 5
 
 
 class Watch:
-  """Times the steps of this process.
+  """Times the steps of this process, by kind.
 
   Steps that compile, and steps after a checkpoint (another process may still be saving
-  it), are not timed, and the first timed step only sets the expected duration.
+  it), are not timed. The first timed step of a kind only sets its expected duration.
   """
 
-  def __init__(self):
+  def __init__(self, patience_minutes: float):
+    self._patience = 60 * patience_minutes  # seconds
     self._untimed = 2  # steps until the first timed one
-    self._longest: float | None = None
-    self._name, self._began = "", time.monotonic()
+    self._longest: dict[str, float] = {}  # seconds, by kind
+    self._kind = self._name = ""
+    self._began = time.monotonic()
 
-  def step(self, name: str) -> None:
-    """Starts the clock of a step, and ends the step before it."""
+  def step(self, kind: str, number: int) -> None:
+    """Starts the clock of a step, and ends the step before it.
+
+    Args:
+      kind: the name of the work; only steps of one kind are compared.
+      number: of the step, for the error message.
+    """
     now = time.monotonic()
     if not self._untimed:
-      self._longest = max(self._longest or 0.0, now - self._began)
+      longest = self._longest.get(self._kind, 0.0)
+      self._longest[self._kind] = max(longest, now - self._began)
     self._untimed = max(0, self._untimed - 1)
-    self._name, self._began = name, now
+    self._kind, self._name, self._began = kind, f"{kind} {number}", now
 
   def pause(self) -> None:
     """Stops the clock: what comes next, such as a checkpoint, may take long."""
@@ -48,26 +55,35 @@ class Watch:
 
   def overdue(self) -> str | None:
     """The error line if the step has taken too long; None otherwise."""
-    passed, longest = time.monotonic() - self._began, self._longest
-    if self._untimed or longest is None or passed < PATIENCE + TIMES * longest:
+    passed, longest = time.monotonic() - self._began, self._longest.get(self._kind)
+    if self._untimed or longest is None or passed < self._patience + TIMES * longest:
       return None
     return (
-      f"{self._name} has not ended after {passed:.0f} s; the longest earlier step took"
-      f" {longest:.1f} s: a process or a device hangs (this process is in {_where()});"
-      " run the same command again to continue from what is saved"
+      f"{self._name} has not ended after {passed:.0f} s; the longest earlier one took"
+      f" {longest:.1f} s: a process or a device hangs (the stacks are above); run the"
+      " same command again to continue from what is saved, with a larger"
+      " config.hang_minutes if nothing was wrong"
     )
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Watch]:
-  """A context in which a step that hangs ends a process of a distributed run."""
-  watch, done = Watch(), threading.Event()
+def watched(patience_minutes: float) -> Iterator[Watch]:
+  """A context in which a step that hangs ends a process of a distributed run.
+
+  The process prints the stacks of all its threads and exits with
+  `preemption.EXIT_CODE`, so that the cluster's scripts start the run again.
+
+  Args:
+    patience_minutes: see `Watch`.
+  """
+  watch, done = Watch(patience_minutes), threading.Event()
 
   def look() -> None:
     while not done.wait(1):
       if line := watch.overdue():
+        faulthandler.dump_traceback(2)
         os.write(2, f"error: {processes.with_index(line)}\n".encode())
-        os._exit(1)  # an exception cannot interrupt a hanging main thread
+        os._exit(preemption.EXIT_CODE)  # nothing else interrupts a hanging main thread
 
   def listen(event: str, duration_secs: float, **_: object) -> None:
     if event.startswith("/jax/core/compile/"):  # tracing: a compilation follows
@@ -81,10 +97,3 @@ def watched() -> Iterator[Watch]:
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
     done.set()
-
-
-def _where() -> str:
-  """File, line and function where the main thread is."""
-  frame = sys._current_frames()[threading.main_thread().ident or 0]
-  code = frame.f_code
-  return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} {code.co_name}"

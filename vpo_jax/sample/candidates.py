@@ -131,7 +131,7 @@ def _sample(
   rows: list[records.Candidates] = []
   tokens, began, published = 0, time.monotonic(), time.monotonic()
   with (
-    watchdog.watched() as watch,
+    watchdog.watched(config.hang_minutes) as watch,
     console.progress("sample", total, total - len(kept)) as advance,
   ):
     for place, candidates in generate.stream(
@@ -224,6 +224,7 @@ STAGE = stages.Stage(
   name="sample",
   run=run,
   inputs=_inputs,
-  execution_keys=("slots", "queries_per_part", "mesh.*", "share"),
+  execution_keys=("slots", "queries_per_part", "mesh.*", "share", "hang_minutes"),
   uses_jax=True,
+  part=lambda config: config.share.replace("/", "of"),
 )

@@ -61,7 +61,7 @@ def stream(
   blocks = itertools.count(1)
   while jobs:
     if watch:
-      watch.step(f"block {next(blocks)} of the sampling")
+      watch.step("block of the sampling", next(blocks))
     updates = scheduler.step()
     if listen:
       for update in updates:

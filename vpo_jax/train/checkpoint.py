@@ -11,6 +11,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from vpo_jax import errors
+from vpo_jax.runtime import console, processes
 from vpo_jax.train import step as train_step
 
 
@@ -56,8 +57,50 @@ class Checkpoints:
       # could not reuse that memory and would need as much again.
       self.wait()
 
-  def restore(self, step: int, like: train_step.State) -> train_step.State:
-    """Restores a checkpoint from any mesh to the shapes and shardings of `like`."""
+  def restore_latest(self, like: train_step.State) -> tuple[int, train_step.State]:
+    """Restores the last checkpoint that can be read, whatever mesh it was saved on.
+
+    A damaged checkpoint is reported and renamed, and the one before it is used.
+
+    Args:
+      like: has the shapes and shardings of the result; returned if there is none.
+
+    Returns: the number of finished steps, 0 if there is no checkpoint; and the state.
+
+    Raises:
+      UserError: all checkpoints are damaged.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      state, problem = None, ""
+      try:
+        state = self._restore(step, like)
+      except Exception as error:  # files cut short fail in many ways
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+      # The damaged file may be one that only some processes read.
+      if processes.all_agree(not problem) and state is not None:
+        return step, state
+      console.say(
+        f"{self._manager.directory / str(step)}: the checkpoint is damaged ({problem});"
+        " the one before it is used"
+      )
+      self._set_aside(step)
+    if steps:
+      raise errors.UserError(
+        f"{self._manager.directory}: all {len(steps)} checkpoints are damaged; remove"
+        " the stage's folder to train from the start"
+      )
+    return 0, like
+
+  def _set_aside(self, step: int) -> None:
+    """Renames a damaged checkpoint, so that its step can be saved again."""
+    if processes.first():
+      folder = self._manager.directory / str(step)
+      folder.rename(self._manager.directory / f"damaged-{step}")
+    processes.barrier(f"checkpoint {step} set aside")
+    self._manager.reload()
+
+  def _restore(self, step: int, like: train_step.State) -> train_step.State:
     abstract: Any = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     placed = ocp.checkpoint_utils.construct_restore_args(abstract)
     restore = ocp.args.PyTreeRestore(abstract, restore_args=placed)

@@ -1,8 +1,7 @@
 """Stage train_dpo: preference optimization on D_text and D_video (paper, 3.3)."""
 
-from typing import Literal
-
 from vpo_jax import stages
+from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import source
 from vpo_jax.train import loop, objective, reference, setup
 
@@ -20,10 +19,11 @@ def run(work: stages.Work) -> stages.Counts:
   preference = objective.from_config(config)
   model = setup.open_model(config, work.inputs["model"])
   template = setup.instruction(work, model.base)
+  pairs = setup.read_examples(work, "train", model, "dpo")
+  unseen = setup.read_examples(work, "heldout", model, "dpo")
   params = model.load()
 
-  def split(key: Literal["train", "heldout"]) -> loop.Split:
-    examples = setup.read_examples(work, key, model, "dpo")
+  def split(key: str, examples: list[data_examples.Example]) -> loop.Split:
     if not examples:
       return loop.Split(examples)
     reference_XE = reference.logps(
@@ -34,10 +34,11 @@ def run(work: stages.Work) -> stages.Counts:
       model.placement,
       batch_size=config.batch_size,
       budget=config.micro_tokens,
+      hang_minutes=config.hang_minutes,
     )
     return loop.Split(examples, reference_XE)
 
-  train, heldout = split("train"), split("heldout")
+  train, heldout = split("train", pairs), split("heldout", unseen)
   task = loop.Task("train DPO", work, model.policy, model.placement, preference)
   trained, metrics, plan = loop.fit(task, params, train, heldout)
   setup.save_model(work, model, params, trained, template)

@@ -1,6 +1,7 @@
 """The training loop: batches in, checkpoints, metrics and trained parameters out."""
 
 import dataclasses
+import itertools
 import math
 import time
 import typing
@@ -41,6 +42,7 @@ EXECUTION_KEYS = (
   "checkpoint_every",
   "keep_checkpoints",
   "measure_matmul_rate",
+  "hang_minutes",
 )
 
 
@@ -136,20 +138,18 @@ def fit(
   with (
     checkpoint.open_in(task.work.folder, config.keep_checkpoints) as checkpoints,
     preemption.deferred() as preempted,
-    watchdog.watched() as watch,
+    watchdog.watched(config.hang_minutes) as watch,
   ):
     state = train_step.init(trained, tx, placement)
     del params, trained  # the step donates what it trains
-    start = checkpoints.latest() or 0
-    if start:
-      state = checkpoints.restore(start, state)
+    start, state = checkpoints.restore_latest(state)
     metrics = log.Log(task.work.folder, start or -1)  # -1: drop rows of a lost run
     if evaluate and not start:
       metrics.add(0, evaluate(loras.join(lora, frozen, state.params), watch))
     with console.progress(task.name, len(batches), start) as advance:
       run_report.start(metrics)
       for step in range(start, len(batches)):
-        watch.step(f"step {step + 1}")
+        watch.step("training step", step + 1)
         began = time.perf_counter()
         batch = feed(step)  # built while the device still computes the previous step
         waited = time.perf_counter() - began
@@ -248,9 +248,10 @@ class _Evaluation:
 
   def __call__(self, params: Params, watch: watchdog.Watch) -> dict[str, float]:
     sums: dict[str, float] = {}
+    numbers = itertools.count(1)
     for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
       for micro in micros:
-        watch.step("a micro-batch of the evaluation")
+        watch.step("micro-batch of the evaluation", next(numbers))
         own = _build(self._split, shape, micro, self._placement)
         batch = self._placement.shard_groups(own)
         for name, value in self._evaluate(params, batch, shape).items():

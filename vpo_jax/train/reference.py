@@ -30,6 +30,7 @@ def logps(
   *,
   batch_size: int,
   budget: int,
+  hang_minutes: float,
 ) -> np.ndarray:
   """Summed log-probability of each response of each example: [examples, branches].
 
@@ -37,6 +38,7 @@ def logps(
     path: the .npz file; it is read if its fingerprint matches, and written otherwise.
     batch_size: number of examples that are packed together.
     budget: the most row tokens of one group in one micro-batch.
+    hang_minutes: the watchdog's patience (`watchdog.Watch`).
   """
   fingerprint = _fingerprint(examples, params, policy)
   processes.barrier("reference")  # so that either all processes find the file or none
@@ -44,7 +46,9 @@ def logps(
     with path.open("rb") as file, np.load(io.BytesIO(file.read())) as stored:
       if str(stored["fingerprint"]) == fingerprint:
         return stored["logps"]
-  result = _compute(examples, params, policy, placement, batch_size, budget)
+  result = _compute(
+    examples, params, policy, placement, batch_size, budget, hang_minutes
+  )
   if processes.first():
     with files.publish(path, "wb") as file:
       np.savez(file, logps=result, fingerprint=fingerprint)
@@ -60,7 +64,7 @@ def _fingerprint(examples, params, policy) -> str:
   return digest.hexdigest()
 
 
-def _compute(examples, params, policy, placement, batch_size, budget):
+def _compute(examples, params, policy, placement, batch_size, budget, hang_minutes):
   indices = list(range(len(examples)))
   batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
   plan = packing.plan(
@@ -72,11 +76,11 @@ def _compute(examples, params, policy, placement, batch_size, budget):
   )
   result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
   with (
-    watchdog.watched() as watch,
+    watchdog.watched(hang_minutes) as watch,
     console.progress("reference", len(examples)) as advance,
   ):
     for step, batch in enumerate(batches):
-      watch.step(f"batch {step + 1} of the reference pass")
+      watch.step("batch of the reference pass", step + 1)
       fill(result, examples, plan, step, params, policy, placement)
       advance(len(batch), "")
   return result
