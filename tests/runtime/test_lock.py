@@ -84,9 +84,9 @@ def test_on_another_machine_a_heartbeat_tells_who_lives(path, monkeypatch, beats
   thread = threading.Thread(target=beat)
   if beats:
     thread.start()
-    with pytest.raises(errors.UserError, match=r"process 1 on elsewhere"):
-      with lock.held(path):
-        pass
+    refused = pytest.raises(errors.UserError, match=r"process 1 on elsewhere")
+    with refused, lock.held(path):
+      pass
     done.set()
     thread.join()
   else:
