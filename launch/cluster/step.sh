@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the stage, one process per SLURM task; JAX finds the other processes in SLURM's
 # environment variables. After SIGTERM (preemption or the time limit) training saves a
-# checkpoint and exits with 75, sampling exits with 143: the job is requeued and resumes.
+# checkpoint and exits with 75, as it does when a step hangs; sampling exits with 143. The
+# job is then requeued and resumes.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 : "${WORKDIR:?a folder that all nodes share}"
