@@ -4,6 +4,7 @@ import secrets
 from typing import Annotated, Any, Literal
 
 import pydantic
+import pydantic_core
 
 from vpo_jax.sample import settings
 from vpo_jax.serve import api_errors
@@ -13,11 +14,11 @@ from vpo_jax.serve import limits as limits_lib
 _DEFAULTS = settings.Settings()
 
 # Fields of the OpenAI API that are not supported, with the values that have no effect.
-# Unknown fields are ignored, as in the OpenAI API.
+# Unknown fields are ignored.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-  "best_of": (1,),
   "echo": (False,),
   "frequency_penalty": (0,),
+  "function_call": ("none", "auto"),
   "functions": ([],),
   "logit_bias": ({},),
   "logprobs": (False, 0),
@@ -25,16 +26,78 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   "presence_penalty": (0,),
   "response_format": ({"type": "text"},),
   "suffix": ("",),
+  "tool_choice": ("none", "auto"),
   "tools": ([],),
   "top_logprobs": (0,),
+  "web_search_options": (),
 }
 
 Count = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, pydantic.Field(ge=-(2**63), le=2**63 - 1)]
 Temperature = Annotated[float, pydantic.Field(ge=0, le=2, allow_inf_nan=False)]
-TopP = Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)]
-TopK = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
-Stop = Annotated[str, pydantic.Field(min_length=1, max_length=64)]
+TopP = Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]
+TopK = Annotated[int, pydantic.Field(ge=-1, le=2**31 - 1)]  # vLLM: -1 for all tokens
+
+
+def _check_texts(value: Any, name: str) -> Any:
+  """Explains what a union of a string and a list of strings does not accept."""
+  if isinstance(value, str):
+    return value
+  if not isinstance(value, list):
+    raise _invalid(f"must be a string or a list of strings, not {_kind(value)}")
+  for number, text in enumerate(value):
+    if not isinstance(text, str):
+      raise _invalid(f"{name}[{number}] must be a string, not {_kind(text)}")
+  return value
+
+
+def _check_stop(value: Any) -> Any:
+  if value is None:
+    return None
+  texts = _check_texts(value, "stop")
+  texts = [texts] if isinstance(texts, str) else texts
+  if len(texts) > _STOPS:
+    raise _invalid(f"{len(texts)} texts; at most {_STOPS} are allowed")
+  for text in texts:
+    if not text:
+      raise _invalid("an empty text is not allowed; omit it")
+    if len(text) > _STOP_SIZE:
+      raise _invalid(f"a text has {len(text)} characters; at most {_STOP_SIZE} may be")
+  return value
+
+
+def _check_prompt(value: Any) -> Any:
+  tokens = value[0] if isinstance(value, list) and value else None
+  tokens = tokens[0] if isinstance(tokens, list) and tokens else tokens
+  if isinstance(tokens, int) and not isinstance(tokens, bool):
+    raise _invalid("token ids are not supported; send text")
+  if value == []:
+    raise _invalid("the list is empty")
+  return _check_texts(value, "prompt")
+
+
+def _kind(value: Any) -> str:
+  if isinstance(value, bool | int | float):
+    return "a boolean" if isinstance(value, bool) else "a number"
+  return "null" if value is None else {list: "a list"}.get(type(value), "an object")
+
+
+def _invalid(message: str) -> pydantic_core.PydanticCustomError:
+  # As a context value, since braces in a message would be taken for placeholders.
+  return pydantic_core.PydanticCustomError("value", "{message}", {"message": message})
+
+
+_STOPS = 4  # as in the OpenAI API
+_STOP_SIZE = 1024
+_Stop = Annotated[str, pydantic.Field(min_length=1, max_length=_STOP_SIZE)]
+Stop = Annotated[
+  _Stop | Annotated[list[_Stop], pydantic.Field(max_length=_STOPS)] | None,
+  pydantic.BeforeValidator(_check_stop),
+]
+Prompts = Annotated[
+  str | Annotated[list[str], pydantic.Field(min_length=1)],
+  pydantic.BeforeValidator(_check_prompt),
+]
 
 
 class _Request(pydantic.BaseModel):
@@ -57,9 +120,7 @@ class _OpenAI(_Request):
   model: str
   n: Count | None = None
   max_tokens: Count | None = None
-  stop: (
-    Stop | Annotated[list[Stop], pydantic.Field(min_length=1, max_length=4)] | None
-  ) = None
+  stop: Stop = None
   stream_options: StreamOptions | None = None
 
   def stops(self) -> tuple[str, ...]:
@@ -83,48 +144,53 @@ class _OpenAI(_Request):
           param=name,
           code="unsupported_parameter",
         )
+    self._check_count(limits)
+    seed = secrets.randbelow(2**31) if self.seed is None else self.seed
+    return _settings(self, limits, seed, *self._tokens(), self.n or 1)
+
+  def _check_count(self, limits: limits_lib.Limits) -> None:
     if (self.n or 1) > limits.candidates:
       message = f"n={self.n}: at most {limits.candidates} are allowed"
       raise api_errors.ApiError(400, message, param="n")
-    seed = secrets.randbelow(2**31) if self.seed is None else self.seed
-    return _settings(self, limits, seed, self._tokens(), "max_tokens", self.n or 1)
 
-  def _tokens(self) -> int | None:
-    return self.max_tokens
-
-
-class TextPart(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(strict=True)
-
-  type: Literal["text"]
-  text: str
-
-
-class Message(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(strict=True)
-
-  role: Literal["system", "developer", "user", "assistant"]
-  content: str | list[TextPart]
-
-  def text(self) -> str:
-    if isinstance(self.content, str):
-      return self.content
-    return "".join(part.text for part in self.content)
+  def _tokens(self) -> tuple[int | None, str]:
+    """The limit on an answer's tokens, and the field that sets it."""
+    return self.max_tokens, "max_tokens"
 
 
 class ChatRequest(_OpenAI):
-  messages: Annotated[list[Message], pydantic.Field(min_length=1)]
+  """The model decides which messages are read; `messages` checks those."""
+
+  messages: Annotated[list[dict[str, Any]], pydantic.Field(min_length=1)]
   max_completion_tokens: Count | None = None
 
-  def _tokens(self) -> int | None:
-    return self.max_completion_tokens or self.max_tokens
+  def _tokens(self) -> tuple[int | None, str]:
+    if self.max_completion_tokens:
+      return self.max_completion_tokens, "max_completion_tokens"
+    return super()._tokens()
 
 
 class CompletionRequest(_OpenAI):
-  prompt: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=1)]
+  prompt: Prompts
+  best_of: Count | None = None
 
-  def text(self) -> str:
-    return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+  def texts(self) -> list[tuple[str, str]]:
+    """Name and value of every prompt."""
+    if isinstance(self.prompt, str):
+      return [("prompt", self.prompt)]
+    return [(f"prompt[{number}]", text) for number, text in enumerate(self.prompt)]
+
+  def _check_count(self, limits: limits_lib.Limits) -> None:
+    super()._check_count(limits)
+    n, prompts = self.n or 1, len(self.texts())
+    if self.best_of not in (None, n):
+      message = "best_of is not supported, unless it equals n; omit it"
+      raise api_errors.ApiError(
+        400, message, param="best_of", code="unsupported_parameter"
+      )
+    if prompts * n > limits.candidates:
+      message = f"{prompts} prompts with n={n}: at most {limits.candidates} answers"
+      raise api_errors.ApiError(400, f"{message} are allowed", param="prompt")
 
 
 class OptimizeRequest(_Request):
@@ -138,8 +204,8 @@ class OptimizeRequest(_Request):
     Raises:
       ApiError: a value exceeds its limit.
     """
-    name = "max_new_tokens"
-    return _settings(self, limits, self.seed or 0, self.max_new_tokens, name, 1)
+    tokens = self.max_new_tokens
+    return _settings(self, limits, self.seed or 0, tokens, "max_new_tokens", 1)
 
 
 def _settings(
@@ -161,11 +227,18 @@ def _settings(
     value = getattr(request, name)
     return getattr(_DEFAULTS, name) if value is None else value
 
+  temperature, top_p = value_of("temperature"), value_of("top_p")
+  top_k = max(0, value_of("top_k"))
+  # Below the sampler's smallest values only the most probable token is left.
+  if temperature < settings.MIN_TEMPERATURE:
+    temperature = 0
+  if top_p < settings.MIN_TOP_P:
+    top_p, top_k = 1, 1
   return settings.Settings(
     num_candidates=candidates,
-    temperature=value_of("temperature"),
-    top_p=value_of("top_p"),
-    top_k=value_of("top_k"),
+    temperature=temperature,
+    top_p=top_p,
+    top_k=top_k,
     max_new_tokens=tokens or min(_DEFAULTS.max_new_tokens, limits.new_tokens),
     seed=seed,
   )
