@@ -11,6 +11,19 @@ from starlette import exceptions as starlette_exceptions
 from vpo_jax import errors
 from vpo_jax.serve import engine
 
+# Plain words for the types of pydantic's errors that name Python's types.
+_PLAIN = {
+  "bool_type": "must be true or false",
+  "dict_type": "must be an object",
+  "float_type": "must be a number",
+  "int_type": "must be an integer",
+  "list_type": "must be a list",
+  "missing": "is required",
+  "model_attributes_type": "must be an object",
+  "model_type": "must be an object",
+  "string_type": "must be a string",
+}
+
 
 class Error(pydantic.BaseModel):
   message: str
@@ -87,7 +100,8 @@ def _invalid(error: exceptions.RequestValidationError) -> ApiError:
   if not path:
     return ApiError(400, "the body must be a JSON object")
   param = _name(path, error.body)
-  return ApiError(400, f"{param}: {first['msg']}", param=param, code=first["type"])
+  message = _PLAIN.get(first["type"], first["msg"])
+  return ApiError(400, f"{param}: {message}", param=param, code=first["type"])
 
 
 def _name(path: Sequence[str | int], body: Any) -> str:

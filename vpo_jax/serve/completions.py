@@ -60,6 +60,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
       raise api_errors.ApiError(404, message, param="model", code="model_not_found")
     return models[name]
 
+  @routes.get("/models/", include_in_schema=False)
   @routes.get("/models")
   async def list_models() -> protocol.Models:
     return protocol.Models(data=list(models.values()))

@@ -60,7 +60,7 @@ def _turn(policy: lm.LanguageModel, message: Message, param: str) -> dict[str, s
     raise _error(f"{param}.role", f"{role!r} is not supported; use {_either(_ROLES)}")
   for name in _UNSUPPORTED:
     if message.get(name):
-      raise _error(f"{param}.{name}", "is not supported; only text is")
+      raise _error(f"{param}.{name}", "not supported; only text is")
   param = f"{param}.content"
   content = message.get("content")
   if content is None and role != "user":

@@ -4,10 +4,9 @@ import secrets
 from typing import Annotated, Any, Literal
 
 import pydantic
-import pydantic_core
 
 from vpo_jax.sample import settings
-from vpo_jax.serve import api_errors
+from vpo_jax.serve import api_errors, fields
 from vpo_jax.serve import limits as limits_lib
 
 # The release's inference settings, as in launch/optimize.py.
@@ -32,81 +31,14 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   "web_search_options": (),
 }
 
-Count = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
-Seed = Annotated[int, pydantic.Field(ge=-(2**63), le=2**63 - 1)]
-Temperature = Annotated[float, pydantic.Field(ge=0, le=2, allow_inf_nan=False)]
-TopP = Annotated[float, pydantic.Field(ge=0, le=1, allow_inf_nan=False)]
-TopK = Annotated[int, pydantic.Field(ge=-1, le=2**31 - 1)]  # vLLM: -1 for all tokens
-
-
-def _check_texts(value: Any, name: str) -> Any:
-  """Explains what a union of a string and a list of strings does not accept."""
-  if isinstance(value, str):
-    return value
-  if not isinstance(value, list):
-    raise _invalid(f"must be a string or a list of strings, not {_kind(value)}")
-  for number, text in enumerate(value):
-    if not isinstance(text, str):
-      raise _invalid(f"{name}[{number}] must be a string, not {_kind(text)}")
-  return value
-
-
-def _check_stop(value: Any) -> Any:
-  if value is None:
-    return None
-  texts = _check_texts(value, "stop")
-  texts = [texts] if isinstance(texts, str) else texts
-  if len(texts) > _STOPS:
-    raise _invalid(f"{len(texts)} texts; at most {_STOPS} are allowed")
-  for text in texts:
-    if not text:
-      raise _invalid("an empty text is not allowed; omit it")
-    if len(text) > _STOP_SIZE:
-      raise _invalid(f"a text has {len(text)} characters; at most {_STOP_SIZE} may be")
-  return value
-
-
-def _check_prompt(value: Any) -> Any:
-  tokens = value[0] if isinstance(value, list) and value else None
-  tokens = tokens[0] if isinstance(tokens, list) and tokens else tokens
-  if isinstance(tokens, int) and not isinstance(tokens, bool):
-    raise _invalid("token ids are not supported; send text")
-  if value == []:
-    raise _invalid("the list is empty")
-  return _check_texts(value, "prompt")
-
-
-def _kind(value: Any) -> str:
-  if isinstance(value, bool | int | float):
-    return "a boolean" if isinstance(value, bool) else "a number"
-  return "null" if value is None else {list: "a list"}.get(type(value), "an object")
-
-
-def _invalid(message: str) -> pydantic_core.PydanticCustomError:
-  # As a context value, since braces in a message would be taken for placeholders.
-  return pydantic_core.PydanticCustomError("value", "{message}", {"message": message})
-
-
-_STOPS = 4  # as in the OpenAI API
-_STOP_SIZE = 1024
-_Stop = Annotated[str, pydantic.Field(min_length=1, max_length=_STOP_SIZE)]
-Stop = Annotated[
-  _Stop | Annotated[list[_Stop], pydantic.Field(max_length=_STOPS)] | None,
-  pydantic.BeforeValidator(_check_stop),
-]
-Prompts = Annotated[
-  str | Annotated[list[str], pydantic.Field(min_length=1)],
-  pydantic.BeforeValidator(_check_prompt),
-]
-
 
 class _Request(pydantic.BaseModel):
   model_config = pydantic.ConfigDict(strict=True, extra="allow")
 
-  temperature: Temperature | None = None
-  top_p: TopP | None = None
-  top_k: TopK | None = None
-  seed: Seed | None = None
+  temperature: fields.Temperature | None = None
+  top_p: fields.TopP | None = None
+  top_k: fields.TopK | None = None
+  seed: fields.Seed | None = None
   stream: bool | None = None
 
 
@@ -118,9 +50,9 @@ class StreamOptions(pydantic.BaseModel):
 
 class _OpenAI(_Request):
   model: str
-  n: Count | None = None
-  max_tokens: Count | None = None
-  stop: Stop = None
+  n: fields.Count | None = None
+  max_tokens: fields.Count | None = None
+  stop: fields.Stop = None
   stream_options: StreamOptions | None = None
 
   def stops(self) -> tuple[str, ...]:
@@ -162,7 +94,7 @@ class ChatRequest(_OpenAI):
   """The model decides which messages are read; `messages` checks those."""
 
   messages: Annotated[list[dict[str, Any]], pydantic.Field(min_length=1)]
-  max_completion_tokens: Count | None = None
+  max_completion_tokens: fields.Count | None = None
 
   def _tokens(self) -> tuple[int | None, str]:
     if self.max_completion_tokens:
@@ -171,8 +103,8 @@ class ChatRequest(_OpenAI):
 
 
 class CompletionRequest(_OpenAI):
-  prompt: Prompts
-  best_of: Count | None = None
+  prompt: fields.Prompts
+  best_of: fields.Count | None = None
 
   def texts(self) -> list[tuple[str, str]]:
     """Name and value of every prompt."""
@@ -195,7 +127,7 @@ class CompletionRequest(_OpenAI):
 
 class OptimizeRequest(_Request):
   query: str
-  max_new_tokens: Count | None = None
+  max_new_tokens: fields.Count | None = None
   guard: bool | None = None
 
   def settings(self, limits: limits_lib.Limits) -> settings.Settings:
