@@ -23,7 +23,7 @@ class Limits:
     body: bytes of the request body.
     prompt_tokens: tokens of the whole prompt, instruction included.
     new_tokens: tokens of an answer.
-    candidates: `n`, answers to a prompt.
+    candidates: answers to all prompts of a request.
   """
 
   body: int = 256 * 1024
