@@ -58,9 +58,9 @@ $(VENV)/.test: $(VENV)/.run
 
 # Client packages for tests/serve/test_clients.py, in an environment of their own.
 $(VENV)/.clients: $(VENV)/.venv tests/serve/clients.txt
-	$(PYTHON) -m venv $(VENV)/clients
-	$(VENV)/clients/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --no-deps -r tests/serve/clients.txt
+	$(BIN)/python -m venv --without-pip $(VENV)/clients
+	$(PIP) --python $(VENV)/clients install --quiet --no-deps --no-compile \
+	  -r tests/serve/clients.txt
 	touch $@
 
 clean:
