@@ -21,7 +21,7 @@ rehearsal: $(VENV)/.rehearsal
 	  --workdir=runs/rehearsal-preflight
 	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart=0
 
@@ -54,6 +54,13 @@ $(VENV)/.rehearsal: $(VENV)/.run
 
 $(VENV)/.test: $(VENV)/.run
 	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve,bench,test,dev]"
+	touch $@
+
+# Client packages for tests/serve/test_clients.py, in an environment of their own.
+$(VENV)/.clients: $(VENV)/.venv tests/serve/clients.txt
+	$(BIN)/python -m venv --without-pip $(VENV)/clients
+	$(PIP) --python $(VENV)/clients install --quiet --no-deps --no-compile \
+	  -r tests/serve/clients.txt
 	touch $@
 
 clean:

@@ -38,7 +38,9 @@ _QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; more get 
 _BODY = flags.DEFINE_integer("max_body_bytes", 256 * 1024, "Largest request body.")
 _PROMPT = flags.DEFINE_integer("max_prompt_tokens", 1024, "Longest prompt accepted.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 2048, "Longest answer allowed.")
-_CANDIDATES = flags.DEFINE_integer("max_candidates", 16, "Largest 'n' of a request.")
+_CANDIDATES = flags.DEFINE_integer(
+  "max_candidates", 16, "Most answers of a request: 'n' times prompts."
+)
 
 
 def main() -> None:

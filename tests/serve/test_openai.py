@@ -114,6 +114,30 @@ def test_streamed_chunks_add_up_to_the_response(client):
     assert "".join(mine) == choice.text
 
 
+def test_several_prompts_are_answered_in_order(client, policy):
+  options = {"model": "vpo", "n": 2, "max_tokens": 12, "seed": 5}
+  queries = ["a cat", "two dogs run", "rain"]
+  prompts = [policy.prompt(query) for query in queries]
+  sampling = dataclasses.replace(SAMPLING, num_candidates=2)
+  expected = [text for p in prompts for text in sampled(policy, p, sampling)]
+  whole = client.completions.create(prompt=queries, **options)
+  assert [choice.index for choice in whole.choices] == list(range(6))
+  assert [choice.text for choice in whole.choices] == expected
+  assert whole.usage.prompt_tokens == sum(len(prompt.tokens) for prompt in prompts)
+  assert whole.usage.completion_tokens == 6 * 12
+  usage = {"include_usage": True}
+  chunks = list(
+    client.completions.create(
+      prompt=queries, stream=True, stream_options=usage, **options
+    )
+  )
+  texts = [""] * 6
+  for chunk in chunks[:-1]:
+    texts[chunk.choices[0].index] += chunk.choices[0].text
+  assert texts == expected
+  assert chunks[-1].usage == whole.usage
+
+
 def test_a_stop_text_ends_an_answer(client):
   options = {"model": "vpo-chat", "prompt": "Once upon", "max_tokens": 24, "seed": 5}
   whole = client.completions.create(**options).choices[0].text

@@ -1,5 +1,6 @@
 """launch/serve.py as a process: start, user errors, and shutdown."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -56,6 +57,45 @@ def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny_model):
       rest = process.stderr.read()
       assert "all requests were answered" in rest
       assert "open sesame" not in rest
+    finally:
+      process.kill()
+
+
+SERVER = """
+import sys
+from vpo_jax.sample import lm
+from vpo_jax.serve import limits, server
+
+server.serve(
+  server.bind("127.0.0.1", 0), lm.load(sys.argv[1]), slots=1, queue_size=0,
+  limits=limits.Limits(), guard_language="", shutdown_seconds=1,
+)
+"""
+
+
+def test_the_server_counts_requests_that_its_end_cuts_off(tiny_model):
+  """Two clients never send their bodies; a third has its answer."""
+  command = [sys.executable, "-c", SERVER, str(tiny_model)]
+  environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+  with (
+    subprocess.Popen(
+      command, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process,
+    contextlib.ExitStack() as connections,
+  ):
+    try:
+      started = (re.search(r"http://([\d.]+):(\d+)", line) for line in process.stderr)
+      address = next(found for found in started if found)
+      for _ in range(2):
+        connect = socket.create_connection((address[1], int(address[2])))
+        line = connections.enter_context(connect)
+        line.sendall(b"POST /optimize HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+      body = {"query": "a cat", "max_new_tokens": 1, "guard": False}
+      post(address[0], "/optimize", body).close()
+      process.send_signal(signal.SIGTERM)
+      rest = process.stderr.read()
+      assert process.wait(300) == 0
+      assert "stopped: 2 requests were not answered" in rest
     finally:
       process.kill()
 

@@ -1,6 +1,6 @@
 """Errors in the format of the OpenAI API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fastapi
@@ -10,6 +10,19 @@ from starlette import exceptions as starlette_exceptions
 
 from vpo_jax import errors
 from vpo_jax.serve import engine
+
+# Plain words for the types of pydantic's errors that name Python's types.
+_PLAIN = {
+  "bool_type": "must be true or false",
+  "dict_type": "must be an object",
+  "float_type": "must be a number",
+  "int_type": "must be an integer",
+  "list_type": "must be a list",
+  "missing": "is required",
+  "model_attributes_type": "must be an object",
+  "model_type": "must be an object",
+  "string_type": "must be a string",
+}
 
 
 class Error(pydantic.BaseModel):
@@ -79,18 +92,52 @@ def from_exception(error: BaseException) -> ApiError:
 
 def _invalid(error: exceptions.RequestValidationError) -> ApiError:
   first = error.errors()[0]
+  path = first["loc"][1:]
   if first["type"] == "json_invalid":
     return ApiError(400, f"the body is not JSON: {first['ctx']['error']}")
-  # The last part of ("body", "messages", 0, "content", "str") is the union's branch.
-  param = ".".join(str(part) for part in first["loc"][1:]) or None
-  message = first["msg"] if param is None else f"{param}: {first['msg']}"
-  return ApiError(400, message, param=param, code=first["type"])
+  if not path and isinstance(first["input"], bytes):
+    return ApiError(400, "the body must be declared as Content-Type: application/json")
+  if not path:
+    return ApiError(400, "the body must be a JSON object")
+  param = _name(path, error.body)
+  message = _PLAIN.get(first["type"], first["msg"])
+  return ApiError(400, f"{param}: {message}", param=param, code=first["type"])
+
+
+def _name(path: Sequence[str | int], body: Any) -> str:
+  """The name of a field as the OpenAI API writes it, such as `messages[0].content`.
+
+  Pydantic's path also has the branches of unions, which are not in the body.
+  """
+  name, value = "", body
+  for number, part in enumerate(path):
+    if isinstance(part, int):
+      name += f"[{part}]"
+      value = value[part] if isinstance(value, list) and part < len(value) else None
+    elif isinstance(value, dict) and (part in value or number == len(path) - 1):
+      name += f".{part}" if name else part
+      value = value.get(part)
+  return name
+
+
+def _name_path(
+  error: starlette_exceptions.HTTPException, request: fastapi.Request
+) -> ApiError:
+  path = request.url.path
+  message = f"{error.detail}: {request.method} {path}"
+  if error.status_code == 404 and not path.startswith("/v1/"):
+    message += "; the OpenAI API is under /v1"
+  return ApiError(error.status_code, message, headers=error.headers)
 
 
 def install(app: fastapi.FastAPI) -> None:
   """Makes the app answer every exception in this format."""
 
-  async def answer(_: fastapi.Request, error: Exception) -> responses.JSONResponse:
+  async def answer(
+    request: fastapi.Request, error: Exception
+  ) -> responses.JSONResponse:
+    if isinstance(error, starlette_exceptions.HTTPException):
+      error = _name_path(error, request)
     return from_exception(error).response()
 
   for kind in (

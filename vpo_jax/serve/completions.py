@@ -3,7 +3,7 @@
 One set of weights serves two models. `vpo` is the optimizer: the last user message is a
 query, which is filled into the instruction that the model was trained with. `vpo-chat`
 is the plain model: messages are rendered with its chat template, and a completion's
-prompt is used unchanged.
+prompts are used unchanged.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import fastapi
@@ -19,7 +19,7 @@ import jinja2
 
 from vpo_jax import records
 from vpo_jax.sample import lm, settings
-from vpo_jax.serve import api_errors, generation, limits, protocol
+from vpo_jax.serve import api_errors, generation, limits, messages, protocol
 from vpo_jax.serve import service as services
 
 OPTIMIZER = "vpo"
@@ -60,22 +60,23 @@ def router(service: services.Service) -> fastapi.APIRouter:
       raise api_errors.ApiError(404, message, param="model", code="model_not_found")
     return models[name]
 
+  @routes.get("/models/", include_in_schema=False)
   @routes.get("/models")
   async def list_models() -> protocol.Models:
     return protocol.Models(data=list(models.values()))
 
-  @routes.get("/models/{model}")
+  @routes.get("/models/{model:path}")  # a name may contain slashes
   async def retrieve_model(model: str) -> protocol.Model:
     return find(model)
 
   async def respond(
     body: protocol.ChatRequest | protocol.CompletionRequest,
     request: fastapi.Request,
-    prompt: lm.Prompt,
+    prompts: Sequence[lm.Prompt],
     sampling: settings.Settings,
     form: _Format,
   ):
-    running = service.generate(prompt, sampling, stops=body.stops())
+    running = service.generate(prompts, sampling, stops=body.stops())
     name = f"{form.id_prefix}-{uuid.uuid4().hex}"
     head = {"id": name, "created": int(time.time()), "model": body.model}
     if body.stream:
@@ -94,7 +95,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
     find(body.model)
     sampling = body.settings(service.limits)
     prompt = await _chat_prompt(service, body)
-    return await respond(body, request, prompt, sampling, _CHAT)
+    return await respond(body, request, [prompt], sampling, _CHAT)
 
   @routes.post(
     "/completions", response_model=protocol.Completion, responses=services.STREAMED
@@ -102,8 +103,8 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def completions(body: protocol.CompletionRequest, request: fastapi.Request):
     find(body.model)
     sampling = body.settings(service.limits)
-    prompt = await _text_prompt(service, body)
-    return await respond(body, request, prompt, sampling, _TEXT)
+    prompts = await _text_prompts(service, body)
+    return await respond(body, request, prompts, sampling, _TEXT)
 
   return routes
 
@@ -113,43 +114,35 @@ async def _chat_prompt(
 ) -> lm.Prompt:
   policy = service.policy
   if body.model != CHAT:
-    queries = [m.text() for m in body.messages if m.role == "user"]
-    if not queries:
-      message = f"model {OPTIMIZER} requires a user message: the query"
-      raise api_errors.ApiError(400, message, param="messages")
-    query = limits.check_user_text(policy, queries[-1], "messages")
-    return await service.render(policy.prompt, query)
-  messages = [
-    {
-      "role": "system" if message.role == "developer" else message.role,
-      "content": limits.check_user_text(policy, message.text(), "messages"),
-    }
-    for message in body.messages
-  ]
+    query = messages.query(policy, body.messages)
+    return await service.render(policy.prompt, query, "messages")
+  turns = messages.turns(policy, body.messages)
   try:
-    return await service.render(policy.chat, messages)
+    return await service.render(policy.chat, turns, "messages")
   except jinja2.TemplateError as error:  # for example "roles must alternate"
     message = f"the model's chat template rejects these messages: {error}"
     raise api_errors.ApiError(400, message, param="messages") from error
 
 
-async def _text_prompt(
+async def _text_prompts(
   service: services.Service, body: protocol.CompletionRequest
-) -> lm.Prompt:
-  policy = service.policy
-  if body.model != CHAT:
-    query = limits.check_user_text(policy, body.text(), "prompt")
-    return await service.render(policy.prompt, query)
-  text = limits.check_text(body.text(), "prompt")  # may contain special tokens
-  return await service.render(policy.text, text)
+) -> list[lm.Prompt]:
+  policy, prompts = service.policy, []
+  for param, text in body.texts():
+    if body.model != CHAT:
+      query = limits.check_user_text(policy, text, param)
+      prompts.append(await service.render(policy.prompt, query, param))
+    else:
+      limits.check_text(text, param)  # may contain special tokens
+      prompts.append(await service.render(policy.text, text, param))
+  return prompts
 
 
 def _usage(running: generation.Generation) -> protocol.Usage:
-  prompt = len(running.prompt.tokens)
   return protocol.Usage(
-    prompt_tokens=prompt,
+    prompt_tokens=running.prompt_tokens,
     completion_tokens=running.tokens,
-    total_tokens=prompt + running.tokens,
+    total_tokens=running.prompt_tokens + running.tokens,
   )
 
 
@@ -160,6 +153,8 @@ async def _chunks(
   include_usage: bool,
 ) -> AsyncIterator[str]:
   head = head | {"seed": running.sampling.seed}
+  if include_usage:
+    head["usage"] = None  # in all chunks but the last, as in the OpenAI API
 
   def chunk(choices: list[dict[str, Any]], **fields: Any) -> str:
     return json.dumps(head | {"choices": choices} | fields)

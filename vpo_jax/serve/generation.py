@@ -1,4 +1,4 @@
-"""The candidates of one prompt while the engine generates them."""
+"""The candidates of a request while the engine generates them."""
 
 import asyncio
 import contextlib
@@ -34,11 +34,14 @@ class ClientDisconnected(api_errors.ApiError):
 
 
 class Generation:
-  """One prompt's candidates in progress.
+  """One request's candidates in progress.
+
+  Candidate `k` of prompt `p` has the index `p * num_candidates + k`, as in the OpenAI
+  API.
 
   Attributes:
-    prompt: the prompt.
-    sampling: its sampling settings.
+    prompts: the prompts.
+    sampling: their sampling settings.
     tokens: tokens generated so far, over all candidates.
   """
 
@@ -47,13 +50,13 @@ class Generation:
     policy: lm.LanguageModel,
     engine: engines.Engine,
     counters: metrics.Metrics,
-    prompt: lm.Prompt,
+    prompts: Sequence[lm.Prompt],
     sampling: settings.Settings,
     *,
     stops: Sequence[str] = (),
     retry: bool = False,
   ):
-    """Submits the prompt, so that a full queue is reported before a response starts.
+    """Submits the prompts, so that a full queue is reported before a response starts.
 
     Args:
       stops: texts that end a candidate; they are not part of it.
@@ -62,21 +65,41 @@ class Generation:
     Raises:
       QueueFull, EngineStopped: see `Engine.submit`.
     """
-    self.prompt, self.sampling = prompt, sampling
+    self.prompts, self.sampling = prompts, sampling
     self.tokens = 0
     self._engine, self._metrics = engine, counters
-    self._texts = [
-      streaming.StoppingText(policy, stops) for _ in range(sampling.num_candidates)
-    ]
-    self._updates: asyncio.Queue[pool.Update | None] = asyncio.Queue()
+    self._count = len(prompts) * sampling.num_candidates
+    self._texts = [streaming.StoppingText(policy, stops) for _ in range(self._count)]
+    self._updates: asyncio.Queue[tuple[int, pool.Update | None]] = asyncio.Queue()
     self._start = time.monotonic()
-    loop = asyncio.get_running_loop()
+    self._loop = asyncio.get_running_loop()
+    self._requests: list[engines.Request] = []
+    try:
+      for number, prompt in enumerate(prompts):
+        on_update = self._enqueue(number * sampling.num_candidates)
+        request = engine.submit(prompt, sampling, on_update, retry=retry)
+        self._requests.append(request)
+    except (engines.QueueFull, engines.EngineStopped):
+      self._cancel()
+      raise
+
+  def _enqueue(self, first: int) -> engines.OnUpdate:
+    """Queues the updates of the prompt whose first candidate has index `first`."""
 
     def on_update(update: pool.Update | None) -> None:
       with contextlib.suppress(RuntimeError):  # the event loop is closed
-        loop.call_soon_threadsafe(self._updates.put_nowait, update)
+        self._loop.call_soon_threadsafe(self._updates.put_nowait, (first, update))
 
-    self._request = engine.submit(prompt, sampling, on_update, retry=retry)
+    return on_update
+
+  def _cancel(self) -> None:
+    for request in self._requests:
+      self._engine.cancel(request)
+
+  @property
+  def prompt_tokens(self) -> int:
+    """Tokens of all prompts."""
+    return sum(len(prompt.tokens) for prompt in self.prompts)
 
   async def deltas(self) -> AsyncGenerator[Delta, None]:
     """Yields text as it is generated; closing the generator frees the slots.
@@ -84,15 +107,15 @@ class Generation:
     Raises:
       EngineStopped: the engine failed.
     """
-    running = set(range(self.sampling.num_candidates))
+    running = set(range(self._count))
     try:
       while running:
-        update = await self._updates.get()
+        first, update = await self._updates.get()
         if update is None:
           raise engines.EngineStopped("the sampler failed")
         if not self.tokens:
           self._metrics.first_token.observe(time.monotonic() - self._start)
-        index = update.job.index
+        index = first + update.job.index
         if index not in running:
           continue  # the engine continues, as it does not know stop texts
         self.tokens += len(update.tokens)
@@ -104,14 +127,13 @@ class Generation:
         if new or finish_reason:
           yield Delta(index, new, finish_reason)
     finally:
-      self._engine.cancel(self._request)
-      self._metrics.tokens.labels("prompt").inc(len(self.prompt.tokens))
+      self._cancel()
+      self._metrics.tokens.labels("prompt").inc(self.prompt_tokens)
       self._metrics.tokens.labels("new").inc(self.tokens)
 
   async def candidates(self) -> list[records.Candidate]:
     """Waits for all candidates; their `tokens` include tokens after a stop text."""
-    texts = [""] * self.sampling.num_candidates
-    reasons = [""] * self.sampling.num_candidates
+    texts, reasons = [""] * self._count, [""] * self._count
     async with contextlib.aclosing(self.deltas()) as deltas:
       async for delta in deltas:
         texts[delta.index] += delta.text

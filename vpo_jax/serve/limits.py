@@ -23,7 +23,7 @@ class Limits:
     body: bytes of the request body.
     prompt_tokens: tokens of the whole prompt, instruction included.
     new_tokens: tokens of an answer.
-    candidates: `n`, answers to a prompt.
+    candidates: answers to all prompts of a request.
   """
 
   body: int = 256 * 1024
@@ -96,13 +96,16 @@ class Gate:
     return equal and kind.lower() == "bearer"
 
 
-def check_text(text: str, param: str) -> str:
+def check_text(text: str, param: str, *, empty: bool = False) -> str:
   """Returns `text`, the value of the request's field `param`.
+
+  Args:
+    empty: whether it may be blank.
 
   Raises:
     ApiError: it is blank or contains control characters or lone surrogates.
   """
-  if not text.strip():
+  if not (empty or text.strip()):
     raise api_errors.ApiError(400, f"{param} is empty", param=param)
   for character in text:
     if unicodedata.category(character) in _FORBIDDEN and character not in "\t\n\r":
@@ -112,13 +115,18 @@ def check_text(text: str, param: str) -> str:
   return text
 
 
-def check_user_text(policy: lm.LanguageModel, text: str, param: str) -> str:
+def check_user_text(
+  policy: lm.LanguageModel, text: str, param: str, *, empty: bool = False
+) -> str:
   """Returns `text`, which must not contain special tokens: they could end the turn.
+
+  Args:
+    empty: see `check_text`.
 
   Raises:
     ApiError: as `check_text`, or it contains a special token.
   """
-  check_text(text, param)
+  check_text(text, param, empty=empty)
   for token in special_tokens(policy):
     if token in text:
       raise api_errors.ApiError(
@@ -133,16 +141,19 @@ def special_tokens(policy: lm.LanguageModel) -> list[str]:
   return [token.content for token in added if token.special]
 
 
-def check_prompt(policy: lm.LanguageModel, prompt: lm.Prompt, limits: Limits) -> None:
-  """Checks the length of a prompt.
+def check_prompt(
+  policy: lm.LanguageModel, prompt: lm.Prompt, limits: Limits, param: str
+) -> None:
+  """Checks the length of a prompt, which is made from the request's field `param`.
 
   Raises:
     ApiError: the prompt is too long.
   """
   most = min(limits.prompt_tokens, policy.config.context - 1)
-  if len(prompt.tokens) > most:
+  if (tokens := len(prompt.tokens)) > most:
     raise api_errors.ApiError(
       400,
-      f"the prompt has {len(prompt.tokens)} tokens; at most {most} are allowed",
+      f"{param}: the prompt has {tokens} tokens; at most {most} are allowed",
+      param=param,
       code="context_length_exceeded",
     )

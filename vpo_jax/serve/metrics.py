@@ -1,5 +1,6 @@
 """Prometheus metrics."""
 
+import asyncio
 import time
 
 import prometheus_client
@@ -11,9 +12,14 @@ _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 class Metrics:
-  """The metrics of one server."""
+  """The metrics of one server.
+
+  Attributes:
+    unanswered: requests that the end of the server cut off.
+  """
 
   def __init__(self, engine: engines.Engine):
+    self.unanswered = 0
     self._registry = prometheus_client.CollectorRegistry()
     self.requests = prometheus_client.Counter(
       "vpo_requests", "Requests answered.", ["route", "status"], registry=self._registry
@@ -61,15 +67,20 @@ class RequestMetrics:
     if scope["type"] != "http":
       return await self._app(scope, receive, send)
     status, start = 499, time.monotonic()  # nginx's status for a client disconnect
+    sent = False
 
     async def send_and_record(message: Message) -> None:
-      nonlocal status
+      nonlocal status, sent
       if message["type"] == "http.response.start":
         status = message["status"]
       await send(message)
+      sent = message["type"] == "http.response.body" and not message.get("more_body")
 
     try:
       await self._app(scope, receive, send_and_record)
+    except asyncio.CancelledError:  # only the end of the server cancels a request
+      self._metrics.unanswered += not sent
+      raise
     finally:
       route = getattr(scope.get("route"), "path", "none")
       self._metrics.requests.labels(route, str(status)).inc()

@@ -57,8 +57,9 @@ class _Attempts:
     self._samplings = optimize.attempts(body.settings(service.limits), self.guarded)
 
   async def start(self) -> generation.Generation:
-    prompt = await self._service.render(self._service.policy.prompt, self._query)
-    return self._service.generate(prompt, self._samplings[0])
+    make = self._service.policy.prompt
+    prompt = await self._service.render(make, self._query, "query")
+    return self._service.generate([prompt], self._samplings[0])
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
     number, candidate = 1, (await running.candidates())[0]
@@ -92,7 +93,7 @@ class _Attempts:
 
   def _retry(self, running: generation.Generation, number: int):
     self._service.metrics.guarded.inc()
-    return self._service.generate(running.prompt, self._samplings[number], retry=True)
+    return self._service.generate(running.prompts, self._samplings[number], retry=True)
 
   def _result(
     self,
@@ -104,7 +105,7 @@ class _Attempts:
     return protocol.Optimized(
       query=self._query,
       prompt=candidate.prompt,
-      rendered=running.prompt.rendered,
+      rendered=running.prompts[0].rendered,
       finish_reason=candidate.finish_reason,
       problem=problem,
       attempts=attempts,

@@ -6,18 +6,18 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from vpo_jax.sample import settings
-from vpo_jax.serve import api_errors
+from vpo_jax.serve import api_errors, fields
 from vpo_jax.serve import limits as limits_lib
 
 # The release's inference settings, as in launch/optimize.py.
 _DEFAULTS = settings.Settings()
 
 # Fields of the OpenAI API that are not supported, with the values that have no effect.
-# Unknown fields are ignored, as in the OpenAI API.
+# Unknown fields are ignored.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-  "best_of": (1,),
   "echo": (False,),
   "frequency_penalty": (0,),
+  "function_call": ("none", "auto"),
   "functions": ([],),
   "logit_bias": ({},),
   "logprobs": (False, 0),
@@ -25,25 +25,20 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   "presence_penalty": (0,),
   "response_format": ({"type": "text"},),
   "suffix": ("",),
+  "tool_choice": ("none", "auto"),
   "tools": ([],),
   "top_logprobs": (0,),
+  "web_search_options": (),
 }
-
-Count = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
-Seed = Annotated[int, pydantic.Field(ge=-(2**63), le=2**63 - 1)]
-Temperature = Annotated[float, pydantic.Field(ge=0, le=2, allow_inf_nan=False)]
-TopP = Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)]
-TopK = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
-Stop = Annotated[str, pydantic.Field(min_length=1, max_length=64)]
 
 
 class _Request(pydantic.BaseModel):
   model_config = pydantic.ConfigDict(strict=True, extra="allow")
 
-  temperature: Temperature | None = None
-  top_p: TopP | None = None
-  top_k: TopK | None = None
-  seed: Seed | None = None
+  temperature: fields.Temperature | None = None
+  top_p: fields.TopP | None = None
+  top_k: fields.TopK | None = None
+  seed: fields.Seed | None = None
   stream: bool | None = None
 
 
@@ -55,11 +50,9 @@ class StreamOptions(pydantic.BaseModel):
 
 class _OpenAI(_Request):
   model: str
-  n: Count | None = None
-  max_tokens: Count | None = None
-  stop: (
-    Stop | Annotated[list[Stop], pydantic.Field(min_length=1, max_length=4)] | None
-  ) = None
+  n: fields.Count | None = None
+  max_tokens: fields.Count | None = None
+  stop: fields.Stop = None
   stream_options: StreamOptions | None = None
 
   def stops(self) -> tuple[str, ...]:
@@ -83,53 +76,58 @@ class _OpenAI(_Request):
           param=name,
           code="unsupported_parameter",
         )
+    self._check_count(limits)
+    seed = secrets.randbelow(2**31) if self.seed is None else self.seed
+    return _settings(self, limits, seed, *self._tokens(), self.n or 1)
+
+  def _check_count(self, limits: limits_lib.Limits) -> None:
     if (self.n or 1) > limits.candidates:
       message = f"n={self.n}: at most {limits.candidates} are allowed"
       raise api_errors.ApiError(400, message, param="n")
-    seed = secrets.randbelow(2**31) if self.seed is None else self.seed
-    return _settings(self, limits, seed, self._tokens(), "max_tokens", self.n or 1)
 
-  def _tokens(self) -> int | None:
-    return self.max_tokens
-
-
-class TextPart(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(strict=True)
-
-  type: Literal["text"]
-  text: str
-
-
-class Message(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(strict=True)
-
-  role: Literal["system", "developer", "user", "assistant"]
-  content: str | list[TextPart]
-
-  def text(self) -> str:
-    if isinstance(self.content, str):
-      return self.content
-    return "".join(part.text for part in self.content)
+  def _tokens(self) -> tuple[int | None, str]:
+    """The limit on an answer's tokens, and the field that sets it."""
+    return self.max_tokens, "max_tokens"
 
 
 class ChatRequest(_OpenAI):
-  messages: Annotated[list[Message], pydantic.Field(min_length=1)]
-  max_completion_tokens: Count | None = None
+  """The model decides which messages are read; `messages` checks those."""
 
-  def _tokens(self) -> int | None:
-    return self.max_completion_tokens or self.max_tokens
+  messages: Annotated[list[dict[str, Any]], pydantic.Field(min_length=1)]
+  max_completion_tokens: fields.Count | None = None
+
+  def _tokens(self) -> tuple[int | None, str]:
+    if self.max_completion_tokens:
+      return self.max_completion_tokens, "max_completion_tokens"
+    return super()._tokens()
 
 
 class CompletionRequest(_OpenAI):
-  prompt: str | Annotated[list[str], pydantic.Field(min_length=1, max_length=1)]
+  prompt: fields.Prompts
+  best_of: fields.Count | None = None
 
-  def text(self) -> str:
-    return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+  def texts(self) -> list[tuple[str, str]]:
+    """Name and value of every prompt."""
+    if isinstance(self.prompt, str):
+      return [("prompt", self.prompt)]
+    return [(f"prompt[{number}]", text) for number, text in enumerate(self.prompt)]
+
+  def _check_count(self, limits: limits_lib.Limits) -> None:
+    super()._check_count(limits)
+    n, prompts = self.n or 1, len(self.texts())
+    if self.best_of not in (None, n):
+      message = "best_of is not supported, unless it equals n; omit it"
+      raise api_errors.ApiError(
+        400, message, param="best_of", code="unsupported_parameter"
+      )
+    if prompts * n > limits.candidates:
+      message = f"{prompts} prompts with n={n}: at most {limits.candidates} answers"
+      raise api_errors.ApiError(400, f"{message} are allowed", param="prompt")
 
 
 class OptimizeRequest(_Request):
   query: str
-  max_new_tokens: Count | None = None
+  max_new_tokens: fields.Count | None = None
   guard: bool | None = None
 
   def settings(self, limits: limits_lib.Limits) -> settings.Settings:
@@ -138,8 +136,8 @@ class OptimizeRequest(_Request):
     Raises:
       ApiError: a value exceeds its limit.
     """
-    name = "max_new_tokens"
-    return _settings(self, limits, self.seed or 0, self.max_new_tokens, name, 1)
+    tokens = self.max_new_tokens
+    return _settings(self, limits, self.seed or 0, tokens, "max_new_tokens", 1)
 
 
 def _settings(
@@ -161,11 +159,18 @@ def _settings(
     value = getattr(request, name)
     return getattr(_DEFAULTS, name) if value is None else value
 
+  temperature, top_p = value_of("temperature"), value_of("top_p")
+  top_k = max(0, value_of("top_k"))
+  # Below the sampler's smallest values only the most probable token is left.
+  if temperature < settings.MIN_TEMPERATURE:
+    temperature = 0
+  if top_p < settings.MIN_TOP_P:
+    top_p, top_k = 1, 1
   return settings.Settings(
     num_candidates=candidates,
-    temperature=value_of("temperature"),
-    top_p=value_of("top_p"),
-    top_k=value_of("top_k"),
+    temperature=temperature,
+    top_p=top_p,
+    top_k=top_k,
     max_new_tokens=tokens or min(_DEFAULTS.max_new_tokens, limits.new_tokens),
     seed=seed,
   )

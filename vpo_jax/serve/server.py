@@ -57,6 +57,7 @@ def serve(
   guard_language: str,
   aliases: tuple[str, ...] = (),
   key: str = "",
+  shutdown_seconds: int = _SHUTDOWN_SECONDS,
 ) -> None:
   """Serves until SIGTERM or SIGINT, then finishes running requests.
 
@@ -68,6 +69,7 @@ def serve(
     guard_language: see `service.Service`.
     aliases: see `service.Service`.
     key: see `web.make`.
+    shutdown_seconds: requests that run longer after the signal are cut off.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
   shared = service.Service(
@@ -78,14 +80,16 @@ def serve(
     log_level="warning",
     access_log=False,
     server_header=False,
-    timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    timeout_graceful_shutdown=shutdown_seconds,
   )
   server = uvicorn.Server(config)
   # uvicorn raises the signal again after shutdown; this handler ignores it then.
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, server.handle_exit)
   asyncio.run(_run(server, sock, bool(key)))
-  console.say("stopped: all requests were answered")
+  cut_off = shared.metrics.unanswered
+  were = "1 request was" if cut_off == 1 else f"{cut_off or 'all'} requests were"
+  console.say(f"stopped: {were} {'not ' if cut_off else ''}answered")
 
 
 async def _run(server: uvicorn.Server, sock: socket.socket, has_key: bool) -> None:

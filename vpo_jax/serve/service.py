@@ -48,27 +48,40 @@ class Service:
   aliases: tuple[str, ...] = ()
   created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
-  async def render(self, make: Callable[..., lm.Prompt], *args: Any) -> lm.Prompt:
-    """`make(*args)` in a thread, since tokenizing a long text would block the loop.
+  async def render(
+    self, make: Callable[[Any], lm.Prompt], value: Any, param: str
+  ) -> lm.Prompt:
+    """`make(value)` in a thread, since tokenizing a long text would block the loop.
+
+    Args:
+      make: makes the prompt.
+      value: its argument.
+      param: the request's field that the value is from.
 
     Raises:
       ApiError: the prompt is too long.
     """
-    prompt = await asyncio.to_thread(make, *args)
-    limits.check_prompt(self.policy, prompt, self.limits)
+    prompt = await asyncio.to_thread(make, value)
+    limits.check_prompt(self.policy, prompt, self.limits, param)
     return prompt
 
   def generate(
     self,
-    prompt: lm.Prompt,
+    prompts: Sequence[lm.Prompt],
     sampling: settings.Settings,
     *,
     stops: Sequence[str] = (),
     retry: bool = False,
   ) -> generation.Generation:
-    """Submits a prompt; see `generation.Generation`."""
+    """Submits the prompts of a request; see `generation.Generation`."""
     return generation.Generation(
-      self.policy, self.engine, self.metrics, prompt, sampling, stops=stops, retry=retry
+      self.policy,
+      self.engine,
+      self.metrics,
+      prompts,
+      sampling,
+      stops=stops,
+      retry=retry,
     )
 
 
