@@ -1,6 +1,5 @@
 import json
-import resource
-import time
+import pathlib
 
 import polars as pl
 import pytest
@@ -11,6 +10,9 @@ from vpo_jax import errors, queries, records, stages
 from vpo_jax.curate import curate, table
 
 _SPLITS = ("sft", "dpo", "test")
+
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
