@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from etils import epath
 
 from tests.train import conftest, runs, test_objective
 from vpo_jax import stages
@@ -133,7 +134,10 @@ def test_20_dpo_steps_follow_trls_losses(tmp_path, make_config, request, model, 
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
   }
-  with trl_program.program("dpo", folder, path, 4, 20, setting, **options) as program:
+  model_folder, train = epath.Path(folder), epath.Path(path)
+  with trl_program.program(
+    "dpo", model_folder, train, 4, 20, setting, **options
+  ) as program:
     for step in range(20):
       program(step)
   print(json.dumps({"ours": ours, "trl": program.losses}))
