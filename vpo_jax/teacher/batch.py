@@ -21,7 +21,6 @@ from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
-from vpo_jax.teacher import status as status_lib
 
 # OpenAI's limits are 50,000 requests and 200 MB a batch.
 _REQUESTS, _BYTES = 50_000, 190_000_000
@@ -236,13 +235,13 @@ class _Batches:
     key, response = line["custom_id"], line.get("response")
     if not isinstance(response, dict):
       response = {}
-    status = response.get("status_code")
+    body, status = response.get("body"), response.get("status_code")
+    if not body:
+      body, status = line.get("error"), 0
     try:
-      reply = self._client.read(
-        response.get("body") or line.get("error"), status if status else 0
-      )
+      reply = self._client.read(body, status if isinstance(status, int) else 200)
     except api_errors.ServerError as failed:
-      self._reasons[key] = status_lib.reason(failed.error)
+      self._reasons[key] = failed.error.message
       if failed.error.permanent:
         self._permanent = self._permanent or self._client.exception(failed.error)
       elif failed.error.kind is api_errors.Kind.REJECTED:
