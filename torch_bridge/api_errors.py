@@ -114,13 +114,23 @@ _BILLING_WORDS = re.compile(
   r"|(not enough|no|more|out of) credits|payment required",
   re.IGNORECASE,
 )
-_KEY_WORDS = re.compile(r"(api key|token) (is )?(not valid|invalid)|invalid api key", re.I)
+_KEY_WORDS = re.compile(
+  r"(api key|token) (is )?(not valid|invalid)|invalid api key", re.I
+)
 # Statuses that say that the address is wrong, or that the model is gone.
 _NOT_THERE = (301, 302, 303, 307, 308, 404, 405, 410, 501)
 _TEMPORARY = (408, 409, 425, 429)  # and 5xx
 
 _CODE_KEYS = ("code", "type", "status", "reason", "error_type", "error_code", "__type")
-_MESSAGE_KEYS = ("message", "msg", "error", "detail", "raw", "error_msg", "errorMessage")
+_MESSAGE_KEYS = (
+  "message",
+  "msg",
+  "error",
+  "detail",
+  "raw",
+  "error_msg",
+  "errorMessage",
+)
 # Copies of the request, whose words are not the server's.
 _ECHOES = ("input", "messages", "request", "prompt", "headers", "flagged_input")
 
@@ -202,14 +212,16 @@ def retry_after_s(headers: Mapping[str, Any]) -> float:
   Reads seconds, fractions and dates, and OpenAI's `retry-after-ms`. A date that has
   passed, or a value that cannot be read, is 0.
   """
+  fields = {name.lower(): str(value) for name, value in headers.items()}
   for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-    number = re.match(r"\s*(\d+\.?\d*|\.\d+)\s*s?\s*(,|$)", headers.get(name) or "")
+    value = fields.get(name, "")
+    number = re.match(r"\s*(\d+\.?\d*|\.\d+)\s*s?\s*(,|$)", value, re.ASCII)
     if number:
       return float(number[1]) / unit
   try:
-    date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
+    date = email.utils.parsedate_to_datetime(fields.get("retry-after", ""))
     if date.tzinfo is None:  # HTTP's dates are in UTC
-      date = date.replace(tzinfo=datetime.timezone.utc)
+      date = date.replace(tzinfo=datetime.UTC)
     return max(0.0, date.timestamp() - time.time())
   except (TypeError, ValueError, OverflowError, IndexError):
     return 0.0

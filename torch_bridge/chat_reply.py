@@ -14,7 +14,7 @@ from torch_bridge import api_errors
 
 # Tags that models write by their chat templates, as the reasoning parsers of vLLM and
 # SGLang know them: DeepSeek, Qwen, GLM and most others, with a prefix Seed-OSS and
-# MiniMax; Mistral; Kimi; Cohere; gpt-oss (harmony); Gemma. The opening tag may be a part
+# MiniMax; Mistral; Kimi; Cohere; gpt-oss (harmony); Gemma. The opening tag may be part
 # of the chat template, and so be missing from the reply.
 _CLOSED = re.compile(
   r"</(?:\w+:)?think>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>"

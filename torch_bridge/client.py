@@ -203,7 +203,7 @@ class Client:
           body = error.read(1 << 20)
         except _BROKEN:
           body = b""
-      found = api_errors.read(error.code, body, error.headers)
+      found = api_errors.read(error.code, body, dict(error.headers.items()))
     line = api_errors.one_line(found.message, self._key, limit=300)
     return dataclasses.replace(found, message=line)
 

@@ -1,10 +1,11 @@
 """Calls an OpenAI-compatible model: journaled, retried, with one-line errors.
 
-Temporary failures are retried with backoff and jitter, or after the time in Retry-After.
-The `openai` library could do this, but it decides by the status alone: it would send a
-request again that a content filter refused with status 500, or that an empty account
-cannot pay (429), and would return a 200 whose body is an error. So its retries are off
-for completions (they stay on for the Batch API), and `reply` says what a response is.
+Temporary failures are retried with backoff and jitter, or after the time that the
+server asks for. The `openai` library could do this, but it decides by the status alone:
+it would send a request again that a content filter refused with status 500, or that an
+empty account cannot pay (429), and it returns a 200 whose body is an error. So its
+retries are off for completions (they stay on for the Batch API), and `reply` says what
+a response is.
 """
 
 import asyncio
@@ -122,11 +123,10 @@ class Client:
       yield
     except openai.APIStatusError as error:
       failed = self._error(error)
-      line = status_lib.reason(failed)
       if failed.kind in (api_errors.Kind.KEY, api_errors.Kind.BILLING):
         raise self.exception(failed) from error
       raise errors.UserError(
-        f"teacher at {self.base_url} does not {action}: {line}"
+        f"teacher at {self.base_url} does not {action}: {failed.message}"
       ) from error
     except openai.APIError as error:
       raise errors.UserError(
@@ -235,18 +235,19 @@ class Client:
 
   async def _send(self, request: journal_lib.Request) -> journal_lib.Reply:
     """Sends a request until it is answered; a refusal is an answer."""
-    for attempt in range(self._config.retries + 1):
+    attempt = 0
+    while True:
       try:
         return await self._send_once(request)
       except api_errors.ServerError as failed:
         error = failed.error
-        last = attempt == self._config.retries
+        last = attempt >= self._config.retries
         busy = error.kind is api_errors.Kind.BUSY
         if last or not busy or error.wait_s > api_errors.LONGEST_WAIT_S:
           raise self.exception(error) from failed
         backoff = min(_BACKOFF * 2**attempt, _LONGEST) * random.uniform(0.75, 1)
         await asyncio.sleep(error.wait_s or backoff)
-    raise AssertionError("config.teacher.retries is negative")
+        attempt += 1
 
   async def _send_once(self, request: journal_lib.Request) -> journal_lib.Reply:
     try:
@@ -279,9 +280,7 @@ class Client:
     found = api_errors.read(response.status_code, response.content, response.headers)
     return dataclasses.replace(found, message=self.one_line(found.message))
 
-  def exception(
-    self, error: api_errors.Error
-  ) -> errors.UserError | ask_lib.NoAnswer:
+  def exception(self, error: api_errors.Error) -> errors.UserError | ask_lib.NoAnswer:
     """Returns what to raise for an error, as `status.exception` does."""
     return status_lib.exception(error, self._config, self.base_url)
 
