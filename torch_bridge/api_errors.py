@@ -270,8 +270,10 @@ class _Found:
       self.wait_s = retry_after_s({"retry-after": str(value)})
     if key in _ECHOES:
       return
+    if isinstance(value, list) and key not in _MESSAGE_KEYS:
+      value = [item for item in value if not isinstance(item, str)]
     if isinstance(value, dict | list) or key in _MESSAGE_KEYS:
-      self.add(value if isinstance(value, dict | list | str) else None, depth + 1)
+      self.add(value, depth + 1)
 
 
 def _kind(status: int, found: _Found, wait_s: float) -> Kind:
