@@ -6,7 +6,7 @@ import faulty
 import pytest
 import test_client
 
-from vpo_jax import errors, records, templates
+from vpo_jax import records, templates
 from vpo_jax.evaluate import alignment
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
@@ -16,7 +16,12 @@ from vpo_jax.teacher import journal as journal_lib
 CRITIQUE = critique.Critique("request", "A flaw.", False)
 QUERY = records.Query("q", "a kite")
 CANDIDATES = records.Candidates(
-  "q", "a kite", [records.Candidate(0, "A kite.", "stop", 3)]
+  query_id="q",
+  query="a kite",
+  category="general",
+  model="m",
+  settings={},
+  candidates=(records.Candidate(0, "A kite.", "stop", 3),),
 )
 
 # Each reader with its template's marker, a wrong answer and the right one.
@@ -202,16 +207,23 @@ def test_refusals_are_remembered_and_are_no_outage(served, config, tmp_path, ans
 
 
 def test_a_refusal_ends_a_row_of_failures(served, config, tmp_path):
-  config.retries, config.parallel = 0, 1
+  config.retries, config.samples = 0, 1
 
   def script(number, _):
     return FILTERS[0] if number % 6 == 5 else faulty.error(400, "too long")
 
   server = served(script)
-  many = [(({"role": "user", "content": str(i)},), 0) for i in range(30)]
-  outcomes, _ = test_client.call(config, tmp_path, server.base_url, many)
-  assert len(server.requests) == 30
-  assert not any(isinstance(outcome, errors.UserError) for outcome in outcomes)
+  kinds = []
+
+  async def chain(ask):
+    for number in range(30):
+      try:
+        await ask([{"role": "user", "content": str(number)}], templates.judgement)
+      except ask_lib.NoAnswer as error:
+        kinds.append(error.kind)
+
+  ask_with(config, tmp_path, server.base_url, chain)
+  assert kinds == [*["failed"] * 5, "refused"] * 5
 
 
 def test_a_refused_row_is_not_asked_again(served, config, tmp_path):

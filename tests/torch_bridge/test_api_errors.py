@@ -52,7 +52,11 @@ def test_a_content_filter_is_a_refusal_behind_any_status(status, body):
   [
     (400, error("too long"), KIND.REJECTED),
     (413, error("Request too large", code="rate_limit_exceeded"), KIND.REJECTED),
-    (422, {"detail": [{"msg": "bad", "input": "ContentPolicyViolation"}]}, KIND.REJECTED),
+    (
+      422,
+      {"detail": [{"msg": "bad", "input": "ContentPolicyViolation"}]},
+      KIND.REJECTED,
+    ),
     (503, error("the filter is down", code="content_filter_error"), KIND.BUSY),
     (400, error(code="model_not_found"), KIND.MODEL),
     (400, error("API key not valid. Please pass a valid API key."), KIND.KEY),

@@ -71,7 +71,10 @@ def test_fields_of_reasoning_are_not_read(field):
   "parts",
   [
     [{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "yes"}],
-    [{"type": "redacted_thinking", "data": "no"}, {"type": "output_text", "text": "yes"}],
+    [
+      {"type": "redacted_thinking", "data": "no"},
+      {"type": "output_text", "text": "yes"},
+    ],
     [{"type": "reasoning", "text": "no"}, {"type": "text", "text": "yes"}],
     [{"text": "no", "thought": True}, {"text": "yes"}],
     [{"type": "text", "text": "<think>no</think>ye"}, {"type": "text", "text": "s"}],
