@@ -11,15 +11,14 @@ Anthropic, DeepSeek, DashScope, Moonshot, Zhipu, xAI, OpenRouter and LiteLLM.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import email.utils
 import enum
 import http
 import json
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
+
+from torch_bridge import retry_after
 
 # The longest wait that a server may ask for, in seconds; the openai library's limit.
 LONGEST_WAIT_S = 120.0
@@ -177,7 +176,7 @@ def read(status: int, body: object, headers: Mapping[str, Any] | None = None) ->
   found.add(_parsed(body))
   if status < 300:
     status = found.status
-  wait_s = retry_after_s(headers or {}) or found.wait_s
+  wait_s = retry_after.seconds(headers or {}) or found.wait_s
   kind = _kind(status, found, wait_s)
   return Error(kind, status, _message(status, found), wait_s)
 
@@ -204,27 +203,6 @@ def one_line(text: object, secret: str = "", limit: int = 200) -> str:
 def well_formed(text: str) -> str:
   """Replaces each half of a surrogate pair by U+FFFD."""
   return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-def retry_after_s(headers: Mapping[str, Any]) -> float:
-  """Returns the wait in Retry-After (RFC 9110, section 10.2.3), in seconds.
-
-  Reads seconds, fractions and dates, and OpenAI's `retry-after-ms`. A date that has
-  passed, or a value that cannot be read, is 0.
-  """
-  fields = {name.lower(): str(value) for name, value in headers.items()}
-  for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-    value = fields.get(name, "")
-    number = re.match(r"\s*(\d+\.?\d*|\.\d+)\s*s?\s*(,|$)", value, re.ASCII)
-    if number:
-      return float(number[1]) / unit
-  try:
-    date = email.utils.parsedate_to_datetime(fields.get("retry-after", ""))
-    if date.tzinfo is None:  # HTTP's dates are in UTC
-      date = date.replace(tzinfo=datetime.UTC)
-    return max(0.0, date.timestamp() - time.time())
-  except (TypeError, ValueError, OverflowError, IndexError):
-    return 0.0
 
 
 class _Found:
@@ -267,7 +245,7 @@ class _Found:
     if key == "flagged_input" or (key == "filtered" and value is True):
       self.codes.add("contentfiltered")
     if _plain(key) == "retrydelay":  # Gemini: "34s"
-      self.wait_s = retry_after_s({"retry-after": str(value)})
+      self.wait_s = retry_after.seconds({"retry-after": str(value)})
     if key in _ECHOES:
       return
     if isinstance(value, list) and key not in _MESSAGE_KEYS:

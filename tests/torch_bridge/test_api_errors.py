@@ -1,8 +1,6 @@
 """What an error means does not depend on the form in which a provider sends it."""
 
-import email.utils
 import json
-import time
 
 import pytest
 
@@ -128,40 +126,3 @@ def test_a_secret_is_removed_before_the_line_is_cut():
   line = api_errors.one_line("x" * 190 + " sk-secret-5151", "sk-secret-5151")
   assert line.endswith("x (key)")
   assert "sk-" not in line
-
-
-def date(seconds, form="%a, %d %b %Y %H:%M:%S GMT"):
-  return time.strftime(form, time.gmtime(time.time() + seconds))
-
-
-@pytest.mark.parametrize(
-  ("value", "low", "high"),
-  [
-    ("2", 2, 2),
-    ("0.25", 0.25, 0.25),
-    (".5", 0.5, 0.5),
-    ("2s", 2, 2),
-    ("2, 2", 2, 2),
-    ("3600", 3600, 3600),
-    ("9" * 400, 1e9, float("inf")),
-    (date(30), 25, 30),
-    (date(3600), 3590, 3600),
-    (date(30, "%A, %d-%b-%y %H:%M:%S GMT"), 25, 30),
-    (date(30, "%a %b %d %H:%M:%S %Y"), 25, 30),
-    (email.utils.formatdate(time.time() + 30, localtime=True), 25, 30),
-    (date(-3600), 0, 0),
-    ("0", 0, 0),
-    ("-5", 0, 0),
-    ("nan", 0, 0),
-    ("soon", 0, 0),
-    ("", 0, 0),
-  ],
-)
-def test_retry_after_is_read_in_every_form(value, low, high):
-  assert low <= api_errors.retry_after_s({"Retry-After": value}) <= high
-
-
-def test_retry_after_in_milliseconds_is_preferred():
-  headers = {"retry-after-ms": "250", "retry-after": "1"}
-  assert api_errors.retry_after_s(headers) == 0.25
-  assert api_errors.retry_after_s({}) == 0
