@@ -77,6 +77,8 @@ def add(config: ml_collections.ConfigDict) -> None:
   options.questions_at_once = 0
   options.base_url = ""  # http: address of an OpenAI-compatible server
   options.key_env = ""  # http: environment variable with the key; "" is OPENAI_API_KEY
+  # http: token limit of an answer; 0 is 5. A model that reasons needs thousands.
+  options.max_tokens = 0
   options.frames = 0  # http: frames shown per question; 0 is 7
   options.parallel = 0  # http: concurrent calls; 0 is 8
   options.timeout_s = 0.0  # http: seconds per call; 0 is 120

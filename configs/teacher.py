@@ -19,9 +19,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.api_key_env = "OPENAI_API_KEY"  # variable that holds the key; "" for no key
   config.model = "gpt-4o"  # paper, section 3.2
   config.temperature = 0.7  # release; the paper does not say
-  config.max_tokens = 1024  # ours: several times the length of a critique
+  # Ours: several times the length of a critique. A model that reasons needs a larger
+  # limit, since its reasoning counts: 8192 or more.
+  config.max_tokens = 1024
   # "max_completion_tokens" for OpenAI's o-series and gpt-5, which also require
-  # temperature=1 and, because reasoning tokens count, a larger limit.
+  # temperature=1.
   config.limit_name = "max_tokens"
   config.seed = 0  # sent with each request, plus the sample's index
   config.samples = 3  # replies drawn to get one with its marker; else set aside

@@ -4,10 +4,12 @@ Needs the standard library only. Temporary failures (a busy server, a broken con
 an incomplete reply) are retried with backoff and jitter, or after the time in
 Retry-After. Failures that concern every request (a refused key, an unknown model, an
 exhausted quota, a server that stays down) are a ModelError, which ends the run.
+`api_errors` says which is which.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import os
 import random
@@ -17,21 +19,13 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from torch_bridge import api_errors
 from torch_bridge.renderers import base
 
 _KEY = "OPENAI_API_KEY"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0  # of the backoff
-_LONGEST_RETRY_AFTER_S = 120.0
 # After this many failed calls in a row, the server counts as down.
 _OUTAGE = 10
-_TEMPORARY = (408, 409, 425, 429)  # and 5xx
-# Error codes in replies with status 400 or 429 that no retry can fix.
-_PERMANENT = (
-  "insufficient_quota",
-  "model_not_found",
-  "unsupported_parameter",
-  "unsupported_value",
-)
 # Raised by a broken connection or a malformed reply.
 _BROKEN = (
   OSError,
@@ -49,7 +43,7 @@ class Refused(RuntimeError):
   """The server refuses this request; others may be accepted.
 
   Attributes:
-    code: the HTTP status.
+    code: the HTTP status; 200 if a reply is a refusal.
   """
 
   def __init__(self, code: int, line: str):
@@ -110,9 +104,9 @@ class Client:
     try:
       self.send("GET", "/models")
     except urllib.error.HTTPError as error:
-      message = self._message(error)
-      if error.code in (401, 403):
-        raise self._error(error.code, message) from error
+      found = self._read(error)
+      if found.kind is api_errors.Kind.KEY:
+        raise self._exception(found) from error
       # Some servers do not list their models, or not to every key.
     except urllib.error.URLError as error:
       raise base.ModelError(
@@ -136,7 +130,8 @@ class Client:
 
     Args:
       parse: raises one of ValueError, KeyError, IndexError or TypeError for a reply
-        that is incomplete; the call is then repeated.
+        that is incomplete, and the call is then repeated; or ServerError for a reply
+        with an error.
       heartbeat: called after each failure.
       unknown: 404 means that the path names something unknown to the server, not a
         wrong address.
@@ -152,18 +147,19 @@ class Client:
       wait_s *= random.uniform(0.75, 1)
       try:
         found = parse(self.send(method, path, data, content_type))
-      except urllib.error.HTTPError as error:
-        message = self._message(error)
-        if error.code == 404 and unknown:
-          raise Refused(404, f"{self.address}: HTTP 404: {message}") from error
-        temporary = error.code >= 500 or error.code in _TEMPORARY
-        if not temporary or any(word in message for word in _PERMANENT):
-          raise self._error(error.code, message) from error
-        failure = f"HTTP {error.code}: {message}"
-        wait_s = self._retry_after(error) or wait_s
+      except (urllib.error.HTTPError, api_errors.ServerError) as error:
+        read = self._read(error)
+        if unknown and read.kind is api_errors.Kind.MODEL:
+          line = f"{self.address}: HTTP {read.status}: {read.message}"
+          raise Refused(read.status, line) from error
+        too_long = read.wait_s > api_errors.LONGEST_WAIT_S
+        if read.kind is not api_errors.Kind.BUSY or too_long:
+          raise self._exception(read) from error
+        failure = f"HTTP {read.status}: {read.message}" if read.status else read.message
+        wait_s = read.wait_s or wait_s
       except _BROKEN as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        failure = self._without_key(line)[:200]
+        line = f"{type(error).__name__}: {error}"
+        failure = api_errors.one_line(line, self._key)
       else:
         self._failures = 0
         return found
@@ -195,49 +191,43 @@ class Client:
     with urllib.request.urlopen(request, timeout=self._timeout_s) as reply:
       return reply.read()
 
-  def _retry_after(self, error: urllib.error.HTTPError) -> float:
-    """The seconds that the server asks to wait; 0 if it does not say.
+  def _read(
+    self, error: urllib.error.HTTPError | api_errors.ServerError
+  ) -> api_errors.Error:
+    """The server's error, its message without the key in case it is repeated."""
+    if isinstance(error, api_errors.ServerError):
+      found = error.error
+    else:
+      with error:  # closes the connection
+        try:
+          body = error.read(1 << 20)
+        except _BROKEN:
+          body = b""
+      found = api_errors.read(error.code, body, dict(error.headers.items()))
+    line = api_errors.one_line(found.message, self._key, limit=300)
+    return dataclasses.replace(found, message=line)
 
-    Raises:
-      ModelError: the wait is longer than _LONGEST_RETRY_AFTER_S.
-    """
-    value = error.headers.get("Retry-After", "")
-    wait_s = float(value) if value.replace(".", "", 1).isdigit() else 0.0
-    if wait_s > _LONGEST_RETRY_AFTER_S:
-      raise base.ModelError(
-        f"{self.address} asks to wait {value} s; finished results are kept; run the"
-        " same command to continue"
-      ) from error
-    return wait_s
-
-  def _error(self, code: int, message: str) -> Exception:
-    """The error for a permanent failure: ModelError if it concerns every request."""
-    if code in (401, 403):
+  def _exception(self, error: api_errors.Error) -> Exception:
+    """What to raise for an error: ModelError if it concerns every request."""
+    said = f"HTTP {error.status}: {error.message}"
+    if error.kind is api_errors.Kind.KEY:
       return base.ModelError(
-        f"{self.address} refuses the key (HTTP {code}); see"
+        f"{self.address} refuses the key (HTTP {error.status}): {error.message}; see"
         f" --config.{self._section}.options.key_env"
       )
-    if code in (404, 405):
+    if error.kind is api_errors.Kind.MODEL:
       return base.ModelError(
         f"{self.address} does not know the model {self._model!r} or the address"
-        f" ({code}: {message})"
+        f" ({error.status}: {error.message})"
       )
-    line = f"{self.address}: HTTP {code}: {message}"
-    if any(word in message for word in _PERMANENT):
-      return base.ModelError(line)
-    return Refused(code, line)
-
-  def _message(self, error: urllib.error.HTTPError) -> str:
-    """The server's message on one line, without the key in case it is repeated."""
-    with error:  # closes the connection
-      try:
-        line = " ".join(error.read(2000).decode(errors="replace").split())
-      except _BROKEN:
-        line = "?"
-    return self._without_key(line)[:300]
-
-  def _without_key(self, line: str) -> str:
-    return line.replace(self._key, "(key)") if self._key else line
+    if error.permanent:
+      return base.ModelError(f"{self.address}: {said}")
+    if error.wait_s > api_errors.LONGEST_WAIT_S:
+      return base.ModelError(
+        f"{self.address} asks to wait {error.wait_s:.0f} s ({said}); finished results"
+        " are kept; run the same command to continue"
+      )
+    return Refused(error.status, f"{self.address}: {said}")
 
 
 def _sleep(wait_s: float, heartbeat: Callable[[], None]) -> None:

@@ -15,16 +15,19 @@ class Server:
   """Stores files and batches; a batch ends after `polls` requests for its status.
 
   `script(body)` returns a reply's text, a completion's body, (status, error) for a line
-  of the error file, or None for a request that is missing from the output.
+  of the error file, bytes for a whole line of the output, or None for a request that is
+  missing from the output.
 
   Attributes:
     final_status: the status of a batch when it ends.
+    ascii_only: whether the output escapes other characters.
     sent: custom ids of all requests received.
   """
 
   def __init__(self, script):
     self.script = script
     self.polls = 1
+    self.ascii_only = True
     self.final_status = "completed"
     self.files: dict[str, bytes] = {}
     self.batches: dict[str, dict] = {}
@@ -82,6 +85,9 @@ class Server:
       answer = self.script(request["body"])
       if answer is None:
         continue
+      if isinstance(answer, bytes):
+        good.append(answer)
+        continue
       status, body = 200, answer
       if isinstance(answer, str):
         body = faulty.completion(answer)
@@ -93,10 +99,11 @@ class Server:
         "response": {"status_code": status, "request_id": "r", "body": body},
         "error": None,
       }
-      (good if status == 200 else bad).append(json.dumps(row))
+      line = json.dumps(row, ensure_ascii=self.ascii_only).encode()
+      (good if status == 200 else bad).append(line)
     # The order of the output is not that of the input.
     for name, rows in (("output_file_id", good[::-1]), ("error_file_id", bad)):
-      batch[name] = self.upload("\n".join(rows).encode())["id"] if rows else None
+      batch[name] = self.upload(b"\n".join(rows))["id"] if rows else None
 
 
 def _handler(server: Server):

@@ -10,6 +10,7 @@ from vpo_jax.teacher import build_sft, journal
 queries = test_build_sft.queries
 stage_config = test_build_sft.stage_config
 teach = test_build_sft.teach
+FILTER = "ResponsibleAIPolicyViolation"
 
 
 @pytest.fixture
@@ -141,3 +142,107 @@ def test_the_cost_limit_applies_before_a_batch_is_sent(batched, queries, tmp_pat
   batched.teacher.max_cost = 100.0
   counts = run(batched, server, tmp_path)
   assert counts["cost_usd"] == pytest.approx(8 * 15 * 100 / 1e6 / 2)
+
+
+def test_lines_of_a_batch_end_at_line_feeds_only(batched, queries, tmp_path):
+  script = teach()
+
+  def with_separators(body):
+    if test_build_sft.task(body) == "few_shot":
+      return "[[start]]One\u2028two\u2029three\x85four.[[end]]"
+    return script(0, body)
+
+  server = batch_server.Server(with_separators)
+  server.ascii_only = False
+  counts = run(batched, server, tmp_path)
+  assert counts["examples"] == 4
+  assert {row.generated for row in test_build_sft.examples(tmp_path)} == {
+    "One two three four."
+  }
+
+
+@pytest.mark.parametrize(
+  ("line", "says"),
+  [
+    (b'{"custom_id": "x", "resp', r"file-1:\d: not JSON"),
+    (b"\xff\xfe", r"file-1:\d: not JSON"),
+    (b"[1]", r"file-1:\d: has no custom_id"),
+  ],
+  ids=str,
+)
+def test_an_unreadable_line_is_one_line_after_the_others_are_journaled(
+  batched, queries, tmp_path, line, says
+):
+  script, broken = teach(), [True]
+
+  def breaks_once(body):
+    if broken and "boats" in body["messages"][0]["content"]:
+      broken.clear()
+      return line
+    return script(0, body)
+
+  server = batch_server.Server(breaks_once)
+  with pytest.raises(errors.UserError, match=rf"^batch batch_0: {says}") as caught:
+    run(batched, server, tmp_path)
+  assert "\n" not in str(caught.value)
+  with journal.Journal(tmp_path / "build_sft/journal.sqlite") as stored:
+    assert len(stored) == 3
+  counts = run(batched, server, tmp_path)
+  assert counts["examples"] == 4
+  assert len(server.sent) == len(set(server.sent)) + 1
+
+
+def test_refusals_in_error_lines_are_remembered(batched, queries, tmp_path):
+  refused = {"message": "no", "code": "400", "innererror": {"code": FILTER}}
+  script = teach()
+
+  def answers(body):
+    return (400, refused) if "boats" in str(body["messages"]) else script(0, body)
+
+  server = batch_server.Server(answers)
+  counts = run(batched, server, tmp_path)
+  assert counts["set_aside"] == 1
+  assert [row.reason for row in test_build_sft.aside(tmp_path)] == ["refused: no"]
+  assert len(server.sent) == len(set(server.sent)) == 7
+
+
+def test_an_error_line_that_concerns_every_request_ends_the_run(
+  batched, queries, tmp_path
+):
+  script = teach()
+
+  def answers(body):
+    if "boats" in str(body["messages"]):
+      return 429, {"message": "pay sk-secret-5151", "code": "insufficient_quota"}
+    return script(0, body)
+
+  server = batch_server.Server(answers)
+  with pytest.raises(errors.UserError, match=r"429: pay \(key\)"):
+    run(batched, server, tmp_path)
+  assert len(server.sent) == 4
+  server.script = lambda body: script(0, body)
+  counts = run(batched, server, tmp_path)
+  assert (counts["examples"], len(server.sent)) == (4, 9)
+
+
+def test_a_rejected_line_is_sent_once(batched, queries, tmp_path):
+  script = teach()
+
+  def answers(body):
+    long = "boats" in str(body["messages"])
+    return (400, {"message": "too long"}) if long else script(0, body)
+
+  server = batch_server.Server(answers)
+  run(batched, server, tmp_path)
+  assert [row.reason for row in test_build_sft.aside(tmp_path)] == ["failed: too long"]
+  assert len(server.sent) == 7
+
+
+def test_reasoning_in_a_batch_is_not_read(batched, queries, tmp_path):
+  script = teach()
+  server = batch_server.Server(
+    lambda body: f"<think>[[start]]and[[end]]</think>{script(0, body)}"
+  )
+  run(batched, server, tmp_path)
+  rows = test_build_sft.examples(tmp_path)
+  assert all(row.prompt.startswith("A scene of") for row in rows)

@@ -1,6 +1,7 @@
 """Transient faults are retried; others end the run with a one-line error."""
 
 import asyncio
+import email.utils
 import socket
 import time
 
@@ -44,6 +45,25 @@ def call(config, folder, base_url, requests=((MESSAGES, 0),)):
     faulty.PAGE,
     {"choices": []},
     {"choices": None, "error": "busy"},
+    {"choices": [], "usage": None},
+    {"error": {"code": 502, "message": "the provider is down"}},
+    faulty.completion("half", finish_reason="error"),
+    faulty.completion(None, usage=(0, 0)),
+    (503, {}, b"<html><title>503 Service Unavailable</title></html>"),
+    (529, {}, {"type": "error", "error": {"type": "overloaded_error"}}),
+    (
+      429,
+      {},
+      [
+        {
+          "error": {
+            "code": 429,
+            "message": "check your billing details",
+            "details": [{"retryDelay": "0.01s"}],
+          }
+        }
+      ],
+    ),
   ],
   ids=str,
 )
@@ -62,12 +82,31 @@ def test_a_timeout_is_retried(served, config, tmp_path):
   assert reply.text == "fine"
 
 
-def test_retry_after_is_respected(served, config, tmp_path):
-  limited = faulty.error(429, **{"Retry-After": "1"})
+def http_date(seconds):
+  return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+  # A date has no fractions of a second.
+  "wait",
+  [lambda: "1", lambda: "1.2", lambda: "1s", lambda: http_date(2.5)],
+)
+def test_retry_after_is_respected(served, config, tmp_path, status, wait):
+  limited = faulty.error(status, **{"Retry-After": wait()})
   server = served(lambda number, _: limited if number == 0 else "fine")
   began = time.monotonic()
   call(config, tmp_path, server.base_url)
   assert time.monotonic() - began >= 1
+  assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", http_date(-3600)])
+def test_a_retry_after_that_says_nothing_is_a_backoff(served, config, tmp_path, value):
+  limited = faulty.error(429, **{"Retry-After": value})
+  server = served(lambda number, _: limited if number == 0 else "fine")
+  (reply,), _ = call(config, tmp_path, server.base_url)
+  assert reply.text == "fine"
 
 
 def test_equal_requests_are_sent_once(served, config, tmp_path):
@@ -91,7 +130,33 @@ def test_equal_requests_are_sent_once(served, config, tmp_path):
     (faulty.error(401, "bad key sk-secret-5151"), r"refuses the key \(401\)"),
     (faulty.error(403), r"refuses the key \(403\).*\$TEST_TEACHER_KEY"),
     (faulty.error(404, "no model sk-secret-5151"), r"does not know model 'm'"),
+    (faulty.error(401, "bad key sk-secret-5151"), r"\(401\): bad key \(key\);"),
+    (faulty.error(401, "x" * 192 + " sk-secret-5151"), r"refuses the key"),
+    (faulty.error(405, "POST is not allowed"), r"405: POST is not allowed"),
+    (faulty.error(410, "m was retired"), r"does not know model 'm'.*410: m was ret"),
     (faulty.error(429, "pay", "insufficient_quota"), "the quota is used up"),
+    (faulty.error(402, "Insufficient Balance"), r"\(402: Insufficient Balance\)"),
+    (faulty.error(429, "Check your billing details"), "429: Check your billing"),
+    (faulty.error(400, "Your credit balance is too low"), "Your credit balance is too"),
+    (
+      (402, {}, [{"error": {"code": 402, "message": "Top up."}}]),
+      r"no credit \(402: Top up\.\)",
+    ),
+    ((402, {}, b"Top up."), r"no credit \(402: Top up\.\)"),
+    ({"error": {"code": 402, "message": "Top up."}}, r"no credit \(402: Top up\.\)"),
+    (
+      (400, {}, [{"error": {"message": "API key not valid.", "code": 400}}]),
+      r"refuses the key \(400\): API key not valid\.",
+    ),
+    (faulty.error(429, "x", **{"Retry-After": "120.5"}), r"asks to wait 120 s"),
+    (
+      faulty.error(429, "x", **{"Retry-After": http_date(900_000)}),
+      r"asks to wait 8\d{5}",
+    ),
+    (
+      faulty.error(503, "down", **{"Retry-After": "3600"}),
+      r"asks to wait 3600 s.*down",
+    ),
     (faulty.error(429, "a day", **{"Retry-After": "3600"}), r"asks to wait 3600 s"),
     (
       faulty.error(400, "Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
@@ -103,7 +168,6 @@ def test_equal_requests_are_sent_once(served, config, tmp_path):
 def test_a_permanent_error_ends_the_run_after_one_call(
   served, config, tmp_path, answer, message
 ):
-  config.retries = 0 if "quota" in message else 8
   server = served(lambda *_: answer)
   many = [(({"role": "user", "content": str(i)},), 0) for i in range(50)]
   outcomes, _ = call(config, tmp_path, server.base_url, many)
@@ -178,6 +242,41 @@ def test_a_rejected_request_affects_only_its_row(served, config, tmp_path):
   assert isinstance(outcomes[1], ask_lib.NoAnswer)
   assert str(outcomes[1]) == "failed: 400: too long"
   assert outcomes[0].text == outcomes[2].text == "fine"
+
+
+def test_a_reply_that_repeats_the_key_does_not_show_it(served, config, tmp_path):
+  config.retries = 0
+  server = served(lambda *_: {"echo": "x" * 150 + " Bearer sk-secret-5151"})
+  (outcome,), _ = call(config, tmp_path, server.base_url)
+  assert "not a chat completion" in str(outcome)
+  assert "sk-" not in str(outcome)
+
+
+def test_a_password_in_the_address_is_not_shown(served, config, tmp_path):
+  server = served(lambda *_: faulty.error(404, "no"))
+  address = server.base_url.replace("://", "://user:pass-5151@")
+  (outcome,), _ = call(config, tmp_path, address)
+  assert server.base_url in str(outcome)
+  assert "5151" not in str(outcome)
+
+
+@pytest.mark.parametrize("status", [413, 422])
+@pytest.mark.parametrize(
+  "body",
+  [
+    {"error": {"message": "too large"}},
+    {"detail": [{"type": "x", "loc": ["body", "messages"], "msg": "too large"}]},
+    [{"error": {"message": "too large"}}],
+    {"message": "too large"},
+    b"too large",
+  ],
+  ids=str,
+)
+def test_the_words_of_a_rejection_are_read(served, config, tmp_path, status, body):
+  server = served(lambda *_: (status, {}, body))
+  (outcome,), _ = call(config, tmp_path, server.base_url)
+  assert str(outcome) == f"failed: {status}: too large"
+  assert len(server.requests) == 1
 
 
 def test_the_key_is_sent_but_not_stored(served, config, tmp_path):

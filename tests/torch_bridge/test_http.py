@@ -1,4 +1,5 @@
 import base64
+import email.utils
 import http.server
 import io
 import json
@@ -79,6 +80,10 @@ def _says(word):
   return {"choices": [{"message": {"content": word}}]}
 
 
+def _http_date(seconds):
+  return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
 def _question(body):
   return body["messages"][1]["content"][-1]["text"]
 
@@ -133,6 +138,10 @@ def test_a_reply_that_is_neither_yes_nor_no_is_an_error(server):
     (200, b"<html>"),
     (200, {"choices": []}),
     (200, {"error": "busy"}),
+    (200, {"error": {"code": 502, "message": "down"}}),
+    (200, {"choices": [{"finish_reason": "error", "message": {"content": "ye"}}]}),
+    (503, b"<html>"),
+    (429, [{"error": {"details": [{"retryDelay": "0.01s"}]}}]),
   ],
   ids=str,
 )
@@ -143,8 +152,9 @@ def test_a_temporary_failure_is_retried(server, fault):
   assert len(server.requests) == 3
 
 
-def test_the_client_waits_as_retry_after_says(server):
-  replies = [(429, {}, [("Retry-After", "1")]), *[(200, _says("no"))] * 2]
+@pytest.mark.parametrize("wait", [lambda: "1", lambda: "1.1", lambda: _http_date(2.5)])
+def test_the_client_waits_as_retry_after_says(server, wait):
+  replies = [(429, {}, [("Retry-After", wait())]), *[(200, _says("no"))] * 2]
   server.answer = lambda body: replies.pop(0)
   began = time.monotonic()
   _score(server)
@@ -160,6 +170,14 @@ def test_the_client_waits_as_retry_after_says(server):
     ((400, {"error": {"code": "model_not_found"}}), "model_not_found"),
     ((429, {"error": {"code": "insufficient_quota"}}), "insufficient_quota"),
     ((429, {}, [("Retry-After", "3600")]), "asks to wait 3600 s"),
+    ((503, {}, [("Retry-After", _http_date(900_000))]), r"asks to wait 8\d{5} s"),
+    ((402, {"error": {"message": "Insufficient Balance"}}), "402: Insufficient Bal"),
+    ((200, {"error": {"code": 402, "message": "Top up"}}), "HTTP 402: Top up"),
+    (
+      (400, [{"error": {"message": "API key not valid"}}]),
+      "API key not valid.*key_env",
+    ),
+    ((405, {"detail": "not allowed secret-key"}), r"\(405: not allowed \(key\)\)"),
   ],
   ids=str,
 )
@@ -177,6 +195,90 @@ def test_a_refused_request_fails_for_its_video_only(server):
   with pytest.raises(RuntimeError, match=r"HTTP 400.*image too large") as caught:
     _score(server)
   assert not isinstance(caught.value, base.ModelError)
+
+
+@pytest.mark.parametrize(
+  "answer",
+  [
+    (403, {"error": {"message": "no", "metadata": {"flagged_input": "x"}}}),
+    (500, {"error": {"message": "no", "code": "content_filter"}}),
+    (200, {"choices": [{"finish_reason": "SAFETY", "message": {"content": None}}]}),
+    (200, {"choices": [{"message": {"content": "", "refusal": "I will not."}}]}),
+    (200, {"choices": [], "promptFeedback": {"blockReason": "OTHER"}}),
+  ],
+  ids=str,
+)
+def test_a_refusal_fails_its_video_and_is_not_retried(server, answer):
+  server.answer = lambda body: answer
+  with pytest.raises(client.Refused):
+    _score(server)
+  asked = [_question(body) for body, _ in server.requests]
+  assert len(asked) == len(set(asked))
+
+
+def _reasons(answer, **message):
+  return {"choices": [{"message": {"content": answer} | message}]}
+
+
+@pytest.mark.parametrize(
+  "form",
+  [
+    lambda word: _reasons(f"<think>\nYes? No? Hm.\n</think>\n\n{word}."),
+    lambda word: _reasons(f"No, wait.</think>{word}"),
+    lambda word: _reasons(word, reasoning_content="Yes? No?"),
+    lambda word: _reasons([{"type": "thinking"}, {"type": "text", "text": word}]),
+  ],
+)
+@pytest.mark.parametrize("first", ["<think>", "Yes", "No"])
+def test_a_reasoning_models_answer_is_the_text_after_its_reasoning(server, form, first):
+  """The log-probabilities of the first token are those of the reasoning."""
+  top = [{"token": first, "logprob": 0.0}]
+  logprobs = {"content": [{"token": first, "top_logprobs": top}]}
+
+  def answer(body):
+    reply = form("Yes" if "cat" in _question(body) else "No")
+    reply["choices"][0]["logprobs"] = logprobs
+    return 200, reply
+
+  server.answer = answer
+  assert _score(server).p_yes == [1.0, 0.0]
+
+
+def test_log_probabilities_count_only_if_the_first_token_is_an_answer():
+  top = [{"token": "The", "logprob": -0.5}, {"token": "no", "logprob": -0.6}]
+  choice = _says("yes")["choices"][0]
+  choice["logprobs"] = {"content": [{"token": "The", "top_logprobs": top}]}
+  assert http_scorer.p_yes(choice) == 1
+  choice["logprobs"]["content"][0]["token"] = "no"
+  assert http_scorer.p_yes(choice) == 0
+
+
+@pytest.mark.parametrize(
+  "message",
+  [
+    {"content": None, "reasoning_content": "I should"},
+    {"content": "<think>\nYes"},
+    {"content": ""},
+    {"content": "Okay, the user wants"},
+  ],
+  ids=str,
+)
+def test_a_reply_cut_before_its_answer_says_what_to_set(server, message):
+  cut = {"choices": [{"finish_reason": "length", "message": message}]}
+  server.answer = lambda body: (200, cut)
+  says = r"max_tokens=5 before.*--config\.scorer\.options\.max_tokens"
+  with pytest.raises(base.ModelError, match=says):
+    _score(server)
+  assert len(server.requests) == 1
+  # A model that answers other questions is not too short of tokens for all.
+  server.spec["options"]["max_tokens"] = 900
+  scorer = http_scorer.make(server.spec)
+  replies = [_says("yes"), _says("no"), cut]
+  server.answer = lambda body: (200, replies.pop(0))
+  scorer.score(VIDEO, 8, "a cat", lambda: None)
+  with pytest.raises(ValueError, match="max_tokens=900 before"):
+    scorer.score(VIDEO, 8, "a cat", lambda: None)
+  assert server.requests[-1][0]["max_tokens"] == 900
 
 
 def test_a_server_that_is_down_ends_the_run(server, monkeypatch):

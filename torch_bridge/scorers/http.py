@@ -4,7 +4,8 @@ Each question is sent with a few frames as JPEG images. The module needs only th
 standard library, numpy and av. The key comes from an environment variable.
 
 Calls are retried as `client` says. A failure that concerns every request ends the run
-with one line.
+with one line. So does a model that reasons for longer than the token limit before its
+first answer.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from typing import Any
 import av
 import numpy as np
 
-from torch_bridge import client, questions
+from torch_bridge import api_errors, chat_reply, client, questions
 from torch_bridge.renderers import base as renderers_base
 from torch_bridge.scorers import base
 
+_MAX_TOKENS = 5  # enough for "Yes." of a model that does not reason
 _SYSTEM = (
   "You judge one video, shown as frames in order. Answer the question with one word:"
   " yes or no."
@@ -47,6 +49,8 @@ class HttpScorer:
     self.revision = self._model = spec["model"]
     self._frames = options.get("frames") or 7
     self._parallel = options.get("parallel") or 8
+    self._max_tokens = options.get("max_tokens") or _MAX_TOKENS
+    self._answered = False
     self._fatal: renderers_base.ModelError | None = None
 
   def ping(self) -> None:
@@ -88,7 +92,7 @@ class HttpScorer:
     body = {
       "model": self._model,
       "temperature": 0,
-      "max_tokens": 5,
+      "max_tokens": self._max_tokens,
       "logprobs": True,
       "top_logprobs": 10,
       "messages": [
@@ -99,40 +103,64 @@ class HttpScorer:
         },
       ],
     }
-    choice = self._client.call(
-      "POST", "/chat/completions", _choice, heartbeat, json.dumps(body).encode()
+    reply = self._client.call(
+      "POST", "/chat/completions", _reply, heartbeat, json.dumps(body).encode()
     )
-    return p_yes(choice)
+    if reply.refusal:
+      line = api_errors.one_line(reply.text) or reply.finish_reason
+      raise client.Refused(200, f"{self._client.address}: refused: {line}")
+    try:
+      found = probability(reply)
+    except ValueError as error:
+      if reply.finish_reason != "length":
+        raise
+      # A model that has never answered would be cut off at every question.
+      kind = ValueError if self._answered else renderers_base.ModelError
+      raise kind(
+        f"{self._client.address}: the model {self._model!r} reached"
+        f" max_tokens={self._max_tokens} before its answer; if it reasons, set"
+        " --config.scorer.options.max_tokens to a larger limit, such as 4096"
+      ) from error
+    self._answered = True
+    return found
 
 
-def _choice(reply: bytes) -> dict[str, Any]:
-  """The first choice of a reply."""
-  choice = json.loads(reply)["choices"][0]
-  _ = choice["message"]
-  return choice
+def _reply(content: bytes) -> chat_reply.Reply:
+  return chat_reply.read(json.loads(content))
 
 
 def p_yes(choice: dict[str, Any]) -> float:
+  """The probability of yes in one choice of a chat completion: see `probability`."""
+  return probability(chat_reply.read({"choices": [choice]}))
+
+
+def probability(reply: chat_reply.Reply) -> float:
   """The probability of yes in one reply, relative to yes and no.
 
-  From the first token's log-probabilities if the server sends them, else 1 or 0.
+  From the first token's log-probabilities if the server sends them and that token is
+  the answer; else 1 or 0. In a reply with reasoning, the first token belongs to that.
 
   Raises:
     ValueError: the reply is neither yes nor no.
   """
-  tokens = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
   mass = {"yes": 0.0, "no": 0.0}
-  for entry in tokens.get("top_logprobs") or []:
-    word = entry["token"].strip().lower()
-    if word in mass:
-      mass[word] += math.exp(entry["logprob"])
+  if reply.token_logprobs and not reply.reasoned:
+    first = reply.token_logprobs[0]
+    top = first.get("top_logprobs") or []
+    if _word(first if "token" in first else top[0]) in mass:
+      for entry in top:
+        if _word(entry) in mass:
+          mass[_word(entry)] += math.exp(entry["logprob"])
   if sum(mass.values()) > 0.5:
     return mass["yes"] / sum(mass.values())
-  reply = choice["message"]["content"] or ""
-  word = reply.strip().strip(".!*\"'").lower()
+  word = reply.text.strip().strip(".!*\"'").lower()
   if word not in mass:
-    raise ValueError(f"the reply is neither yes nor no: {reply[:80]!r}")
+    raise ValueError(f"the reply is neither yes nor no: {reply.text[:80]!r}")
   return float(word == "yes")
+
+
+def _word(token: dict[str, Any]) -> str:
+  return token["token"].strip().lower()
 
 
 def _jpeg_part(frame_HWC: np.ndarray) -> dict[str, Any]:

@@ -35,6 +35,8 @@ EXECUTION_KEYS = (
   "scorer.options.parallel",
   "scorer.options.timeout_s",
   "scorer.options.retries",
+  # An answer that the limit cuts off is not stored, so a larger one changes none.
+  "scorer.options.max_tokens",
 )
 # Rounds of rendering and scoring: a file found damaged by the scorer is rendered again.
 _ROUNDS = 2

@@ -73,13 +73,24 @@ def make_ask(config: ml_collections.ConfigDict, fetch: Fetch) -> Ask:
   async def ask(
     messages: Sequence[journal_lib.Message], read: Callable[[str], Value | None]
   ) -> tuple[Value, str]:
+    cut = 0
     for sample in range(config.samples):
       reply = await fetch(tuple(messages), sample)
-      value = read(reply.text) if reply.finish_reason != "length" else None
+      complete = reply.finish_reason != "length" and not reply.refusal
+      value = read(reply.text) if complete else None
       if reply.refusal or (value is None and _REFUSAL.match(reply.text)):
-        raise NoAnswer("refused", " ".join(reply.text.split())[:200])
+        text = " ".join(reply.text.split())[:200]
+        raise NoAnswer("refused", text or reply.finish_reason)
       if value is not None:
         return value, reply.text
+      cut += not complete
+    if cut:
+      raise NoAnswer(
+        "unparsed",
+        f"{cut} of {config.samples} replies were cut off at"
+        f" config.teacher.max_tokens={config.max_tokens}; raise it if that is too short"
+        " for the model's reasoning and its answer",
+      )
     raise NoAnswer(
       "unparsed", f"{config.samples} replies lack the marker that the template asks for"
     )

@@ -15,12 +15,12 @@ from typing import Any
 
 import ml_collections
 
+from torch_bridge import api_errors
 from vpo_jax import errors
 from vpo_jax.runtime import console
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import client as client_lib
 from vpo_jax.teacher import journal as journal_lib
-from vpo_jax.teacher import reply as reply_lib
 
 # OpenAI's limits are 50,000 requests and 200 MB a batch.
 _REQUESTS, _BYTES = 50_000, 190_000_000
@@ -121,6 +121,7 @@ class _Batches:
     self._journal = client.journal
     self._attempts: collections.Counter[str] = collections.Counter()
     self._reasons: dict[str, str] = {}
+    self._permanent: Exception | None = None
 
   async def find_unrecorded(self) -> None:
     """Records batches that a run sent but did not record before it was killed."""
@@ -186,33 +187,65 @@ class _Batches:
       while batch.status in _RUNNING:
         await asyncio.sleep(self._config.poll_s)
         batch = await self._client.api.batches.retrieve(name)
-      files = [batch.output_file_id, batch.error_file_id]
-      for file in filter(None, files):
-        content = await self._client.api.files.content(file)
-        for line in content.text.splitlines():
-          if line.strip():
-            self._record(json.loads(line))
+      names = filter(None, (batch.output_file_id, batch.error_file_id))
+      files = [
+        (file, (await self._client.api.files.content(file)).content) for file in names
+      ]
+    unread = [line for file, content in files for line in self._read(file, content)]
+    if unread or self._permanent:
+      # Missing replies are requested again, instead of reading the same lines again.
+      self._journal.put_batch(name, collected=True)
+    if unread:
+      raise errors.UserError(
+        f"batch {name}: {unread[0]}; its other lines are in the journal"
+        f" ({len(unread)} unreadable), run the same command to request the rest again"
+      )
+    if self._permanent:
+      raise self._permanent
     if batch.status == "failed":
       reasons = (batch.errors.data if batch.errors else None) or []
+      message = "; ".join(str(reason.message) for reason in reasons)
       self._journal.put_batch(name, collected=True)
       raise errors.UserError(
-        f"batch {name} failed: {'; '.join(str(r.message) for r in reasons) or '?'}"
+        f"batch {name} failed: {self._client.one_line(message) or '?'}"
       )
     if batch.status != "completed":
       console.say(f"batch {name} {batch.status}; missing replies are requested again")
 
+  def _read(self, file: str, content: bytes) -> list[str]:
+    """Journals the lines of a file; returns why some could not be read."""
+    unread = []
+    # Lines end at "\n" only; `splitlines` would cut at the U+2028 in a reply.
+    for number, line in enumerate(content.split(b"\n"), start=1):
+      if not line.strip():
+        continue
+      try:
+        row = json.loads(line)
+      except (ValueError, RecursionError) as error:
+        unread.append(f"{file}:{number}: not JSON: {self._client.one_line(error)}")
+        continue
+      if isinstance(row, dict) and isinstance(row.get("custom_id"), str):
+        self._record(row)
+      else:
+        unread.append(f"{file}:{number}: has no custom_id")
+    return unread
+
   def _record(self, line: dict[str, Any]) -> None:
     """Journals one line of a batch's output, or records why it has no reply."""
-    key, response = line["custom_id"], line.get("response") or {}
-    body = response.get("body") or {}
+    key, response = line["custom_id"], line.get("response")
+    if not isinstance(response, dict):
+      response = {}
+    body, status = response.get("body"), response.get("status_code")
+    if not body:
+      body, status = line.get("error"), 0
     try:
-      if response.get("status_code") == 200:
-        reply = reply_lib.read(body)
-      else:
-        error = body.get("error") or line.get("error") or {}
-        reply = reply_lib.from_filter_error(error)
-    except reply_lib.InvalidReply as error:
-      self._reasons[key] = str(error)
+      reply = self._client.read(body, status if isinstance(status, int) else 200)
+    except api_errors.ServerError as failed:
+      self._reasons[key] = failed.error.message
+      if failed.error.permanent:
+        self._permanent = self._permanent or self._client.exception(failed.error)
+      elif failed.error.kind is api_errors.Kind.REJECTED:
+        self.failed[key] = self._reasons[key]
     else:
       self._client.totals.calls += self._journal.get(key) is None
       self._journal.put(key, reply)

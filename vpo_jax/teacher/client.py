@@ -1,10 +1,11 @@
 """Calls an OpenAI-compatible model: journaled, retried, with one-line errors.
 
-The `openai` library retries transient failures: timeouts, dropped connections, statuses
-408, 409, 429 (after Retry-After) and 5xx, with backoff and jitter. This module adds
-what the library does not do: it retries responses that are not chat completions, stops
-the run at the first call when the server rejects the key or the model, and separates
-content refusals from failures.
+Temporary failures are retried with backoff and jitter, or after the time that the
+server asks for. The `openai` library could do this, but it decides by the status alone:
+it would send a request again that a content filter refused with status 500, or that an
+empty account cannot pay (429), and it returns a 200 whose body is an error. So its
+retries are off for completions (they stay on for the Batch API), and `reply` says what
+a response is.
 """
 
 import asyncio
@@ -16,11 +17,13 @@ import logging
 import math
 import os
 import random
+import urllib.parse
 from collections.abc import AsyncIterator, Iterable
 
 import ml_collections
 import openai
 
+from torch_bridge import api_errors
 from vpo_jax import errors
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import journal as journal_lib
@@ -37,7 +40,7 @@ OPENAI = "https://api.openai.com/v1"
 
 # After this many failed calls in a row the server counts as down.
 MAX_FAILURES = 10
-# The openai library's first and longest backoff, in seconds.
+# The first and longest backoff, in seconds; as the openai library's.
 _BACKOFF, _LONGEST = 0.5, 8.0
 # Concurrent calls per connection pool. A pool scans all of its connections for every
 # call, so one pool of 200 takes twice the time of ten pools of 20.
@@ -49,7 +52,7 @@ class Client:
 
   Attributes:
     api: the openai library's client.
-    base_url: the server's address.
+    base_url: the server's address, without a name and password in it.
     totals: calls, tokens and cost so far.
   """
 
@@ -82,11 +85,11 @@ class Client:
     self.totals = totals_lib.start(config)
     self._config = config
     self._journal = journal
-    self.base_url = base_url or OPENAI
+    self.base_url = _without_password(base_url or OPENAI)
     self._key = _key(config, self.base_url)
     self._apis = [
       openai.AsyncOpenAI(
-        base_url=self.base_url,
+        base_url=base_url or OPENAI,
         api_key=self._key,
         timeout=config.timeout_s,
         max_retries=config.retries,
@@ -119,16 +122,16 @@ class Client:
     try:
       yield
     except openai.APIStatusError as error:
-      if error.status_code != 404:  # here 404 does not mean an unknown model
-        with contextlib.suppress(ask_lib.NoAnswer):
-          self._status_reply(error)
+      failed = self._error(error)
+      if failed.kind in (api_errors.Kind.KEY, api_errors.Kind.BILLING):
+        raise self.exception(failed) from error
       raise errors.UserError(
-        f"teacher at {self.base_url} does not {action}: {self._message(error)}"
+        f"teacher at {self.base_url} does not {action}: {failed.message}"
       ) from error
     except openai.APIError as error:
       raise errors.UserError(
         f"teacher at {self.base_url} does not {action}:"
-        f" {self._redacted(error.__cause__ or error)}; run the same command to continue"
+        f" {self.one_line(error.__cause__ or error)}; run the same command to continue"
       ) from error
 
   async def reach(self) -> None:
@@ -140,13 +143,13 @@ class Client:
     try:
       await self.api.with_options(max_retries=0).get("/models", cast_to=object)
     except openai.AuthenticationError as error:
-      self._status_reply(error)
+      raise self.exception(self._error(error)) from error
     except openai.APIConnectionError as error:
       # Compared by name because the class is httpx's or httpx2's.
       if type(error.__cause__).__name__ == "ConnectError":
         raise errors.UserError(
           f"teacher at {self.base_url} cannot be reached"
-          f" ({self._redacted(error.__cause__)}); check config.teacher.base_url"
+          f" ({self.one_line(error.__cause__)}); check config.teacher.base_url"
         ) from error
     except (openai.APIError, json.JSONDecodeError):
       pass  # Not every server lists its models, or lets every key list them.
@@ -231,44 +234,63 @@ class Client:
       )
 
   async def _send(self, request: journal_lib.Request) -> journal_lib.Reply:
-    failure = ""
-    for attempt in range(self._config.retries + 1):
+    """Sends a request until it is answered; a refusal is an answer."""
+    attempt = 0
+    while True:
       try:
-        # `chat.completions.create` sends the same request, but spends a third of the
-        # client's time on converting typed parameters to JSON and back.
-        body = await next(self._next_api).post(
-          "/chat/completions", body=request.body, cast_to=object
-        )
-        return reply_lib.read(body)
-      except (
-        reply_lib.InvalidReply,
-        openai.APIResponseValidationError,
-        json.JSONDecodeError,
-      ) as error:
-        failure = f"the reply is not a chat completion ({reply_lib.one_line(error)})"
-        backoff = min(_BACKOFF * 2**attempt, _LONGEST)
-        await asyncio.sleep(backoff * random.uniform(0.75, 1))
-      except openai.APIStatusError as error:
-        return self._status_reply(error)
-      except openai.APITimeoutError as error:
-        failure = f"no answer within {self._config.timeout_s:g} s"
-        raise ask_lib.NoAnswer("failed", failure) from error
-      except openai.APIConnectionError as error:
-        failure = f"the connection broke ({self._redacted(error.__cause__ or error)})"
-        raise ask_lib.NoAnswer("failed", failure) from error
-    raise ask_lib.NoAnswer("failed", failure)
+        return await self._send_once(request)
+      except api_errors.ServerError as failed:
+        error = failed.error
+        last = attempt >= self._config.retries
+        busy = error.kind is api_errors.Kind.BUSY
+        if last or not busy or error.wait_s > api_errors.LONGEST_WAIT_S:
+          raise self.exception(error) from failed
+        backoff = min(_BACKOFF * 2**attempt, _LONGEST) * random.uniform(0.75, 1)
+        await asyncio.sleep(error.wait_s or backoff)
+        attempt += 1
 
-  def _status_reply(self, error: openai.APIStatusError) -> journal_lib.Reply:
-    return status_lib.reply(error, self._message(error), self._config, self.base_url)
+  async def _send_once(self, request: journal_lib.Request) -> journal_lib.Reply:
+    try:
+      # `chat.completions.create` sends the same request, but spends a third of the
+      # client's time on converting typed parameters to JSON and back.
+      body = await next(self._next_api).post(
+        "/chat/completions",
+        body=request.body,
+        cast_to=object,
+        options={"max_retries": 0},
+      )
+    except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
+      line = f"the reply is not a chat completion ({self.one_line(error)})"
+    except openai.APIStatusError as error:
+      response = error.response
+      return reply_lib.read(
+        response.content, response.status_code, response.headers, self._key
+      )
+    except openai.APITimeoutError:
+      line = f"no answer within {self._config.timeout_s:g} s"
+    except openai.APIConnectionError as error:
+      line = f"the connection broke ({self.one_line(error.__cause__ or error)})"
+    else:
+      return reply_lib.read(body, secret=self._key)
+    raise api_errors.ServerError(api_errors.Error(api_errors.Kind.BUSY, 0, line))
 
-  def _message(self, error: openai.APIStatusError) -> str:
-    """The server's error message on one line, without the key."""
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return self._redacted(message or error.message)
+  def _error(self, error: openai.APIStatusError) -> api_errors.Error:
+    """The error in a response, its message on one line and without the key."""
+    response = error.response
+    found = api_errors.read(response.status_code, response.content, response.headers)
+    return dataclasses.replace(found, message=self.one_line(found.message))
 
-  def _redacted(self, error: object) -> str:
+  def exception(self, error: api_errors.Error) -> errors.UserError | ask_lib.NoAnswer:
+    """Returns what to raise for an error, as `status.exception` does."""
+    return status_lib.exception(error, self._config, self.base_url)
+
+  def read(self, body: object, status: int) -> journal_lib.Reply:
+    """Returns the reply in a line of a batch, as `reply.read` does."""
+    return reply_lib.read(body, status, secret=self._key)
+
+  def one_line(self, error: object) -> str:
     """An error on one line, without the key, which a server may repeat."""
-    return reply_lib.one_line(error).replace(self._key, "(key)")
+    return api_errors.one_line(error, self._key)
 
 
 def make_request(
@@ -295,3 +317,9 @@ def _key(config: ml_collections.ConfigDict, base_url: str) -> str:
       " key; set it, or set config.teacher.api_key_env to '' for a server without keys"
     )
   return key
+
+
+def _without_password(url: str) -> str:
+  """An address that can be printed."""
+  parts = urllib.parse.urlsplit(url)
+  return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

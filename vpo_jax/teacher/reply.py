@@ -1,59 +1,50 @@
-"""Reads a model's reply from the server's JSON."""
+"""Turns a server's response into a reply or an error; the only place that does.
 
-import typing
+Replies of single calls and of batches, and error responses, are read here, so that no
+reader of a reply (few-shot, critique, refine, alignment, safety) sees reasoning, and a
+content filter's error is a refusal whatever its status.
+"""
+
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from torch_bridge import api_errors, chat_reply
 from vpo_jax.teacher import journal
 
-# Error codes of a content filter, sent with status 400 by Azure and OpenAI.
-_FILTERED = ("content_filter", "content_policy_violation")
 
+def read(
+  body: object,
+  status: int = 200,
+  headers: Mapping[str, Any] | None = None,
+  secret: str = "",
+) -> journal.Reply:
+  """Returns the reply, or the refusal, in a response.
 
-class InvalidReply(Exception):
-  """A response that is not a chat completion."""
-
-
-def read(body: object) -> journal.Reply:
-  """Returns the reply in the JSON of a chat completion.
+  Args:
+    body: parsed JSON, or the bytes of an error response.
+    status: of HTTP; 0 for an error without one, such as in a line of a batch.
+    headers: of an error response.
+    secret: the key, which a server may repeat in an error.
 
   Raises:
-    InvalidReply: it is something else; a proxy or a broken server may send anything.
+    ServerError: the response is an error, or is not a chat completion. Its message is
+      one line without the secret.
   """
   try:
-    return _read(typing.cast(Any, body))
-  except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-    raise InvalidReply(str(body)) from error
-
-
-def _read(body: dict[str, Any]) -> journal.Reply:
-  choice, usage = body["choices"][0], body.get("usage") or {}
-  message, reason = choice["message"], choice.get("finish_reason") or "stop"
-  refused = bool(message.get("refusal")) or reason == "content_filter"
-  text = message.get("refusal") or message.get("content")
-  if not isinstance(text, str) and not refused:
-    raise TypeError("no text")
+    if status != 200:
+      raise api_errors.ServerError(api_errors.read(status, body, headers))
+    found = chat_reply.read(body)
+  except api_errors.ServerError as failed:
+    line = api_errors.one_line(failed.error.message, secret)
+    if failed.error.kind is api_errors.Kind.REFUSED:
+      return journal.Reply(line, "content_filter", True, 0, 0)
+    error = dataclasses.replace(failed.error, message=line)
+    raise api_errors.ServerError(error) from failed
   return journal.Reply(
-    text=text or "",
-    finish_reason=reason,
-    refusal=refused,
-    prompt_tokens=int(usage.get("prompt_tokens") or 0),
-    completion_tokens=int(usage.get("completion_tokens") or 0),
+    text=api_errors.one_line(found.text, secret) if found.refusal else found.text,
+    finish_reason=found.finish_reason,
+    refusal=found.refusal,
+    prompt_tokens=found.prompt_tokens,
+    completion_tokens=found.completion_tokens,
   )
-
-
-def from_filter_error(error: Mapping[str, Any]) -> journal.Reply:
-  """Returns a content filter's error object as a refusal.
-
-  Raises:
-    InvalidReply: it is a different error.
-  """
-  message = one_line(error.get("message"))
-  if error.get("code") not in _FILTERED:
-    raise InvalidReply(message)
-  return journal.Reply(message, "content_filter", True, 0, 0)
-
-
-def one_line(error: object) -> str:
-  """Returns an error's text on one line, at most 200 characters."""
-  return " ".join(str(error).split())[:200]
