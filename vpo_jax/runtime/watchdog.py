@@ -19,6 +19,7 @@ from vpo_jax.runtime import preemption, processes
 
 # A step counts as hung after the patience + TIMES x the longest step of its kind.
 TIMES = 5
+_GRACE = 15  # seconds in which the other processes notice the hang too
 
 
 class Watch:
@@ -83,6 +84,8 @@ def watched(patience_minutes: float) -> Iterator[Watch]:
       if line := watch.overdue():
         faulthandler.dump_traceback(2)
         os.write(2, f"error: {processes.with_index(line)}\n".encode())
+        # When the first one exits, JAX aborts those that have not yet noticed.
+        time.sleep(_GRACE)
         os._exit(preemption.EXIT_CODE)  # nothing else interrupts a hanging main thread
 
   def listen(event: str, duration_secs: float, **_: object) -> None:
