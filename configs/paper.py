@@ -77,7 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.sample = sample.get_config()  # K = 4 at temperature 0.9
   config.sample.seed = seed
-  on_accelerators(config.sample)
+  config.sample.precision = "bfloat16"
 
   config.text_pairs = text_pairs.get_config()
   config.text_pairs.teacher = teacher
@@ -98,7 +98,7 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation.build_sft.teacher = teacher
   evaluation.alignment.teacher = teacher
   evaluation.sample.seed = seed
-  on_accelerators(evaluation.sample)
+  evaluation.sample.precision = "bfloat16"
   main = evaluation.video_models.main
   main.renderer, main.scorer, main.bridge = scoring.renderer, scorer, scoring.bridge
   # For table 3 name a second model with
@@ -111,9 +111,3 @@ def get_config() -> ml_collections.ConfigDict:
   config.report = report.get_config()
   config.report.precision = "bfloat16"
   return config
-
-
-def on_accelerators(config: ml_collections.ConfigDict) -> None:
-  """Samples with a copy of the model on each device."""
-  config.precision = "bfloat16"
-  config.mesh.data = -1

@@ -23,6 +23,7 @@ def config_for(tiny_model, **changes):
   config = sample_config.get_config()
   config.update({"model": str(tiny_model), "num_candidates": 2, "max_new_tokens": 12})
   config.update({"slots": 4, "queries_per_part": 1, "max_prompt_tokens": 512})
+  config.mesh.update(data=1, devices=1)
   config.update(changes)
   return config
 

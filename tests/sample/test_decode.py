@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 
@@ -165,7 +166,8 @@ def test_drawn_tokens_are_in_the_nucleus_of_a_full_forward_pass(policy):
 
 @pytest.mark.parametrize("axes", [(2, 1, 1), (2, 1, 2), (4, 1, 2), (2, 2, 2)], ids=str)
 def test_several_devices_draw_what_one_draws(tiny_model, policy, axes):
-  mesh = sharding.make_mesh(dict(zip(sharding.AXES, axes, strict=True)))
+  sizes = dict(zip(sharding.AXES, axes, strict=True))
+  mesh = sharding.make_mesh(sizes | {"devices": math.prod(axes)})
   split = lm.load(str(tiny_model), mesh=mesh)
   prompts = [policy.prompt(query) for query in QUERIES]
   assert tokens_of(split, prompts, SAMPLED, slots=8) == tokens_of(

@@ -65,9 +65,8 @@ def make_config(tiny_model, rows):
     )
     config.optimizer.update(peak_lr=peak_lr, schedule=SCHEDULE, warmup_ratio=0.0)
     sizes = {"data": 1, "fsdp": 1, "tensor": 1} | (mesh or {})
-    config.mesh.update(
-      sizes, devices=0 if -1 in sizes.values() else math.prod(sizes.values())
-    )
+    used = 0 if -1 in sizes.values() else math.prod(sizes.values())
+    config.mesh.update({"devices": used} | sizes)
     config.update(**changes)
     return config
 

@@ -26,7 +26,9 @@ def compiled():
 @pytest.mark.parametrize(
   ("mesh", "message"),
   [
-    ({"data": 16}, "needs 16 devices, there are 8"),
+    ({"data": 16, "devices": 0}, "needs 16 devices, there are 8"),
+    ({"data": 16, "devices": 16}, "mesh.devices=16: there are 8 devices"),
+    ({"data": 4, "devices": 0}, "uses 4 of 8 devices; set one axis to -1 to use all"),
     ({"data": 3, "fsdp": -1}, "3 does not divide 8"),
     ({"data": -1, "fsdp": -1}, "only one axis"),
     ({"tensor": 8}, "tensor=8 does not divide the model's"),

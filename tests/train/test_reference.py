@@ -23,7 +23,14 @@ def test_a_stale_file_is_computed_again(tmp_path, make_config):
     if path.exists():
       os.utime(path, (0, 0))
     found = reference.logps(
-      path, pairs, params, model.policy, model.placement, batch_size=8, budget=256
+      path,
+      pairs,
+      params,
+      model.policy,
+      model.placement,
+      batch_size=8,
+      budget=256,
+      hang_minutes=10.0,
     )
     return found, path.stat().mtime > 0
 

@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
   damage(checkpoints / "4")
   capsys.readouterr()
   stages.run(sft.STAGE, config, tmp_path)
-  said = [line for line in capsys.readouterr().err.split("\n") if "damaged" in line]
+  said = [line for line in capsys.readouterr().err.split("\n") if "is damaged" in line]
   assert len(said) == 1
   assert said[0].startswith(f"{checkpoints / '4'}: the checkpoint is damaged (")
   changes = {"eval_every": 1000, "keep_checkpoints": 5}
@@ -171,9 +171,9 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "import os, signal\n"
     "from vpo_jax.runtime import watchdog\n"
     "step = watchdog.Watch.step\n"
-    "def then_sigterm(self, name):\n"
+    "def then_sigterm(self, kind, number):\n"
     "  step(self, kind, number)\n"
-    "  if name == 'step 5': os.kill(os.getpid(), signal.SIGTERM)\n"
+    "  if (kind, number) == ('training step', 5): os.kill(os.getpid(), signal.SIGTERM)\n"
     "watchdog.Watch.step = then_sigterm\n",
   )
   assert process.wait(timeout=120) == preemption.EXIT_CODE

@@ -74,7 +74,7 @@ def _step_bytes(model, rows, row, precision, remat) -> int:
     predict=rows * row,
   )
   config = training.get_config()
-  placement = sharding.place(model, sharding.make_mesh(config.mesh))
+  placement = sharding.place(model, sharding.one_device_mesh())
   policy = policies.Policy(model, precision, remat)
   tx = optimizer.make(config.optimizer, 1000)
   params = jax.tree.map(lambda w: _floats(*w.shape), table.table(model))

@@ -40,7 +40,7 @@ def make_config(kind: Kind, batch: int, **changes: Any) -> ml_collections.Config
   """The stage's config for one device, with rows in file order."""
   config = _CONFIGS[kind].get_config()
   config.update(batch_size=batch, epochs=1, shuffle=False, **changes)
-  config.mesh.fsdp = 1
+  config.mesh.update(fsdp=1, devices=1)
   return config
 
 

@@ -64,7 +64,7 @@ def bench(
       path = root / f"train{devices}.json"
       path.write_text(json.dumps(rows.make(kind, queries, size * (steps + 1))))
       config = bench_train.make_config(kind, size, shapes=1, **settings)
-      config.mesh.fsdp = devices
+      config.mesh.update(fsdp=devices, devices=devices)
       row = {"devices": devices, "batch": size}
       results.append(row | _run(kind, config, base, path))
   for row in results:
