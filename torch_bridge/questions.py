@@ -72,7 +72,7 @@ def load(path: str, weights_path: str = "") -> Questions:
   content = _read(path)
   if path.endswith(".json"):
     return _from_json(path, content)
-  texts = tuple(line for line in content.decode().splitlines() if line.strip())
+  texts = tuple(line for line in _text(path, content).splitlines() if line.strip())
   if not texts:
     raise ValueError(f"{path}: holds no questions")
   if not weights_path:
@@ -127,7 +127,7 @@ def _numbers(path: str, texts: Sequence[str]) -> list[int]:
   places = {
     _key(line): place
     for place, line in enumerate(
-      line for line in full.read_text(encoding="utf-8").splitlines() if line.strip()
+      line for line in _text(str(full), _read(str(full))).splitlines() if line.strip()
     )
   }
   if len(places) != _ALL:
@@ -177,7 +177,7 @@ def _from_json(path: str, content: bytes) -> Questions:
 
 def _weights(path: str, content: bytes) -> tuple[float, ...]:
   try:
-    text = content.decode()
+    text = _text(path, content)
     found = json.loads(text) if text.lstrip().startswith("[") else text.split()
     return tuple(float(weight) for weight in found)
   except (ValueError, TypeError) as error:
@@ -189,6 +189,15 @@ def _read(path: str) -> bytes:
     return pathlib.Path(path).read_bytes()
   except OSError as error:
     raise ValueError(f"{path}: {error.strerror}") from error
+
+
+def _text(path: str, content: bytes) -> str:
+  try:
+    return content.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"
+    ) from error
 
 
 def _fingerprint(content: bytes) -> str:

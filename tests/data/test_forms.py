@@ -297,3 +297,43 @@ def test_half_of_a_surrogate_pair_sets_its_row_aside(tmp_path, chat_format):
   rows = [SFT["messages"], {"messages": [user("a \ud83d"), assistant(ANSWER)]}]
   _, (aside,) = read(tmp_path, chat_format, "sft", *rows)
   assert aside.reason == "row 2: a string has half of a surrogate pair"
+
+
+ROW = (
+  '{"messages": [{"role": "user", "content": "%s"},'
+  ' {"role": "assistant", "content": "%s"}]}\n'
+)
+
+
+@pytest.mark.parametrize(
+  ("content", "answers"),
+  [
+    ((ROW % ("a\u2028b", "One.") + ROW % ("c", "Two.")).encode(), ["One.", "Two."]),
+    (b"\xef\xbb\xbf" + (ROW % ("a", "One.")).encode(), ["One."]),
+    ((ROW % ("a \\ud83d", "One.") + ROW % ("c", "Two.")).encode(), ["Two."]),
+    ((ROW % ("a", "One.") + ROW % ("c", "Two \\ude00.")).encode(), ["One."]),
+    (f"[{ROW % ('a', 'One.')}, {ROW % ('b', 'Two.')}]".encode(), ["One.", "Two."]),
+  ],
+  ids=["line separator", "byte order mark", "query", "answer", "list"],
+)
+def test_files_from_the_field_are_read(tmp_path, chat_format, content, answers):
+  path = tmp_path / "train.jsonl"
+  path.write_bytes(content)
+  examples, aside = data_examples.read(path, chat_format, "sft", 512)
+  assert [trained(chat_format, one)[1] for one in examples] == [
+    [answer + "<|im_end|>"] for answer in answers
+  ]
+  assert all("half of a surrogate pair" in row.reason for row in aside)
+
+
+def test_a_file_in_another_encoding_is_one_line(tmp_path, chat_format):
+  path = tmp_path / "train.jsonl"
+  path.write_bytes((ROW % ("café", "One.")).encode("latin-1"))
+  byte = (ROW % ("café", "One.")).index("é")
+  message = f"train.jsonl: byte {byte} is not UTF-8; save the file as UTF-8"
+  for read_file in (
+    lambda: data_examples.read(path, chat_format, "sft", 512),
+    lambda: data_examples.queries(path),
+  ):
+    with pytest.raises(errors.UserError, match=message):
+      read_file()

@@ -26,6 +26,20 @@ def test_text_questions_need_one_weight_each(tmp_path):
     questions.load(str(tmp_path / "none.json"))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_question(tmp_path):
+  (tmp_path / "q.txt").write_bytes(b"\xef\xbb\xbfIs it red?\n")
+  (tmp_path / "w.json").write_bytes(b"\xef\xbb\xbf[0.5]")
+  found = questions.load(str(tmp_path / "q.txt"), str(tmp_path / "w.json"))
+  assert (found.texts, found.weights) == (("Is it red?",), (0.5,))
+
+
+def test_another_encoding_is_named_with_its_byte(tmp_path):
+  (tmp_path / "q.txt").write_bytes(b"Is it a caf\xe9?\n")
+  (tmp_path / "w.json").write_text("[0.5]")
+  with pytest.raises(ValueError, match=r"q\.txt: byte 11 is not UTF-8"):
+    questions.load(str(tmp_path / "q.txt"), str(tmp_path / "w.json"))
+
+
 def test_json_questions_have_weights_and_groups(tmp_path):
   rows = [
     {"question": name, "weight": weight, "group": name[0], "extra": 1}

@@ -173,7 +173,8 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "step = watchdog.Watch.step\n"
     "def then_sigterm(self, kind, number):\n"
     "  step(self, kind, number)\n"
-    "  if (kind, number) == ('training step', 5): os.kill(os.getpid(), signal.SIGTERM)\n"
+    "  if (kind, number) == ('training step', 5):\n"
+    "    os.kill(os.getpid(), signal.SIGTERM)\n"
     "watchdog.Watch.step = then_sigterm\n",
   )
   assert process.wait(timeout=120) == preemption.EXIT_CODE
