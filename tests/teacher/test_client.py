@@ -101,7 +101,9 @@ def test_retry_after_is_respected(served, config, tmp_path, status, wait):
   assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", http_date(-3600)])
+@pytest.mark.parametrize(
+  "value", ["0", "-1", "soon", "nan", "Sat, 28 Nov 2020 10:00:00 GMT"]
+)
 def test_a_retry_after_that_says_nothing_is_a_backoff(served, config, tmp_path, value):
   limited = faulty.error(429, **{"Retry-After": value})
   server = served(lambda number, _: limited if number == 0 else "fine")
@@ -150,8 +152,8 @@ def test_equal_requests_are_sent_once(served, config, tmp_path):
     ),
     (faulty.error(429, "x", **{"Retry-After": "120.5"}), r"asks to wait 120 s"),
     (
-      faulty.error(429, "x", **{"Retry-After": http_date(900_000)}),
-      r"asks to wait 8\d{5}",
+      faulty.error(429, "x", **{"Retry-After": "Tue, 01 Jan 2075 10:00:00 GMT"}),
+      r"asks to wait 1\d{9}",
     ),
     (
       faulty.error(503, "down", **{"Retry-After": "3600"}),
