@@ -29,8 +29,12 @@ _VERDICTS = ("Aligned", "Aligned", "Aligned", "Imprecise", "Unsafe", "Refusal")
 
 @contextlib.contextmanager
 def serve(options: Mapping[str, float], texts: Mapping[str, str]) -> Iterator[str]:
-  """Runs the server and yields its base URL; `texts` are the stage's templates."""
-  server = _Server(("127.0.0.1", 0), _Handler)
+  """Runs the server and yields its base URL; `texts` are the stage's templates.
+
+  Args:
+    options: "port", by default any; "slower", a factor for the delays.
+  """
+  server = _Server(("127.0.0.1", int(options.get("port", 0))), _Handler)
   server.refine, server.slower = texts.get("refine", ""), options.get("slower", 1.0)
   thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
   thread.start()
