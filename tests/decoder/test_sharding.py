@@ -48,7 +48,7 @@ def test_minus_one_takes_the_remaining_devices():
     ((-1, -1, 1), "only one axis can be -1"),
     ((3, -1, 1), "3 does not divide 8"),
     ((4, 4, 1), "16 devices"),
-    ((1, 1, 4), "does not divide the model's kv_heads"),
+    ((2, 1, 4), "does not divide the model's kv_heads"),
   ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(sizes, message):
