@@ -64,6 +64,32 @@ def test_work_that_was_begun_continues(stage, workdir):
   assert stages.finished_counts(workdir / "copy") is None
 
 
+@pytest.mark.parametrize("part", [None, lambda config: str(config.seed)])
+def test_a_second_run_at_the_same_time_says_so_and_leaves(stage, workdir, part):
+  """Runs of different parts of a stage may share its folder."""
+  refused = []
+
+  def run(work):
+    (work.folder / "work.txt").write_text("begun")
+    for seed in (0, 7):
+      config = ml_collections.ConfigDict(CONFIG | {"seed": seed})
+      try:
+        stages.run(dataclasses.replace(first, run=second), config, workdir)
+      except errors.UserError as error:
+        refused.append(str(error).split(" (")[0].rpartition(": ")[2])
+    assert (work.folder / "work.txt").exists()
+    return {}
+
+  def second(work):
+    return stages.Unfinished({})
+
+  keys = ("mesh.*", "seed") if part else ("mesh.*",)
+  first = dataclasses.replace(stage, run=run, part=part, execution_keys=keys)
+  execute(first, workdir)
+  assert refused == ["another run is at work here"] * (1 if part else 2)
+  assert {path.name for path in workdir.iterdir()} == {"curate", "copy"}
+
+
 def test_a_changed_key_is_refused_by_its_name(stage, workdir):
   execute(stage, workdir)
   with pytest.raises(errors.UserError, match=r"config\.seed was 0 and is now 1;"):
