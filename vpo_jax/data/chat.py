@@ -20,10 +20,10 @@ _ANSWER = "A red kite climbs."
 class Tokenizer(Protocol):
   """The part of transformers' tokenizer interface that this project uses."""
 
-  eos_token_id: int
-  pad_token_id: int | None
   chat_template: Any
   added_tokens_decoder: Any
+
+  def __getattr__(self, name: str) -> Any: ...  # eos_token_id, pad_token_id
 
   def apply_chat_template(
     self, conversation: list[dict[str, str]], **options: Any
