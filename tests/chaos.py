@@ -78,7 +78,6 @@ class Proxy:
     """Breaks the connections; returns their number."""
     with self._lock:
       dropped = list(self._open)
-      self._open.clear()
     for one in dropped:
       with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
@@ -100,20 +99,29 @@ class Proxy:
         client.close()  # the teacher has just been killed
         continue
       server.settimeout(None)
+      arguments = (client, server)
+      threading.Thread(target=self._forward, args=arguments, daemon=True).start()
+
+  def _forward(self, client: socket.socket, server: socket.socket) -> None:
+    with client, server:
       with self._lock:
         self._open |= {client, server}
-      for source, sink in ((client, server), (server, client)):
-        threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-  def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-      while content := source.recv(1 << 16):
-        sink.sendall(content)
-    for one in (source, sink):
+      back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+      back.start()
+      _copy(client, server)
+      back.join()
       with self._lock:
-        self._open.discard(one)
-      with contextlib.suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
+        self._open -= {client, server}
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+  """Copies until one side ends, and then ends both."""
+  with contextlib.suppress(OSError):
+    while content := source.recv(1 << 16):
+      sink.sendall(content)
+  for one in (source, sink):
+    with contextlib.suppress(OSError):
+      one.shutdown(socket.SHUT_RDWR)
 
 
 class Chaos:
@@ -152,7 +160,7 @@ class Chaos:
       "renderer killed": lambda: self._kill("/render"),
       "scorer killed": lambda: self._kill("/score/"),
       "teacher killed": self._kill_teacher,
-      "connections dropped": lambda: self._proxy.drop() > 0,
+      "connections dropped": self._drop_connections,
       "unfinished files cut short": self._cut_short,
     }
     if full_disk:
@@ -228,6 +236,13 @@ class Chaos:
     time.sleep(self._chance.uniform(0, 2))
     self._teacher.restart()
     return True
+
+  def _drop_connections(self) -> bool:
+    for _ in range(100):  # most stages ask the teacher for a few seconds only
+      if self._proxy.drop():
+        return True
+      time.sleep(0.02)
+    return False
 
   def _cut_short(self) -> bool:
     """A crash of the machine: nothing runs on, and unfinished files lose their ends."""
