@@ -11,7 +11,10 @@ stage="${STAGE:-train_dpo}"
 code=0
 srun --kill-on-bad-exit=1 .venv/bin/python "launch/$stage.py" \
   --workdir="$WORKDIR" "$@" || code=$?
-if [ "$code" -eq 75 ] || [ "$code" -eq 143 ]; then
+# 134: a process waited for one that was lost, perhaps with its node. That is tried three
+# times, in case it was lost to an error of its own.
+if [ "$code" -eq 75 ] || [ "$code" -eq 143 ] ||
+  { [ "$code" -eq 134 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; }; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -55,6 +55,22 @@ def test_only_steps_of_one_kind_are_compared(clock):
   assert watch.overdue()
 
 
+def test_a_step_that_a_checkpoint_follows_is_timed(clock):
+  """An evaluation is often one micro-batch, after which the best weights are saved."""
+  watch = make()
+  for number in range(1, 4):
+    run(watch, clock, range(1, 5), 1.0, "training step")
+    run(watch, clock, [number], 2.0, "micro-batch of the evaluation")
+    watch.pause()
+    clock[0] += 100
+  run(watch, clock, range(1, 5), 1.0, "training step")
+  watch.step("micro-batch of the evaluation", 4)
+  clock[0] += PATIENCE + watchdog.TIMES * 2.0 - 1
+  assert watch.overdue() is None
+  clock[0] += 2
+  assert watch.overdue()
+
+
 def test_the_first_timed_step_of_a_kind_may_take_long(clock):
   watch = make()
   run(watch, clock, range(1, 9), 1.0, "micro-batch of the evaluation")

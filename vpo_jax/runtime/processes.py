@@ -142,10 +142,9 @@ def waited(error: BaseException) -> str | None:
   A collective operation fails in every process that waits for a dead one. It may also
   fail by itself, so the traceback of `error` has to be shown in both cases.
   """
-  import jax
-
-  own = not isinstance(error, jax.errors.JaxRuntimeError)
-  return None if own or count == 1 or not _WAITED.search(str(error)) else _LOST
+  # XLA's errors, which Python gets as several types, begin with a status.
+  of_xla = re.match(r"[A-Z_]+: ", str(error))
+  return _LOST if count > 1 and of_xla and _WAITED.search(str(error)) else None
 
 
 # Copies its input to stderr, and explains it if it is that of an abort.

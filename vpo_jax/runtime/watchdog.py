@@ -19,7 +19,7 @@ from vpo_jax.runtime import preemption, processes
 
 # A step counts as hung after the patience + TIMES x the longest step of its kind.
 TIMES = 5
-_GRACE = 15  # seconds in which the other processes notice the hang too
+_GRACE = 10  # seconds in which the other processes notice the hang too
 
 
 class Watch:
@@ -43,16 +43,24 @@ class Watch:
       kind: the name of the work; only steps of one kind are compared.
       number: of the step, for the error message.
     """
-    now = time.monotonic()
-    if not self._untimed:
-      longest = self._longest.get(self._kind, 0.0)
-      self._longest[self._kind] = max(longest, now - self._began)
+    self._end()
     self._untimed = max(0, self._untimed - 1)
-    self._kind, self._name, self._began = kind, f"{kind} {number}", now
+    self._kind, self._name = kind, f"{kind} {number}"
+    self._began = time.monotonic()
 
   def pause(self) -> None:
-    """Stops the clock: what comes next, such as a checkpoint, may take long."""
+    """Ends a step. What comes next, such as a checkpoint, may take long."""
+    self._end()
     self._untimed = 2
+
+  def forget(self) -> None:
+    """Does not time the current step, because it compiles."""
+    self._untimed = 2
+
+  def _end(self) -> None:
+    if not self._untimed:
+      longest = self._longest.get(self._kind, 0.0)
+      self._longest[self._kind] = max(longest, time.monotonic() - self._began)
 
   def overdue(self) -> str | None:
     """The error line if the step has taken too long; None otherwise."""
@@ -90,7 +98,7 @@ def watched(patience_minutes: float) -> Iterator[Watch]:
 
   def listen(event: str, duration_secs: float, **_: object) -> None:
     if event.startswith("/jax/core/compile/"):  # tracing: a compilation follows
-      watch.pause()
+      watch.forget()
 
   if processes.count > 1:
     threading.Thread(target=look, daemon=True).start()
