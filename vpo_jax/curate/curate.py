@@ -15,7 +15,7 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import errors, files, records, stages
+from vpo_jax import buckets, errors, files, records, stages
 from vpo_jax import queries as queries_lib
 from vpo_jax.curate import card, compare, rules, safety, split, table
 from vpo_jax.runtime import console
@@ -170,9 +170,11 @@ def _publish(
     .drop("drop_reason", "judged")
   )
   path = folder / "rows.parquet"
-  with files.publish(path, "wb") as file:
+  local = buckets.scratch(path)
+  with files.publish(local, "wb") as file:
     done.sink_parquet(file)
-  return pl.scan_parquet(str(path))
+  buckets.store(path)
+  return pl.scan_parquet(str(local))
 
 
 def _counts(
