@@ -88,8 +88,11 @@ def names(folder: epath.PathLike) -> set[str]:
   return {found.removeprefix(f"{root}/") for found in system.find(root)}
 
 
-def fetch(path: epath.PathLike) -> None:
-  """Copies a file of a bucket to its scratch path; does nothing for a local path.
+def fetch(path: epath.PathLike, target: epath.PathLike = "") -> None:
+  """Copies a file of a bucket to a local path; does nothing for a local path.
+
+  Args:
+    target: the local path; "" is the scratch path of `path`.
 
   Raises:
     UserError: there is no such object, or the object store refuses it.
@@ -97,7 +100,7 @@ def fetch(path: epath.PathLike) -> None:
   if not files.is_bucket(path):
     return
   system, remote = _system(path)
-  local = scratch(path)
+  local = epath.Path(target or scratch(path))
   local.parent.mkdir(parents=True, exist_ok=True)
   aside = local.parent / f"{files.TEMPORARY}{uuid.uuid4().hex}-{local.name}"
   try:
@@ -108,8 +111,11 @@ def fetch(path: epath.PathLike) -> None:
     aside.unlink(missing_ok=True)
 
 
-def store(path: epath.PathLike) -> None:
-  """Copies a scratch file to its path in a bucket; does nothing for a local path.
+def store(path: epath.PathLike, source: epath.PathLike = "") -> None:
+  """Copies a local file to a path in a bucket; does nothing for a local path.
+
+  Args:
+    source: the local file; "" is the scratch path of `path`.
 
   Raises:
     UserError: the object store refuses it.
@@ -117,7 +123,7 @@ def store(path: epath.PathLike) -> None:
   if files.is_bucket(path):
     system, remote = _system(path)
     with files.refused(path):
-      system.put_file(os.fspath(scratch(path)), remote)
+      system.put_file(os.fspath(source or scratch(path)), remote)
 
 
 def fetch_all(folder: epath.PathLike, wanted: Iterable[str]) -> None:

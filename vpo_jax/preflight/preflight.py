@@ -99,8 +99,8 @@ def _clear(workdir: epath.Path, queries: int) -> None:
     raise errors.UserError(f"--queries={queries}: must be at least 1")
   if files.is_bucket(workdir):
     raise errors.UserError(
-      f"--workdir={workdir}: the preflight needs a local folder; only the run itself may"
-      " use a bucket"
+      f"--workdir={workdir}: the preflight needs a local folder; the run itself may use"
+      " a bucket"
     )
   if workdir.exists() and any(workdir.iterdir()):
     if not (workdir / "checks").exists():
