@@ -57,10 +57,8 @@ def test_a_damaged_video_is_rendered_and_stored_again(bucket, scripted):
   assert [one.answers for one in again] == [one.answers for one in results]
 
 
-def test_killed_in_the_middle_finished_videos_are_in_the_bucket(
-  bucket, scripted, tmp_path
-):
-  config, count = scripted
+def test_killed_in_the_middle_finished_videos_are_in_the_bucket(bucket, scripted):
+  config, _ = scripted
   config.bridge.workers = 1
   prompts = batch.good(4) + [f"slow {i}" for i in range(4)]
   code = (

@@ -173,7 +173,7 @@ class Journal:
       self._db.close()
 
   def _merge(self) -> None:
-    """Adds what the bucket's journal has; the local one may be newer, older or empty."""
+    """Adds what the bucket's journal has; the local one may be newer or older."""
     with tempfile.TemporaryDirectory() as folder:
       copy = os.path.join(folder, "journal.sqlite")
       buckets.fetch(self._stored_at, copy)
