@@ -65,6 +65,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   if config.card:
     card.write(folder, path.name, counts, rows, kept)
   (folder / "parts").rmtree()
+  buckets.forget(folder / "parts")
   return counts
 
 
@@ -93,7 +94,9 @@ def _measured(
       parts.append(str(part))
   if not parts:
     raise errors.UserError(f"{path}: holds no query")
-  return pl.scan_parquet(parts).with_row_index("row")
+  buckets.fetch_all(folder, [epath.Path(part).name for part in parts])
+  local = [str(buckets.scratch(part)) for part in parts]
+  return pl.scan_parquet(local).with_row_index("row")
 
 
 def _batches(
