@@ -79,7 +79,8 @@ def _upload(path: epath.Path, mode: str) -> Iterator[IO[Any]]:
       text.flush()
       text.detach()
   except BaseException:
-    binary.discard()
+    with contextlib.suppress(Exception):  # the error of the block is the one to raise
+      binary.discard()
     binary.closed = True  # or its finalizer would send what has been written
     raise
   with refused(path):

@@ -1,6 +1,7 @@
 """The bridge with a workdir and a store in a bucket; workers are real processes."""
 
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from torch_bridge import contract
 from vpo_jax import buckets, errors, files, records
 from vpo_jax.feedback import bridge, vbench
 from vpo_jax.feedback import store as stores
+
+ROOT = str(pathlib.Path(__file__).parents[2])
 
 scripted = feedback_conftest.scripted
 
@@ -68,7 +71,7 @@ def test_killed_in_the_middle_finished_videos_are_in_the_bucket(bucket, scripted
     "batch.run(config, epath.Path(sys.argv[2]), *sys.argv[3:])\n"
   )
   helpers = os.path.dirname(batch.__file__)
-  path = os.pathsep.join([helpers, os.environ["PYTHONPATH"], os.getcwd()])
+  path = os.pathsep.join([helpers, os.environ["PYTHONPATH"], ROOT])
   process = subprocess.Popen(
     [sys.executable, "-c", code, config.to_json(), str(bucket), *prompts],
     env=os.environ | {"PYTHONPATH": path},

@@ -127,7 +127,7 @@ def test_killed_and_continued_on_other_machines_it_ends_as_a_local_run(
   ours, theirs = outcome(workdir), outcome(local)
   for name, value in theirs.items():
     assert ours[name] == value, name
-  for name in ("report.json", "report.md", "evaluate/sheet.png"):
+  for name in ("report.json", "evaluate/README.md", "evaluate/sheet.png"):
     assert (workdir / name).exists(), name
   finished = buckets.names(workdir)
   assert not [name for name in finished if name.endswith(".lock") or ".aside-" in name]
