@@ -5,8 +5,8 @@ need a real file system: SQLite, TensorBoard, polars' scans, tokenizers, the bri
 workers, and Orbax for s3://. They work in a scratch folder on the local disk. Files are
 fetched from the bucket before they are used and stored in it at safe points.
 
-The bucket is the truth. A stage that starts anew empties its scratch folder, and a
-continued run on another machine begins with an empty one.
+The bucket is the truth. A stage empties its scratch folder when it starts anew and when
+it has finished, and a run that continues on another machine begins with an empty one.
 """
 
 import concurrent.futures

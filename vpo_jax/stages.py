@@ -193,6 +193,7 @@ def _run_locked(
   took = {"seconds": round(time.time() - began, 1), "counts": result}
   if processes.first():
     files.write_json(folder / MANIFEST, manifest | took)
+    buckets.forget(folder)  # all of it that is needed is in the bucket
   processes.barrier(f"{stage.name} finished")
   return result
 

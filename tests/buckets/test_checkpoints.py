@@ -59,7 +59,9 @@ def test_a_checkpoint_without_its_mark_does_not_count(bucket):
   assert restored(bucket / "train") == 1
   empty_scratch(bucket)
   assert restored(bucket / "train") == 1
+  files.write_text(bucket / "train" / "checkpoints" / "2" / "cut short", "x")
   save(bucket / "train", 2)
+  assert "2/cut short" not in buckets.names(bucket / "train" / "checkpoints")
   assert restored(bucket / "train") == 2
 
 

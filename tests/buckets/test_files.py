@@ -72,6 +72,7 @@ def make_stage(runs, fail=False):
     if fail:
       raise errors.UserError("fails")
     text = work.inputs["queries"].read_text()
+    files.write_text(buckets.scratch(work.folder / "queue.txt"), "of no use later")
     files.write_text(work.folder / "out.txt", text * work.config.size)
     return {"size": work.config.size}
 
@@ -91,6 +92,7 @@ def test_a_stage_in_a_bucket(bucket):
   assert runs == [2]
   assert (workdir / "second" / "out.txt").read_text() == "qq"
   assert "run/.second.lock" not in objects(bucket)
+  assert not buckets.local_names(workdir / "second")
   config.size = 3
   with pytest.raises(errors.UserError, match=r"config\.size was 2 and is now 3"):
     stages.run(stage, config, workdir)

@@ -64,6 +64,8 @@ class Mirror:
     complete = _complete(there)
     here = {path.name for path in self.local.iterdir() if path.name.isdigit()}
     for step in sorted(here - complete, key=int):
+      if any(name.startswith(f"{step}/") for name in there):
+        (self._folder / step).rmtree()  # of a copy that was cut short
       local = buckets.local_names(self._folder / step)
       buckets.store_all(self._folder / step, local)
       files.write_text(self.local / f"{step}{_MARK}", uuid.uuid4().hex)
