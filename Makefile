@@ -55,8 +55,10 @@ $(VENV)/.rehearsal: $(VENV)/.run
 	$(PIP) install --quiet --no-deps llama-models==0.3.0 tiktoken==0.14.0
 	touch $@
 
-$(VENV)/.test: $(VENV)/.run
+# s3fs and an S3 server; botocore's metadata excludes the pinned python-dateutil.
+$(VENV)/.test: $(VENV)/.run tests/buckets/s3.txt
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e ".[bridge,serve,bench,test,dev]"
+	$(PIP) install --quiet --no-deps -r tests/buckets/s3.txt
 	touch $@
 
 # Client packages for tests/serve/test_clients.py, in an environment of their own.

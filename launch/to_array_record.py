@@ -20,7 +20,7 @@ _INPUT = flags.DEFINE_string(
   required=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "TFDS data_dir: a folder or bucket.", required=True
+  "workdir", None, "TFDS data_dir: a folder on a local disk.", required=True
 )
 
 

@@ -7,9 +7,8 @@ First run sample with VBench's prompts as queries (--config.queries=prompts.txt
 --config.text_check=False).
 """
 
-import pathlib
-
 from absl import flags
+from etils import epath
 
 from vpo_jax.runtime import app, console
 
@@ -25,7 +24,7 @@ _OUT = flags.DEFINE_string(
 def main() -> None:
   from vpo_jax.feedback import vbench
 
-  workdir = pathlib.Path(_WORKDIR.value)
+  workdir = epath.Path(_WORKDIR.value)
   scores = workdir / "score_videos" / "scores.jsonl"
   counts = vbench.lay_out(scores, _STORE.value or workdir / "store", _OUT.value)
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))

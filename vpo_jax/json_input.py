@@ -123,7 +123,8 @@ def _open(path: epath.Path) -> Any:
   except FileNotFoundError as error:
     raise errors.UserError(f"{path}: no such file") from error
   except OSError as error:
-    raise errors.UserError(f"{path}: cannot be read: {error.strerror}") from error
+    reason = error.strerror or str(error)
+    raise errors.UserError(f"{path}: cannot be read: {reason}") from error
 
 
 def _decode(content: bytes, path: epath.Path, start: int) -> str:

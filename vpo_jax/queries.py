@@ -16,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors, json_input, records
+from vpo_jax import errors, files, json_input, records
 
 SHIPPED = epath.Path(__file__).parent / "curate" / "queries.jsonl"
 
@@ -132,6 +132,8 @@ def load(
 
 
 def _arrays(folder: epath.Path) -> Iterator[Raw]:
+  if files.is_bucket(folder):
+    raise errors.UserError(f"{folder}: a data set of TFDS must be on a local disk")
   if not (folder / "dataset_info.json").exists():
     raise errors.UserError(f"{folder}: not a data set of TFDS (no dataset_info.json)")
   import tensorflow_datasets as tfds  # optional, and slow to import

@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files, json_input
+from vpo_jax import buckets, errors, files, json_input
 from vpo_jax.runtime import child, console, lock, processes
 
 MANIFEST = "manifest.json"
@@ -51,7 +51,7 @@ class Work:
   Attributes:
     name: the stage's name.
     config: the stage's config.
-    folder: where the stage writes; it exists.
+    folder: where the stage writes; it exists, unless it is in a bucket and empty.
     workdir: the folder that holds `folder`.
     root: the workdir of the whole run. A variant and an evaluated system have a workdir
       of their own below it.
@@ -149,11 +149,12 @@ def run(
       occupies a device.
 
   Raises:
-    UserError: an input is missing, another run is at work on the stage, its folder
-      holds work that was made with other settings or inputs, or whatever `stage.run`
-      raises.
+    UserError: a bucket cannot be read (`buckets.check`), an input is missing, another
+      run is at work on the stage, its folder holds work that was made with other
+      settings or inputs, or whatever `stage.run` raises.
   """
   workdir = epath.Path(workdir)
+  buckets.check(workdir)
   folder = workdir / stage.folder_for(config)
   inputs = _locate(stage, config, workdir)
   work = Work(stage.name, config, folder, workdir, epath.Path(root or workdir), inputs)
@@ -192,6 +193,7 @@ def _run_locked(
   took = {"seconds": round(time.time() - began, 1), "counts": result}
   if processes.first():
     files.write_json(folder / MANIFEST, manifest | took)
+    buckets.forget(folder)  # all of it that is needed is in the bucket
   processes.barrier(f"{stage.name} finished")
   return result
 
@@ -229,7 +231,13 @@ def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epat
     named = config.get(one.key)
     if not named and not one.default:
       raise errors.UserError(f"{stage.name}: config.{one.key} is empty; set it")
-    path = one.resolve(str(named)) if named else workdir / one.default
+    if named:
+      buckets.check(str(named))
+      path = one.resolve(str(named))
+    else:  # a local path joined with that of a bucket would be a folder named "s3:"
+      path = epath.Path(one.default)
+      path = path if files.is_bucket(path) else workdir / path
+      buckets.check(path)
     if path.exists():
       found[one.key] = path
     elif not one.optional:
@@ -249,6 +257,7 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
       console.say(f"{stage.name}: {change}; running it again")
       if processes.first():
         folder.rmtree()
+        buckets.forget(folder)
       found = None
     elif change and not _is_empty(folder):
       raise errors.UserError(
@@ -260,6 +269,8 @@ def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
   if found and found.get("counts") is not None:
     return found["counts"]
   if processes.first():
+    if not found:
+      buckets.forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / MANIFEST, manifest)
     files.remove_leftovers(folder)
@@ -294,6 +305,8 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _is_empty(folder: epath.Path) -> bool:
   """Whether a folder holds nothing but a manifest of work that is not finished."""
   names = {path.name for path in folder.iterdir()}
+  if files.is_bucket(folder):
+    names |= buckets.local_names(folder)  # such as a journal that is not stored yet
   return names <= {MANIFEST} and finished_counts(folder) is None
 
 

@@ -72,5 +72,3 @@ def test_an_invalid_journal_is_a_one_line_error(tmp_path):
   path.write_text("not a database, and long enough to be read as a header" * 10)
   with pytest.raises(errors.UserError, match=r"j\.sqlite: journal: file is not a data"):
     journal_lib.Journal(path)
-  with pytest.raises(errors.UserError, match="needs a local disk"):
-    journal_lib.Journal("gs://bucket/j.sqlite")

@@ -46,9 +46,13 @@ def largest_gap(a, b):
   )
 
 
-def start(workdir, kind, config, before=""):
-  """Runs the stage in a process of its own, after the lines `before`."""
-  script = workdir / "train.py"
+def start(folder, kind, config, before="", workdir=None):
+  """Runs the stage in a process of its own, after the lines `before`.
+
+  Args:
+    folder: for the script, and the default for `workdir`.
+  """
+  script = folder / "train.py"
   script.write_text(
     "import json, sys, ml_collections\n"
     "from vpo_jax import stages\n"
@@ -57,7 +61,7 @@ def start(workdir, kind, config, before=""):
     f"stages.run({kind}.STAGE, config, sys.argv[2])\n"
   )
   return subprocess.Popen(
-    [sys.executable, script, config.to_json(), workdir],
+    [sys.executable, script, config.to_json(), str(workdir or folder)],
     cwd=pathlib.Path(__file__).parents[2],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
@@ -66,14 +70,18 @@ def start(workdir, kind, config, before=""):
 
 def kill_after_checkpoint(process, workdir, kind, step):
   """SIGKILL as soon as the step's checkpoint is complete."""
-  checkpoint_folder = workdir / f"train_{kind}" / "checkpoints" / str(step)
+  kill_once(process, (workdir / f"train_{kind}" / "checkpoints" / str(step)).exists)
+  assert not (workdir / f"train_{kind}" / "model").exists()
+
+
+def kill_once(process, ready):
+  """SIGKILL as soon as `ready()` is true."""
   deadline = time.monotonic() + 240
-  while not checkpoint_folder.exists() and time.monotonic() < deadline:
+  while not ready() and time.monotonic() < deadline:
     assert process.poll() is None, "ended before it could be killed"
     time.sleep(0.01)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
-  assert not (workdir / f"train_{kind}" / "model").exists()
 
 
 def assert_ends_as(ours, theirs, kind):

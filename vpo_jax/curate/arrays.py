@@ -29,6 +29,8 @@ def build(
     UserError: the source cannot be read.
   """
   source = epath.Path(source)
+  if files.is_bucket(data_dir):
+    raise errors.UserError(f"{data_dir}: a data set of TFDS must be on a local disk")
   if not source.exists():
     raise errors.UserError(f"{source}: no such file")
   folder = epath.Path(data_dir) / files.fingerprint(source)

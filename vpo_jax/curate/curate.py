@@ -15,7 +15,7 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import errors, files, records, stages
+from vpo_jax import buckets, errors, files, records, stages
 from vpo_jax import queries as queries_lib
 from vpo_jax.curate import card, compare, rules, safety, split, table
 from vpo_jax.runtime import console
@@ -65,6 +65,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   if config.card:
     card.write(folder, path.name, counts, rows, kept)
   (folder / "parts").rmtree()
+  buckets.forget(folder / "parts")
   return counts
 
 
@@ -93,7 +94,9 @@ def _measured(
       parts.append(str(part))
   if not parts:
     raise errors.UserError(f"{path}: holds no query")
-  return pl.scan_parquet(parts).with_row_index("row")
+  buckets.fetch_all(folder, [epath.Path(part).name for part in parts])
+  local = [str(buckets.scratch(part)) for part in parts]
+  return pl.scan_parquet(local).with_row_index("row")
 
 
 def _batches(
@@ -170,9 +173,11 @@ def _publish(
     .drop("drop_reason", "judged")
   )
   path = folder / "rows.parquet"
-  with files.publish(path, "wb") as file:
+  local = buckets.scratch(path)
+  with files.publish(local, "wb") as file:
     done.sink_parquet(file)
-  return pl.scan_parquet(str(path))
+  buckets.store(path)
+  return pl.scan_parquet(str(local))
 
 
 def _counts(

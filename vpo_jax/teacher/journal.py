@@ -10,15 +10,20 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import sqlite3
+import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import buckets, errors, files
 
 Message = dict[str, str]
+
+_STORE_S = 60.0  # seconds between copies to a bucket
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -36,6 +41,14 @@ CREATE TABLE IF NOT EXISTS batches (
 CREATE TABLE IF NOT EXISTS journal (id TEXT PRIMARY KEY);
 INSERT INTO journal SELECT lower(hex(randomblob(8)))
   WHERE NOT EXISTS (SELECT * FROM journal)
+"""
+# The id is that of the bucket's journal, by which a server knows the batches.
+_MERGE = """
+INSERT OR IGNORE INTO replies SELECT * FROM stored.replies;
+INSERT INTO batches SELECT * FROM stored.batches WHERE true
+  ON CONFLICT (id) DO UPDATE SET collected = max(collected, excluded.collected);
+DELETE FROM journal;
+INSERT INTO journal SELECT id FROM stored.journal;
 """
 
 
@@ -79,26 +92,34 @@ class Request:
 
 
 class Journal:
-  """A journal in one SQLite file, which several processes may have open."""
+  """A journal in one SQLite file, which several processes may have open.
+
+  A journal in a bucket is used in the scratch folder. It is copied to the bucket when a
+  minute has passed since the last copy, with every batch that is sent, and at the end.
+  """
 
   def __init__(self, path: epath.PathLike):
     """Opens the journal, or creates it.
 
     Raises:
-      UserError: the path is not on a local disk, or is not a journal.
+      UserError: it is not a journal, or the bucket cannot be read or written.
     """
-    self.path = str(path)
-    if "://" in self.path:
-      raise errors.UserError(
-        f"{path}: the journal needs a local disk; set config.teacher.journal to a file"
-      )
+    buckets.check(path)
+    self._stored_at = epath.Path(path)
+    local = buckets.scratch(path)
+    self.path = str(local)
+    in_bucket = files.is_bucket(path) and self._stored_at.exists()
     with self._one_line_errors():
-      epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
+      local.parent.mkdir(parents=True, exist_ok=True)
       self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
       # With a write-ahead log, a killed process loses no committed reply.
       self._db.execute("PRAGMA journal_mode=WAL")
       self._db.execute("PRAGMA synchronous=NORMAL")
       self._db.executescript(_TABLES)
+      if in_bucket:
+        self._merge()
+    self._changed = files.is_bucket(path) and not in_bucket
+    self._store()  # before a reply is paid for
 
   def get(self, key: str) -> Reply | None:
     """The reply to the request with this key, or None."""
@@ -117,6 +138,9 @@ class Journal:
         "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
         (key, *dataclasses.astuple(reply)),
       ).rowcount
+    self._changed = True
+    if time.monotonic() - self._last_copy > _STORE_S:
+      self._store()
     return reply if added else self.get(key) or reply
 
   @property
@@ -135,13 +159,39 @@ class Journal:
     """Records a batch, or changes its record."""
     with self._one_line_errors():
       self._db.execute("REPLACE INTO batches VALUES (?, ?)", (name, collected))
+    self._changed = True
+    self._store()
 
   def __len__(self) -> int:
     with self._one_line_errors():
       return self._db.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
 
   def close(self) -> None:
-    self._db.close()
+    try:
+      self._store()
+    finally:
+      self._db.close()
+
+  def _merge(self) -> None:
+    """Adds what the bucket's journal has; the local one may be newer or older."""
+    with tempfile.TemporaryDirectory() as folder:
+      copy = os.path.join(folder, "journal.sqlite")
+      buckets.fetch(self._stored_at, copy)
+      self._db.execute("ATTACH ? AS stored", (copy,))
+      self._db.executescript(f"BEGIN; {_MERGE} COMMIT;")
+      self._db.execute("DETACH stored")
+
+  def _store(self) -> None:
+    """Copies the journal to its bucket, if it has one and has changed."""
+    self._last_copy = time.monotonic()
+    if not self._changed or not files.is_bucket(self._stored_at):
+      return
+    with self._one_line_errors(), tempfile.TemporaryDirectory() as folder:
+      copy = os.path.join(folder, "journal.sqlite")
+      with contextlib.closing(sqlite3.connect(copy)) as target:
+        self._db.backup(target)
+      buckets.store(self._stored_at, copy)
+    self._changed = False
 
   def __enter__(self) -> "Journal":
     return self

@@ -10,19 +10,23 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from vpo_jax import errors
+from vpo_jax import errors, files
 from vpo_jax.runtime import console, processes
+from vpo_jax.train import mirror as mirrors
 from vpo_jax.train import step as train_step
 
 
 class Checkpoints:
-  """The checkpoints of one run. On accelerators they are saved asynchronously.
+  """The checkpoints of one run.
+
+  On accelerators they are saved asynchronously, except to s3://.
 
   A checkpoint whose save was interrupted has no commit mark and is never restored.
   """
 
-  def __init__(self, manager: ocp.CheckpointManager):
+  def __init__(self, manager: ocp.CheckpointManager, mirror: mirrors.Mirror):
     self._manager = manager
+    self._mirror = mirror
 
   def latest(self) -> int | None:
     """The step of the last complete checkpoint; None if there is none."""
@@ -43,19 +47,28 @@ class Checkpoints:
       UserError: the disk has too little free space.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    free = shutil.disk_usage(self._manager.directory).free
-    if free < size:
-      raise errors.UserError(
-        f"{self._manager.directory}: the disk is full: a checkpoint takes"
-        f" {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; the last one is kept,"
-        " free some space and run the same command again"
-      )
+    self._check_space(size)
     metrics = None if loss is None else {"loss": loss}
     self._manager.save(step, metrics=metrics, args=ocp.args.PyTreeSave(state))
     if jax.default_backend() == "cpu":
       # The files are written from the state's own memory. If the next step ran now, it
       # could not reuse that memory and would need as much again.
       self.wait()
+    if self._mirror.on:
+      self.wait()
+      self._mirror.store()
+
+  def _check_space(self, size: int) -> None:
+    folder = self._manager.directory
+    if files.is_bucket(folder):
+      return
+    free = shutil.disk_usage(folder).free
+    if free < size:
+      raise errors.UserError(
+        f"{folder}: the disk is full: a checkpoint takes {size / 1e9:.1f} GB and"
+        f" {free / 1e9:.1f} GB are free; the last one is kept, free some space and run"
+        " the same command again"
+      )
 
   def restore_latest(self, like: train_step.State) -> tuple[int, train_step.State]:
     """Restores the last checkpoint that can be read, whatever mesh it was saved on.
@@ -97,6 +110,7 @@ class Checkpoints:
     if processes.first():
       folder = self._manager.directory / str(step)
       folder.rename(self._manager.directory / f"damaged-{step}")
+      self._mirror.store()
     processes.barrier(f"checkpoint {step} set aside")
     self._manager.reload()
 
@@ -119,9 +133,11 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
     keep: how many of the latest checkpoints to keep, in addition to the best one.
 
   Raises:
-    UserError: a checkpoint could not be written because the disk is full.
+    UserError: a checkpoint could not be written because the disk is full, or whatever
+      `mirror.Mirror` raises.
   """
-  path = epath.Path(folder).resolve() / "checkpoints"
+  mirror = mirrors.Mirror(epath.Path(folder) / "checkpoints")
+  path = mirror.local
   path.mkdir(parents=True, exist_ok=True)
   best = preservation_policy.BestN(
     get_metric_fn=lambda metrics: -metrics["loss"],
@@ -145,7 +161,7 @@ def open_in(folder: epath.PathLike, keep: int) -> Iterator[Checkpoints]:
     with ocp.CheckpointManager(
       path, handler_registry=registry, options=options
     ) as manager:
-      yield Checkpoints(manager)
+      yield Checkpoints(manager, mirror)
   except (OSError, RuntimeError, ValueError) as error:
     # TensorStore reports a full disk only in the text of its own error.
     if "Failed writing" in str(error) or "No space left" in str(error):

@@ -11,7 +11,7 @@ from etils import epath
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from vpo_jax import files, json_input
+from vpo_jax import buckets, files, json_input
 from vpo_jax.runtime import processes
 
 _events: Any = event_pb2  # made at import time, unknown to type checkers
@@ -21,7 +21,8 @@ class Log:
   """The metrics of a run, one row per step, without gaps or duplicates after a resume.
 
   Every process holds all rows; process 0 writes them. A row reaches a local disk at
-  once. Object storage has no append, so there the file is replaced at checkpoints.
+  once. In a bucket nothing can be appended, so there both files are replaced at
+  checkpoints.
   """
 
   def __init__(self, folder: epath.PathLike, step: int):
@@ -32,7 +33,7 @@ class Log:
       step: the checkpoint to resume from; rows of later steps are dropped.
     """
     self._path = epath.Path(folder) / "metrics.jsonl"
-    self._local = "://" not in str(folder)
+    self._local = not files.is_bucket(folder)
     self.rows: list[dict[str, Any]] = []
     if self._path.exists():
       # A killed process may leave half a line, which is later than any checkpoint.
@@ -63,7 +64,7 @@ class Log:
         os.fsync(file.fileno())
     else:
       self._replace()
-    self._board.flush()
+    self._board.publish()
 
   def close(self) -> None:
     self.publish()
@@ -97,10 +98,13 @@ class _Board:
 
   def __init__(self, folder: epath.Path, step: int):
     """Opens a file whose first event hides what earlier files have after `step`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    self._folder = folder
+    buckets.forget(folder)  # what counts of earlier files is in the bucket
+    local = buckets.scratch(folder)
+    local.mkdir(parents=True, exist_ok=True)
     # Names have the time in seconds; a resume within the same one gets its own file.
     self._writer = event_file_writer.EventsWriter(
-      str(folder / "events"), f".{os.getpid()}.{step + 1}"
+      str(local / "events"), f".{os.getpid()}.{step + 1}"
     )
     self.close = weakref.finalize(self, self._writer.close)  # also when a run fails
     start = _events.SessionLog(status=_events.SessionLog.START)
@@ -112,6 +116,11 @@ class _Board:
 
   def flush(self) -> None:
     self._writer.flush()
+
+  def publish(self) -> None:
+    """Makes all events durable, in a bucket too."""
+    self._writer.flush()
+    buckets.store_all(self._folder)
 
   def _write(self, step: int, **content: Any) -> None:
     event = _events.Event(wall_time=time.time(), step=step, **content)
