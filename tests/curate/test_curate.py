@@ -220,7 +220,8 @@ def test_the_size_of_vidprom_fits_a_small_machine(tmp_path, config):
       cwd=ROOT,
     )
     _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
+    process.returncode = os.waitstatus_to_exitcode(status)  # `wait4` took it
+    assert process.returncode == 0
     seconds[rows] = usage.ru_utime + usage.ru_stime
     assert stages.finished_counts(workdir / "curate")["read"] == rows
   print(f"CPU seconds {seconds}, peak of {usage.ru_maxrss / 2**20:.1f} GiB")
