@@ -8,6 +8,7 @@ aside.
 
 import codecs
 import dataclasses
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -80,9 +81,13 @@ def value(path: epath.PathLike) -> Any:
     UserError: the file cannot be read, or is not UTF-8 text or JSON.
   """
   path = epath.Path(path)
-  with _open(path) as file:
-    text = _decode(file.read(), path, 0)
-  return _parse(text, path)
+  try:
+    content = _content(path)
+  except OSError as error:
+    if error.errno != errno.EBUSY:
+      raise
+    content = _content(path)  # of a bucket's object that was replaced in the meantime
+  return _parse(_decode(content, path, 0), path)
 
 
 def repair(found: Any) -> Any:
@@ -100,6 +105,11 @@ def _row(place: str, found: Any) -> Row:
   repaired = repair(found)
   problem = "" if repaired == found else "a string has half of a surrogate pair"
   return Row(place, repaired, problem)
+
+
+def _content(path: epath.Path) -> bytes:
+  with _open(path) as file:
+    return file.read()
 
 
 def _parse(text: str, path: epath.Path, line: int = 0) -> Any:

@@ -129,8 +129,8 @@ def test_memory_is_that_of_the_children_and_of_the_fullest_gpu(tmp_path, monkeyp
   smi.write_text("#!/bin/sh\necho 100\necho 3000\n")
   smi.chmod(0o755)
   monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-  program = "x = bytearray(300_000_000); import time; time.sleep(2)"
+  program = "x = bytearray(1_000_000_000); import time; time.sleep(2)"
   with usage.measured() as memory:
     subprocess.run([sys.executable, "-c", program], check=True)
-  assert 300e6 < memory.host < 400e6
+  assert 1.0e9 < memory.host < 1.3e9  # and whatever else this process has started
   assert memory.device == 3000 << 20

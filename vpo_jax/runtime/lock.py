@@ -92,7 +92,7 @@ def _create(path: epath.Path, own: dict[str, Any]) -> bool:
 def _holder(path: epath.Path) -> dict[str, Any] | None:
   """The content of the lock file; None if there is none."""
   for _ in range(10):
-    with contextlib.suppress(errors.UserError):
+    with contextlib.suppress(errors.UserError, OSError):
       found = json_input.value(path)
       if isinstance(found, dict) and found.keys() >= set(_KEYS):
         return found
