@@ -28,7 +28,7 @@ test: $(VENV)/.test $(VENV)/.clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart=0
 
-test-slow: $(VENV)/.test
+test-slow: $(VENV)/.test $(VENV)/.rehearsal
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.test

@@ -102,7 +102,6 @@ def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_model):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_trl_alternates_on_the_same_rows(tiny_model, kind):
-  pytest.importorskip("trl")
   settings = [trl.Setting(1, "float32"), trl.Setting(2, "bfloat16")]
   settings.append(trl.Setting(4, "float32"))  # more rows than a batch: TRL exits
   result = train.bench(

@@ -20,7 +20,6 @@ sys.stdin.read()
 @pytest.fixture(scope="session")
 def endpoint():
   """The server's address, in the environment of this process and of its children."""
-  pytest.importorskip("moto", reason="pip install --no-deps -r tests/buckets/s3.txt")
   process = subprocess.Popen(
     [sys.executable, "-c", _SERVER],
     stdin=subprocess.PIPE,

@@ -108,8 +108,6 @@ def outcome(workdir):
 def test_killed_and_continued_on_other_machines_it_ends_as_a_local_run(
   bucket, tmp_path
 ):
-  for package in ("llama_models", "tiktoken"):
-    pytest.importorskip(package, reason="make rehearsal installs it")
   inputs = [sys.executable, "-m", "tests.rehearsal.inputs"]
   made = tmp_path / "runs" / "rehearsal-inputs"
   subprocess.run([*inputs, f"--out={made}"], cwd=ROOT, check=True)

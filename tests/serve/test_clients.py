@@ -25,8 +25,7 @@ IDS = ["openai (constraints.txt)", *clients.CLIENTS]
 def answers(request, url):
   """The answers that one client got, as of clients.py."""
   name, python = request.param
-  if not python.exists():
-    pytest.skip(f"no {ENVIRONMENT}: make test installs it")
+  assert python.exists(), f"no {ENVIRONMENT}: make test installs it"
   command = [python, clients.__file__, name, f"{url}/v1"]
   environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   result = subprocess.run(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import trl
 from etils import epath
 
 from tests.train import conftest, runs, test_objective
@@ -15,7 +16,6 @@ from vpo_jax import stages
 from vpo_jax.bench import trl as trl_program
 from vpo_jax.train import dpo, objective
 
-trl = pytest.importorskip("trl")
 pytestmark = pytest.mark.slow
 
 BETA = 0.3
