@@ -175,11 +175,11 @@ def test_tokens_are_those_of_transformers_and_trl(family, name, answer):
   prompt = _theirs(tokenizer, messages, add_generation_prompt=True)
   if prompt is None:
     with pytest.raises(jinja2.TemplateError):
-      ours.prompt(messages)
+      ours.example(messages, [])
     return
   whole = _theirs(tokenizer, [*messages, {"role": "assistant", "content": answer}])
-  response = ours.response(messages, answer)
-  assert ours.prompt(messages) == prompt
+  found, (response,) = ours.example(messages, [answer])
+  assert found == prompt
   assert prompt + response == whole[: len(prompt + response)]
   assert not tokenizer.decode(whole[len(prompt + response) :]).strip()
   assert tokenizer.convert_ids_to_tokens(response[-1]) == made.end
@@ -217,9 +217,10 @@ def test_an_answer_with_reasoning_tags(family):
   answer = "<think>\nhm\n</think>\n\nA red kite."
   if made.template == "qwen3":
     with pytest.raises(ValueError, match="changes the response"):
-      ours.response([USER], answer)
+      ours.example([USER], [answer])
   else:
-    assert answer in ours.tokenizer.decode(ours.response([USER], answer))
+    _, (response,) = ours.example([USER], [answer])
+    assert answer in ours.tokenizer.decode(response)
 
 
 def test_every_end_token_stops_an_answer(family, tmp_path):

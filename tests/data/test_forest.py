@@ -238,7 +238,7 @@ def test_few_shapes_keep_padding_under_a_tenth(smollm2, branches, size):
   examples = []
   for line in QUERIES.read_text().splitlines():
     content = templates.fill(instruction, query=json.loads(line)["text"])
-    prompt = chat_format.prompt([{"role": "user", "content": content}])
+    prompt, _ = chat_format.example([{"role": "user", "content": content}], [])
     responses = tuple(np.ones(rng.integers(80, 130), np.int32) for _ in range(branches))
     examples.append(data_examples.Example("", np.asarray(prompt, np.int32), responses))
   batches = order.batches(len(examples), size, 1, 0, True)

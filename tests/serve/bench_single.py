@@ -114,7 +114,7 @@ def _tokens(text: str) -> list[int]:
   if not hasattr(_tokens, "format"):
     _tokens.format = chat.load(source.resolve(source.SMOLLM2), vocab=49_152)
   content = templates.fill(templates.load("instruction"), query=text)
-  return _tokens.format.prompt([{"role": "user", "content": content}])
+  return _tokens.format.example([{"role": "user", "content": content}], [])[0]
 
 
 def transformers(precision: str) -> Program:

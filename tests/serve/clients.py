@@ -46,16 +46,7 @@ def use_openai(url: str) -> Answers:
       parts = [chunk async for chunk in await create(**streamed)]
       return whole.choices[0].message.content or "", _text(parts)
 
-  whole, parts = asyncio.run(asynchronous())
-  return {
-    "plain": plain.choices[0].message.content,
-    "stream": _text(chunks),
-    "async": whole,
-    "async_stream": parts,
-    "n": [choice.message.content for choice in both.choices],
-    "usage": _usage(plain.usage),
-    "stream_usage": _usage(chunks[-1].usage),
-  }
+  return _of_openai(plain, chunks, *asyncio.run(asynchronous()), both)
 
 
 def use_litellm(url: str) -> Answers:
@@ -79,16 +70,7 @@ def use_litellm(url: str) -> Answers:
     parts = [chunk async for chunk in await litellm.acompletion(**streamed)]
     return whole.choices[0].message.content, _text(parts)
 
-  whole, parts = asyncio.run(asynchronous())
-  return {
-    "plain": plain.choices[0].message.content,
-    "stream": _text(chunks),
-    "async": whole,
-    "async_stream": parts,
-    "n": [choice.message.content for choice in both.choices],
-    "usage": _usage(plain.usage),
-    "stream_usage": _usage(chunks[-1].usage),
-  }
+  return _of_openai(plain, chunks, *asyncio.run(asynchronous()), both)
 
 
 def use_langchain(url: str) -> Answers:
@@ -161,6 +143,21 @@ def use_llama_index(url: str) -> Answers:
     "n": [choice.message.content for choice in both.raw.choices],
     "usage": _usage(plain.raw.usage),
     "stream_usage": _usage(chunks[-1].raw.usage),
+  }
+
+
+def _of_openai(
+  plain: Any, chunks: list[Any], whole: str, parts: str, both: Any
+) -> Answers:
+  """The answers in objects of OpenAI's client, which LiteLLM returns too."""
+  return {
+    "plain": plain.choices[0].message.content,
+    "stream": _text(chunks),
+    "async": whole,
+    "async_stream": parts,
+    "n": [choice.message.content for choice in both.choices],
+    "usage": _usage(plain.usage),
+    "stream_usage": _usage(chunks[-1].usage),
   }
 
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from torch_bridge import client
+from torch_bridge import chat_reply, client
 from torch_bridge.renderers import base
 from torch_bridge.scorers import http as http_scorer
 
@@ -109,6 +109,10 @@ def test_every_question_is_sent_with_the_frames_and_the_key(server):
   assert frame.shape == VIDEO[0].shape
 
 
+def _probability(choice):
+  return http_scorer.probability(chat_reply.read({"choices": [choice]}))
+
+
 def test_probabilities_come_from_the_first_tokens_log_probabilities():
   top = [
     {"token": " Yes", "logprob": np.log(0.6)},
@@ -117,7 +121,7 @@ def test_probabilities_come_from_the_first_tokens_log_probabilities():
   choice = _says("Yes")["choices"][0] | {
     "logprobs": {"content": [{"top_logprobs": top}]}
   }
-  assert http_scorer.p_yes(choice) == pytest.approx(0.75)
+  assert _probability(choice) == pytest.approx(0.75)
 
 
 def test_a_reply_that_is_neither_yes_nor_no_is_an_error(server):
@@ -251,9 +255,9 @@ def test_log_probabilities_count_only_if_the_first_token_is_an_answer():
   top = [{"token": "The", "logprob": -0.5}, {"token": "no", "logprob": -0.6}]
   choice = _says("yes")["choices"][0]
   choice["logprobs"] = {"content": [{"token": "The", "top_logprobs": top}]}
-  assert http_scorer.p_yes(choice) == 1
+  assert _probability(choice) == 1
   choice["logprobs"]["content"][0]["token"] = "no"
-  assert http_scorer.p_yes(choice) == 0
+  assert _probability(choice) == 0
 
 
 @pytest.mark.parametrize(

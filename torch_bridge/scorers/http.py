@@ -129,11 +129,6 @@ def _reply(content: bytes) -> chat_reply.Reply:
   return chat_reply.read(json.loads(content))
 
 
-def p_yes(choice: dict[str, Any]) -> float:
-  """The probability of yes in one choice of a chat completion: see `probability`."""
-  return probability(chat_reply.read({"choices": [choice]}))
-
-
 def probability(reply: chat_reply.Reply) -> float:
   """The probability of yes in one reply, relative to yes and no.
 

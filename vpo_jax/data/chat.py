@@ -10,6 +10,7 @@ from etils import epath
 from vpo_jax import buckets, errors, files, json_input
 
 Messages = Sequence[Mapping[str, str]]
+Tokens = tuple[list[int], list[list[int]]]  # of a prompt, and of each response
 
 # A user's turn and an answer, with which a template is tried out when it is loaded.
 _PROBE = ({"role": "user", "content": "a red kite"},)
@@ -62,65 +63,70 @@ class Format:
     """
     return _render(self.tokenizer, messages, add_generation_prompt=True)
 
-  def prompt(self, messages: Messages) -> list[int]:
-    """Tokens of `render`'s text, in which the template has put the special tokens.
+  def example(self, messages: Messages, answers: Sequence[str]) -> Tokens:
+    """Tokens of a chat, and of each answer as the template writes it.
+
+    An answer ends with the end token. What a template writes after that (a newline in
+    ChatML) is left out: the model stops before it.
 
     Raises:
-      jinja2.TemplateError: the template refuses the messages.
-    """
-    return self.tokens(self.render(messages))
-
-  def response(self, messages: Messages, answer: str) -> list[int]:
-    """Tokens of an answer as the template writes it, with the end token.
-
-    What a template writes after the end token (a newline in ChatML) is left out: the
-    model stops before it.
-
-    Raises:
-      ValueError: the template changes the answer, or the answer contains the end token.
+      ValueError: the template changes an answer, or an answer contains the end token.
       jinja2.TemplateError: the template refuses the messages.
     """
     before = self.render(messages)
-    whole = _render(
-      self.tokenizer, [*messages, {"role": "assistant", "content": answer}]
-    )
+    prompt = self.tokens(before)
+    responses = []
+    for answer in answers:
+      turn = {"role": "assistant", "content": answer}
+      whole = _render(self.tokenizer, [*messages, turn])
+      responses.append(self._response(before, prompt, whole, answer))
+    return prompt, responses
+
+  def _response(
+    self, before: str, prompt: list[int], whole: str, answer: str
+  ) -> list[int]:
     if not whole.startswith(before) or answer.strip() not in whole[len(before) :]:
       raise ValueError("the chat template changes the response")
-    ids = self._continuation(before, whole[len(before) :])
+    ids = self._continuation(prompt, before, whole)
     if ids.count(self.end) > 1:
       raise ValueError("the response contains the model's end token")
     if self.end in ids:
       ids = ids[: ids.index(self.end)]
     return [*ids, self.end]
 
-  def plain(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Tokens of a text and its continuation, without the chat template, as in TRL.
+  def plain_example(self, text: str, answers: Sequence[str]) -> Tokens:
+    """Tokens of a text and of its continuations, without the chat template, as in TRL.
 
-    The tokenizer puts its special tokens before the prompt. The answer ends with the
+    The tokenizer puts its special tokens before the text. An answer ends with the
     tokenizer's end token.
     """
-    before = self.tokenizer(prompt).input_ids
-    whole = self.tokenizer(prompt + answer).input_ids
-    if whole[: len(before)] == before:
-      after = whole[len(before) :]
-    else:
-      after = self.tokens(answer)
     end = self.tokenizer.eos_token_id
-    return before, after if after[-1:] == [end] else [*after, end]
+    prompt = self.tokenizer(text).input_ids
+    responses = []
+    for answer in answers:
+      ids = self._continuation(prompt, text, text + answer, add_special_tokens=True)
+      responses.append(ids if ids[-1:] == [end] else [*ids, end])
+    return prompt, responses
 
   def tokens(self, text: str) -> list[int]:
     """Tokens of a text, in which special tokens are read and none are added."""
     return self.tokenizer(text, add_special_tokens=False).input_ids
 
-  def _continuation(self, before: str, after: str) -> list[int]:
-    """Tokens of `after`, which follows `before`.
+  def _continuation(
+    self,
+    prompt: list[int],
+    before: str,
+    whole: str,
+    add_special_tokens: bool = False,
+  ) -> list[int]:
+    """Tokens of what follows `before`, whose tokens are `prompt`, in `whole`.
 
     They are those of the whole text, as other trainers compute them, if none spans the
-    boundary. Otherwise `after` is tokenized separately, as the model generates it.
+    boundary. Otherwise it is tokenized separately, as the model generates it.
     """
-    prompt, whole = self.tokens(before), self.tokens(before + after)
-    fits = whole[: len(prompt)] == prompt
-    return whole[len(prompt) :] if fits else self.tokens(after)
+    ids = self.tokenizer(whole, add_special_tokens=add_special_tokens).input_ids
+    fits = ids[: len(prompt)] == prompt
+    return ids[len(prompt) :] if fits else self.tokens(whole[len(before) :])
 
 
 def load(folder: epath.PathLike, vocab: int) -> Format:

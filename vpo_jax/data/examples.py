@@ -107,15 +107,11 @@ def queries(path: epath.PathLike) -> list[str]:
 
 def _tokens(id: str, row: forms.Row, chat_format: chat.Format) -> Example:
   if isinstance(row.prompt, str):
-    prompts, answers = zip(
-      *[chat_format.plain(row.prompt, text) for text in row.responses], strict=True
-    )
-    prompt = prompts[0]
+    prompt, responses = chat_format.plain_example(row.prompt, row.responses)
   else:
-    prompt = chat_format.prompt(row.prompt)
-    answers = [chat_format.response(row.prompt, text) for text in row.responses]
-  responses = tuple(np.asarray(answer, np.int32) for answer in answers)
-  return Example(id, np.asarray(prompt, np.int32), responses)
+    prompt, responses = chat_format.example(row.prompt, row.responses)
+  arrays = [np.asarray(tokens, np.int32) for tokens in (prompt, *responses)]
+  return Example(id, arrays[0], tuple(arrays[1:]))
 
 
 def _reason(error: Exception) -> str:

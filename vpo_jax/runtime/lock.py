@@ -21,8 +21,10 @@ from vpo_jax import errors, files, json_input
 from vpo_jax.runtime import console
 
 BEAT = 10.0  # seconds between heartbeats
-_KEYS = ("host", "pid", "started", "token", "beat")
 SILENCE = 35.0  # seconds without one, after which a run on another machine is dead
+
+# The number of heartbeats is counted, because clocks of machines differ.
+_KEYS = ("host", "pid", "started", "token", "beat")
 
 
 @contextlib.contextmanager
@@ -108,7 +110,6 @@ def _is_alive(path: epath.Path, holder: dict[str, Any]) -> bool:
       started = psutil.Process(holder["pid"]).create_time()
       return abs(started - holder["started"]) < 1
     return False
-  # Clocks of machines differ, so wait for a heartbeat.
   waited = time.monotonic() + SILENCE
   while time.monotonic() < waited:
     time.sleep(min(1.0, SILENCE / 10))
