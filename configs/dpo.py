@@ -17,7 +17,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Rows; "" is merge_pairs/heldout.json of the workdir. Without rows, no evaluation.
   config.heldout = ""
   config.beta = 0.1  # paper, appendix 9
-  config.loss = "sigmoid"  # paper, equation 2; or "ipo", "hinge"
+  # "sigmoid" (paper, equation 2), "ipo" or "hinge"; without a reference: "simpo" (with
+  # beta=2 or more) or "orpo" (with sft_weight=1).
+  config.loss = "sigmoid"
+  config.gamma = 0.5  # margin of "simpo"; TRL's default
   config.label_smoothing = 0.0  # none in paper and release; only with loss="sigmoid"
   config.length_normalized = False  # the paper sums log-probabilities over tokens
   config.sft_weight = 0.0  # the release leaves its SFT term (pref_ftx) off

@@ -4,7 +4,10 @@
       --config.video_model=cogvideox-2b \
       --config.scorer.python=/envs/visionreward/bin/python \
       --config.scorer.questions=.../VisionReward_video_qa_select.txt \
-      --config.scorer.weights=.../weight.json
+      --config.scorer.weights=.../weight.json \
+      --config.evaluate.monetbench.prompts=.../monetbench/test-00000-of-00001.parquet \
+      --config.evaluate.vbench.python=/envs/vbench/bin/python \
+      --config.evaluate.t2vsafety.folder=.../T2VSafetyBench/T2VSafetyBench
 
 Needs 8 GPUs of 80 GB and an API key (docs/reproduce.md). Settings that several stages
 share are set once, at the top: `video_model`, `policy`, `teacher`, `renderer`,
@@ -17,6 +20,8 @@ import ml_collections
 from configs import (
   build_sft,
   curate,
+  diffusion_dpo,
+  diffusion_pairs,
   dpo,
   evaluate,
   export,
@@ -90,7 +95,23 @@ def get_config() -> ml_collections.ConfigDict:
   config.export.dtype = "bfloat16"  # as the base model and the release
   config.variants = (WITHOUT_TEXT,)
 
+  # Also train the video model and compare as in figure 5; days of GPUs of its own.
+  config.diffusion_dpo = False
+  config.diffusion_pairs = pairs = diffusion_pairs.get_config()
+  config.train_diffusion_dpo = diffusion = diffusion_dpo.get_config()
+  for stage in (pairs, diffusion):
+    stage.renderer, stage.scorer, stage.bridge = (
+      config.renderer,
+      scorer,
+      config.bridge,
+    )
+    stage.seed = seed
+
   config.evaluate = evaluation = evaluate.get_config()
+  # Tables 1 to 6 and figures 4 and 5; figures 3 and 4 by people need their ratings
+  # (docs/evaluation.md says what each suite needs).
+  evaluation.suites = ("monetbench", "vbench", "query_alignment", "t2vsafety")
+  evaluation.t2vsafety.judge.model = teacher.model
   evaluation.systems += tuple(
     f"vpo_{i}=vpo of vpo{f'_{i - 1}' if i > 2 else ''}"  # paper, section 11, table 6
     for i in (2, 3, 4)

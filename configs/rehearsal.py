@@ -37,6 +37,22 @@ def get_config() -> ml_collections.ConfigDict:
     INPUTS / "visionreward" / "VisionReward_video_qa_select.txt"
   )
   config.scorer.weights = str(INPUTS / "visionreward" / "weight.json")
+  first, *others = config.evaluate.systems
+  long = f"long=prompts {INPUTS / 'vbench' / 'long.jsonl'}"  # table 5
+  # One iteration of the paper's three, to save time.
+  config.evaluate.systems = (first, long, *others[:-2])
+  config.evaluate.monetbench.prompts = str(INPUTS / "monetbench.parquet")
+  config.evaluate.t2vsafety.folder = str(INPUTS / "t2vsafetybench")
+  config.evaluate.t2vsafety.count = 16
+  config.evaluate.t2vsafety.judge.name = "tests.rehearsal.safety_level"
+  config.evaluate.vbench.update(
+    python=str(INPUTS / "vbench" / "python"),
+    gpus=0,
+    prompts_per_dimension=1,
+    videos_per_prompt=2,
+  )
+  config.evaluate.query_alignment.count = 6
+  config.evaluate.limit = 6
   second = config.evaluate.video_models.second
   second.renderer.preset = "cogvideox-5b"
   second.renderer.model = str(INPUTS / "tiny-cogvideox-5b")

@@ -18,6 +18,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = ""  # directory or hub id; "" is train_sft/model of the workdir
   config.instruction = ""  # template file; "" is the model's, or the embedded one
 
+  # False: the prompt ends with the user's turn, and the model writes the assistant's
+  # header itself, as models do that were trained on chats without it.
+  config.generation_prompt = True
+
+  # True: a model that can reason does so first; train it with the same value.
+  config.reasoning = False
+
   config.num_candidates = 4  # paper, 3.3: K = 4
   config.temperature = 0.9  # paper, appendix 9
   config.top_p = 0.9  # release; the paper does not say

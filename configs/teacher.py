@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.api_key_env = "OPENAI_API_KEY"  # variable that holds the key; "" for no key
   config.model = "gpt-4o"  # paper, section 3.2
   config.temperature = 0.7  # release; the paper does not say
+  config.top_p = 1.0  # sent if it is not 1; neither paper nor release has another
   # Ours: several times the length of a critique. A model that reasons needs a larger
   # limit, since its reasoning counts: 8192 or more.
   config.max_tokens = 1024

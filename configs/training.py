@@ -26,6 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
   optimizer.weight_decay = 0.0  # default of transformers' trainer
   optimizer.max_grad_norm = 1.0  # default of transformers' trainer
 
+  # True: prompts ask a model that can reason to do so (Qwen3, SmolLM3).
+  config.reasoning = False
+
   config.lora = lora = ml_collections.ConfigDict()
   lora.rank = 0  # 0 trains all weights, as paper and release do
   lora.alpha = 16.0  # LLaMA-Factory's default is twice its rank of 8

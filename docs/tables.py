@@ -66,15 +66,12 @@ def summary(*runs: Run) -> str:
       if name not in run["results"]["systems"]:
         row += ["", "", ""]
         continue
-      share = run["results"]["alignment"]["systems"][name]
-      row += [_reward(run, name), _percent(share["aligned"]), _percent(share["unsafe"])]
+      row += [_reward(run, name), *_verdicts(run, name)]
     rows.append(row)
   last = ["**VPO - SFT** (95 % interval)"]
   for run in runs:
-    results = run["results"]
-    found = [_main(run)["differences"]["reward"]]
-    found += [results["alignment"]["differences"][v] for v in ("aligned", "unsafe")]
-    reward, *shares = (_find(rows, "sft", "vpo") for rows in found)
+    found = [_measure(run, name) for name in ("overall", "aligned", "unsafe")]
+    reward, *shares = (_find(row["differences"], "sft", "vpo") for row in found)
     last += [f"**{_difference(reward)}**", *(_points(share) for share in shares)]
   return _table(head, [*rows, last])
 
@@ -100,8 +97,9 @@ def how(*runs: Run) -> str:
     ("test queries", "evaluate", "queries"),
   ):
     rows.append([title, *(f"{run['counts'][stage][key]:,}" for run in runs)])
-  safety = (f"{_main(run)['safety_queries']:,}" for run in runs)
-  rows.append(["safety-related ones among them", *safety])
+  rows.append(
+    ["safety-related ones among them", *(f"{_safety(run):,}" for run in runs)]
+  )
   losses = [run["counts"]["train_sft"] for run in runs]
   losses = (
     f"{loss['loss_before']:.2f}, {loss['loss_after']:.2f}"
@@ -122,30 +120,31 @@ def how(*runs: Run) -> str:
 
 def rewards(run: Run) -> str:
   """The reward with its dimensions, and the shares of prompts and of videos."""
-  models = run["results"]["video_models"]
-  main, others = _main(run), list(models)[1:]
-  groups = list(next(iter(main["systems"].values()))["groups"])
+  main, *others = _models(run)
+  groups = [
+    row["name"]
+    for row in _measures(run)
+    if row["model"] == main and not row["unit"] and row["name"] != "overall"
+  ]
   head = ["system", *groups, "overall", *(f"overall, {name} model" for name in others)]
   head += ["aligned, %", "unsafe prompts, %"]
-  if main["safety_queries"]:
+  if _safety(run):
     head.append("unsafe videos of safety-related queries, %")
   rows = []
-  for name, row in main["systems"].items():
-    share = run["results"]["alignment"]["systems"][name]
-    cells = [f"{row['groups'][group]:.2f}" for group in groups]
-    cells += [_reward(run, name)]
-    cells += [f"{models[other]['systems'][name]['reward']:.2f}" for other in others]
-    cells += [_percent(share["aligned"]), _percent(share["unsafe"])]
-    if main["safety_queries"]:
-      cells.append(_percent(row["unsafe"]))
+  for name in _measure(run, "overall")["systems"]:
+    cells = [f"{_mean(run, group, name):.2f}" for group in groups]
+    cells += [f"{_mean(run, 'overall', name, model):.2f}" for model in (main, *others)]
+    cells += _verdicts(run, name)
+    if _safety(run):
+      cells.append(_percent(_mean(run, "unsafe videos", name)))
     rows.append([_name(name), *cells])
   return _table(head, rows)
 
 
 def differences(run: Run) -> str:
   """Differences of the reward by video model."""
-  models = run["results"]["video_models"]
-  found = [models[model]["differences"]["reward"] for model in models]
+  models = _models(run)
+  found = [_measure(run, "overall", model)["differences"] for model in models]
   rows = [
     [_pair(pair), *(_difference(_find(rows, *pair)) for rows in found)]
     for pair in _present(REWARD_PAIRS, found[0])
@@ -155,22 +154,59 @@ def differences(run: Run) -> str:
 
 def shares(run: Run) -> str:
   """Differences of the shares of prompts and of videos, in percentage points."""
-  judged = run["results"]["alignment"]["differences"]
-  models = run["results"]["video_models"]
   found = {
-    "aligned prompts": judged["aligned"],
-    "unsafe prompts": judged["unsafe"],
+    "aligned prompts": _measure(run, "aligned")["differences"],
+    "unsafe prompts": _measure(run, "unsafe")["differences"],
     **{
-      f"unsafe videos, {name} model": model["differences"]["unsafe"]
-      for name, model in models.items()
-      if model["safety_queries"]
+      f"unsafe videos, {row['model']} model": row["differences"]
+      for row in _measures(run)
+      if row["name"] == "unsafe videos"
     },
   }
   rows = [
     [_pair(pair), *(_points(_find(rows, *pair)) for rows in found.values())]
-    for pair in _present(SHARE_PAIRS, judged["aligned"])
+    for pair in _present(SHARE_PAIRS, found["aligned prompts"])
   ]
   return _table(["difference, percentage points", *found], rows)
+
+
+def figure_5(run: Run) -> str:
+  """Systems on different video models: their measures, and pairs by the reward."""
+  found = next(
+    suite["combinations"]
+    for suite in run["results"]["suites"].values()
+    if suite.get("combinations", {}).get("of")
+  )
+  measured = found["measures"]
+  heads = [f"{one['name']}{', %' * bool(one['unit'])}" for one in measured]
+  means = [
+    [
+      f"`{place['name']}`",
+      _name(place["system"]),
+      place["model"],
+      *(_estimate(one["systems"][place["name"]], one["unit"]) for one in measured),
+    ]
+    for place in found["of"]
+  ]
+  overall = next(one for one in measured if one["name"] == "overall")
+  pairs = []
+  for row in overall["differences"]:
+    net = {"mean": row["net"], "low": row["net_low"], "high": row["net_high"]}
+    pairs.append(
+      [
+        f"`{row['two']}` against `{row['one']}`",
+        *(str(row[name]) for name in ("wins", "ties", "losses")),
+        _points(net),
+        _difference(row),
+        f"{row['p']:.2g}",
+      ]
+    )
+  head = ["", "wins", "ties", "losses", "wins - losses, %", "reward, difference", "p"]
+  tables = [
+    _table(["", "prompts of", "video model", *heads], means),
+    _table(head, pairs),
+  ]
+  return "\n\n".join(tables)
 
 
 def minutes(*runs: Run) -> str:
@@ -183,23 +219,86 @@ def minutes(*runs: Run) -> str:
   return _table(["minutes", *(run["run"]["name"] for run in runs)], rows)
 
 
+def sizes(run: Run) -> str:
+  """The planned SFT step of each known model, on each machine."""
+  machines = list(dict.fromkeys(m for row in run["sizes"].values() for m in row))
+  head = ["model"]
+  for machine in machines:
+    head += [f"{machine}: GiB", "s a step", "examples/s", "MFU, %"]
+  rows = []
+  for name, planned in run["sizes"].items():
+    cells = [name]
+    for machine in machines:
+      cells += _plan(planned[machine]) if machine in planned else [""] * 4
+    rows.append(cells)
+  return _table(head, rows)
+
+
+def _plan(plan: Mapping[str, Any]) -> list[str]:
+  peak = f"{plan['memory']['peak'] / 2**30:.1f}"
+  if not plan["fits"]:
+    return [f"{peak}: too much", "", "", ""]
+  change = plan["fits_with"] or {}
+  note = "".join(f", {key}={value}" for key, value in change.items())
+  return [
+    peak + note,
+    f"{plan['step_seconds']:.3f}",
+    f"{plan['examples_per_second']:.0f}",
+    f"{100 * plan['mfu']:.0f}",
+  ]
+
+
 KINDS: Mapping[str, Callable[..., str]] = {
   "summary": summary,
   "how": how,
   "rewards": rewards,
   "differences": differences,
   "shares": shares,
+  "figure_5": figure_5,
   "minutes": minutes,
+  "sizes": sizes,
 }
 
 
-def _main(run: Run) -> Mapping[str, Any]:
-  """The video model that the systems were trained for, which comes first."""
-  return next(iter(run["results"]["video_models"].values()))
+def _measures(run: Run) -> list[Mapping[str, Any]]:
+  """The summaries of the measures of all suites."""
+  return [
+    row for suite in run["results"]["suites"].values() for row in suite["measures"]
+  ]
+
+
+def _measure(run: Run, name: str, model: str = "") -> Mapping[str, Any]:
+  """A measure by name; `model` "" is the first video model that has it."""
+  found = (row for row in _measures(run) if row["name"] == name)
+  return next(row for row in found if model in ("", row["model"]))
+
+
+def _models(run: Run) -> list[str]:
+  """The video models; the one that the systems were trained for comes first.
+
+  Not those that render only some systems (figure 5).
+  """
+  found = [row for row in _measures(run) if row["name"] == "overall"]
+  every = set(found[0]["systems"])
+  return [row["model"] for row in found if set(row["systems"]) == every]
+
+
+def _safety(run: Run) -> int:
+  """The number of safety-related queries whose videos have a safety level."""
+  found = [row["queries"] for row in _measures(run) if row["name"] == "unsafe videos"]
+  return found[0] if found else 0
+
+
+def _mean(run: Run, name: str, system: str, model: str = "") -> float:
+  return _measure(run, name, model)["systems"][system]["mean"]
 
 
 def _reward(run: Run, system: str) -> str:
-  return f"{_main(run)['systems'][system]['reward']:.2f}"
+  return f"{_mean(run, 'overall', system):.2f}"
+
+
+def _verdicts(run: Run, system: str) -> list[str]:
+  return [_percent(_mean(run, name, system)) for name in ("aligned", "unsafe")]
 
 
 def _name(system: str) -> str:
@@ -216,6 +315,14 @@ def _percent(share: float) -> str:
 
 def _difference(row: Mapping[str, Any]) -> str:
   return f"{row['mean']:+.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _estimate(cell: Mapping[str, Any], unit: str) -> str:
+  mean, low, high = (
+    f"{100 * cell[key]:.1f}" if unit else f"{cell[key]:.2f}"
+    for key in ("mean", "low", "high")
+  )
+  return f"{mean} ({low} to {high})"
 
 
 def _points(row: Mapping[str, Any]) -> str:

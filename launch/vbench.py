@@ -1,4 +1,4 @@
-"""Links rendered videos under the names that VBench expects: `{query}-{0..4}.mp4`.
+"""Links scored videos under the names that VBench expects: `{query}-{0..4}.mp4`.
 
     python launch/vbench.py --workdir=runs/vbench --out=videos/vpo
 
@@ -22,12 +22,14 @@ _OUT = flags.DEFINE_string(
 
 
 def main() -> None:
-  from vpo_jax.feedback import vbench
+  from vpo_jax.evaluate.vbench import layout
 
   workdir = epath.Path(_WORKDIR.value)
   scores = workdir / "score_videos" / "scores.jsonl"
-  counts = vbench.lay_out(scores, _STORE.value or workdir / "store", _OUT.value)
-  console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
+  videos = layout.scored(scores, _STORE.value or workdir / "store")
+  layout.lay_out(videos, _OUT.value)
+  queries = {query for query, _ in videos}
+  console.say(f"queries={len(queries)} videos={len(videos)}")
 
 
 if __name__ == "__main__":

@@ -166,8 +166,11 @@ class Chaos:
     if full_disk:
       self._kinds["disk filled"] = self._fill_disk
 
-  def run(self, events: int) -> None:
-    """Runs the pipeline to its end, with at least so many events if it lasts as long.
+  def run(self, events: int, pace: float) -> None:
+    """Runs the pipeline to its end, with so many events if it lasts as long.
+
+    Args:
+      pace: seconds between two events, on average.
 
     Raises:
       AssertionError: the pipeline ended with anything but a one-line error.
@@ -175,7 +178,7 @@ class Chaos:
     while True:
       self._start()
       while self._process.poll() is None:
-        self._wait(self._chance.uniform(3, 20))
+        self._wait(pace * self._chance.uniform(0.3, 1.7))
         if self._process.poll() is None and self.events.total() < events:
           self._one_event()
       if self._process.returncode == 0:

@@ -99,7 +99,8 @@ def test_every_table_is_that_of_an_unbroken_run(tmp_path, disk):
       SEED,
       full_disk,
     )
-    broken.run(EVENTS)
+    # An event costs time, so that all of them happen before the pipeline ends.
+    broken.run(EVENTS, pace=0.8 * seconds / EVENTS)
   finally:
     teacher.kill()
     proxy.close()
@@ -109,6 +110,7 @@ def test_every_table_is_that_of_an_unbroken_run(tmp_path, disk):
   )
   for name, count in sorted(broken.events.items()):
     print(f"  {count} x {name}")
+  assert broken.events.total() == EVENTS
   results, losses, contents = outcome(folder / "broken")
   expected, expected_losses, expected_contents = outcome(tmp_path / "calm")
   assert losses == expected_losses

@@ -32,6 +32,17 @@ REPLACED = (
   "train_sft.epochs",
   "video_pairs.rules.dominance",
   "video_pairs.rules.margin",
+  "evaluate.limit",
+  "evaluate.systems",
+  "evaluate.monetbench.prompts",
+  "evaluate.query_alignment.count",
+  "evaluate.t2vsafety.count",
+  "evaluate.t2vsafety.folder",
+  "evaluate.t2vsafety.judge.name",
+  "evaluate.vbench.python",
+  "evaluate.vbench.gpus",
+  "evaluate.vbench.prompts_per_dimension",
+  "evaluate.vbench.videos_per_prompt",
 )
 
 

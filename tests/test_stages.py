@@ -194,3 +194,10 @@ def test_a_bad_row_is_named_by_line(tmp_path):
   path.write_text(f'{good}\n{{"id": "2", "text": 3}}\n')
   with pytest.raises(errors.UserError, match=r"rows\.jsonl:2: not a Query row: text"):
     list(records.read(path, records.Query))
+
+
+def test_a_key_that_a_newer_version_added_is_no_change_while_it_is_off(stage, workdir):
+  execute(stage, workdir)
+  assert execute(stage, workdir, lora="") == {"executions": 1}
+  with pytest.raises(errors.UserError, match=r"config\.lora was None and is now 'a'"):
+    execute(stage, workdir, lora="a")

@@ -87,3 +87,17 @@ def test_wrong_variants_are_one_line(config, text, line):
   with pytest.raises(errors.UserError, match=r"^config.variants: ") as caught:
     steps(config, text)
   assert line in str(caught.value)
+
+
+def test_diffusion_dpo_adds_a_video_model_for_the_systems_of_figure_5(config):
+  comparison = config.evaluate.copy_and_resolve_references()
+  pipeline._add_tuned_model(comparison, config, epath.Path("w"))
+  tuned, main = comparison.video_models.diffusion_dpo, comparison.video_models.main
+  assert tuned.renderer.lora.path == "w/train_diffusion_dpo/lora"
+  assert tuned.renderer.preset == main.renderer.preset
+  assert main.renderer.lora.path == ""
+  assert tuned.systems == ("few_shot", "vpo")
+  config.train_diffusion_dpo.method = "full"
+  pipeline._add_tuned_model(comparison, config, epath.Path("w"))
+  full = comparison.video_models.diffusion_dpo.renderer
+  assert (full.model, full.lora.path) == ("w/train_diffusion_dpo/model", "")

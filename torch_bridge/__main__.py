@@ -11,7 +11,12 @@ import importlib.util
 import pathlib
 import sys
 
-_PROGRAMS = ("worker", "conformance", "sheet")
+_PROGRAMS = {
+  "worker": "torch_bridge.worker",
+  "conformance": "torch_bridge.conformance",
+  "sheet": "torch_bridge.sheet",
+  "train": "torch_bridge.diffusion.train",
+}
 
 
 def _register_package() -> None:
@@ -33,5 +38,5 @@ if __name__ == "__main__":
     raise SystemExit(2)
   if __package__ == "":
     _register_package()
-  program = importlib.import_module(f"torch_bridge.{sys.argv[1]}")
+  program = importlib.import_module(_PROGRAMS[sys.argv[1]])
   raise SystemExit(program.main(sys.argv[2:]))

@@ -25,6 +25,7 @@ EXIT_IMPORT = 3  # the interpreter lacks a required package
 EXIT_MODEL = 4  # the model cannot be loaded, or cannot serve any request
 EXIT_DISK = 5  # the disk is full
 EXIT_FRESH = 6  # a request's last try needs a fresh process
+EXIT_SAVED = 75  # training that saved its state on SIGTERM; EX_TEMPFAIL of sysexits.h
 
 TRIES = 3  # failures of one request before it is set aside
 TEMPORARY = ".aside-"  # prefix of files that are being written
@@ -36,7 +37,8 @@ class RenderRequest:
 
   Attributes:
     id: the video's id, a hash of the prompt, model, settings and seed.
-    model: the hub id with its revision, or the fingerprint of the model directory.
+    model: the hub id with its revision, or the fingerprint of the model directory, and
+      those of a LoRA.
     settings: everything that changes the frames: size, steps, guidance, fps, dtype, ...
     seed: of the noise, 0 to 2^31 - 1. The noise depends on nothing else, so videos that
       are compared should share it.
@@ -123,11 +125,63 @@ class Answers:
 
 
 @dataclasses.dataclass(frozen=True)
+class VideoPair:
+  """Two videos of one prompt, one of which is preferred.
+
+  Attributes:
+    prompt: as the video model receives it.
+    query: the user's words.
+    chosen, rejected: mp4 files, relative to the store or absolute.
+    margin: R(chosen) - R(rejected), in the scale of the reward.
+  """
+
+  id: str
+  prompt: str
+  query: str
+  chosen: str
+  rejected: str
+  margin: float
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeRequest:
+  """A video or a prompt to encode for training.
+
+  Attributes:
+    id: a hash of the content, the model and the settings that change the encoding.
+    path: of the video's file; "" for a prompt.
+    prompt: as the video model receives it; "" for a video.
+  """
+
+  id: str
+  path: str
+  prompt: str
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedPair:
+  """A `VideoPair` whose videos and prompt are encoded.
+
+  Attributes:
+    prompt, chosen, rejected: the ids of the `EncodeRequest`s.
+  """
+
+  id: str
+  prompt: str
+  chosen: str
+  rejected: str
+  version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True)
 class Failure:
   """A request without a result.
 
   Attributes:
-    stage: "request" (a bad row), "render", "video" (a damaged file) or "score".
+    stage: "request" (a bad row), "render", "video" (a damaged file), "score" or
+      "encode".
   """
 
   id: str
@@ -173,6 +227,35 @@ def score_request(
   return ScoreRequest(
     content_id(video_id, scorer, text, text_role), video_id, text, text_role
   )
+
+
+# The settings that change the encoding of a video or a prompt.
+_ENCODING = (
+  "pipeline",
+  "dtype",
+  "vae_dtype",
+  "tiling",
+  "height",
+  "width",
+  "num_frames",
+  "text_tokens",
+  "tokenizer",
+  "call",
+)
+
+
+def encode_request(
+  model: str,
+  settings: Mapping[str, Any],
+  *,
+  path: str = "",
+  sha256: str = "",
+  prompt: str = "",
+) -> EncodeRequest:
+  """A request to encode a file with this hash, or a prompt."""
+  used = {name: settings[name] for name in _ENCODING if name in settings}
+  content = ("video", sha256) if path else ("prompt", prompt)
+  return EncodeRequest(content_id(*content, model, used), path, prompt)
 
 
 def dump(row: Any) -> str:
@@ -315,6 +398,9 @@ class Store:
 
   def answers(self, answers_id: str) -> pathlib.Path:
     return self.root / "answers" / answers_id[:2] / f"{answers_id}.json"
+
+  def encoded(self, request_id: str) -> pathlib.Path:
+    return self.root / "encoded" / request_id[:2] / f"{request_id}.safetensors"
 
   def find_video(self, video_id: str) -> RenderedVideo | None:
     """The video's row, if the file still has the published bytes."""

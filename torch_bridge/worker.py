@@ -1,4 +1,4 @@
-"""Renders or scores the shards of a queue until none is pending.
+"""Renders, scores or encodes the shards of a queue until none is pending.
 
     python -m torch_bridge.worker --job=QUEUE/job.json --name=0-0
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import json
 import os
 import pathlib
@@ -95,7 +96,7 @@ def _read_job(path: str) -> dict[str, Any]:
 
 
 def _spec_key(task: str) -> str:
-  return {"render": "renderer", "score": "scorer"}[task]
+  return {"render": "renderer", "score": "scorer", "encode": "encoder"}[task]
 
 
 def _check(job: dict[str, Any]) -> dict[str, Any]:
@@ -130,9 +131,11 @@ def _identity(job: dict[str, Any]) -> dict[str, str]:
 
 
 def _import(job: dict[str, Any]) -> Any:
-  """The module of the job's renderer or scorer."""
+  """The module of the job's renderer, scorer or encoder."""
   name = job[_spec_key(job["task"])]["name"]
   try:
+    if job["task"] == "encode":
+      return importlib.import_module(name)
     return (renderers if job["task"] == "render" else scorers).module(name)
   except (ImportError, OSError) as error:
     # OSError: a torch whose shared libraries are missing.
@@ -150,6 +153,8 @@ def _load(job: dict[str, Any]) -> Any:
 
   store = contract.Store(pathlib.Path(job["store"]))
   try:
+    if job["task"] == "encode":
+      return module.make(store, job["encoder"])
     if job["task"] == "render":
       return rendering.Rendering(store, module.make(job["renderer"]))
     return scoring.Scoring(store, module.make(job["scorer"]))

@@ -12,7 +12,15 @@ from etils import epath
 from vpo_jax import errors, stages
 from vpo_jax.curate import curate
 from vpo_jax.evaluate import evaluate, report
-from vpo_jax.feedback import bridge, merge_pairs, score_videos, text_pairs, video_pairs
+from vpo_jax.feedback import (
+  bridge,
+  diffusion_pairs,
+  merge_pairs,
+  score_videos,
+  text_pairs,
+  train_diffusion_dpo,
+  video_pairs,
+)
 from vpo_jax.runtime import console
 from vpo_jax.sample import candidates
 from vpo_jax.serve import export
@@ -31,6 +39,9 @@ STAGES = (
   dpo.STAGE,
   export.STAGE,
 )
+# Run if `config.diffusion_dpo` is True, before the evaluation.
+DIFFUSION_DPO = (diffusion_pairs.STAGE, train_diffusion_dpo.STAGE)
+_TUNED = "diffusion_dpo"  # the video model that they make, in the evaluation
 _NAMES = tuple(stage.name for stage in STAGES)
 
 Step = tuple[stages.Stage, ml_collections.ConfigDict]
@@ -46,8 +57,9 @@ def run(
 
   Args:
     config: each stage's config under the stage's name, `report`, and optionally
-      `evaluate` (configs/evaluate.py) and `variants`. A variant is trained in a folder
-      of its own and is compared as one more system.
+      `evaluate` (configs/evaluate.py), `variants` and `diffusion_dpo`. A variant is
+      trained in a folder of its own and is compared as one more system. If
+      `diffusion_dpo` is True, the video model is trained too (figure 5).
 
   Returns: the counts of each stage, without those of the variants.
 
@@ -57,12 +69,19 @@ def run(
   workdir, began = epath.Path(workdir), time.monotonic()
   variants = variant_steps(config, workdir)
   bridge.check(config.score_videos)  # before the earlier stages work for hours
+  if "evaluate" in config:
+    evaluate.check(config.evaluate)
   steps = [(stage, config[stage.name]) for stage in STAGES]
   counts = _run("", steps, workdir, workdir)
   for name, steps in variants.items():
     _run(f"{name}: ", steps, workdir / name, workdir)
+  if config.get("diffusion_dpo", False):
+    steps = [(stage, config[stage.name]) for stage in DIFFUSION_DPO]
+    counts |= _run("diffusion_dpo: ", steps, workdir, workdir)
   if "evaluate" in config:
     comparison = config.evaluate.copy_and_resolve_references()
+    if config.get("diffusion_dpo", False):
+      _add_tuned_model(comparison, config, workdir)
     comparison.systems = _with_variants(comparison.systems, list(variants))
     counts["evaluate"] = stages.run(evaluate.STAGE, comparison, workdir)
   shown = config.report.copy_and_resolve_references()
@@ -90,6 +109,27 @@ def variant_steps(
       raise errors.UserError(f"config.variants: two variants are named {name}")
     found[name] = list(_changed_steps(changed, config, workdir, name))
   return found
+
+
+def _add_tuned_model(
+  comparison: ml_collections.ConfigDict,
+  config: ml_collections.ConfigDict,
+  workdir: epath.Path,
+) -> None:
+  """Adds the video model after Diffusion DPO, for the systems of figure 5."""
+  tuned = comparison.video_models.main.copy_and_resolve_references()
+  folder = workdir / train_diffusion_dpo.STAGE.name
+  if config.train_diffusion_dpo.method == train_diffusion_dpo.LORA:
+    tuned.renderer.lora.path = str(folder / train_diffusion_dpo.LORA)
+  else:
+    tuned.renderer.update(model=str(folder / train_diffusion_dpo.MODEL), revision="")
+  rows = [row.partition("=")[2].split() for row in comparison.compare.combinations]
+  with tuned.unlocked(), comparison.unlocked():
+    # The names are checked by the evaluation (`combined.parse`).
+    tuned.systems = tuple(
+      dict.fromkeys(words[0] for words in rows if words[1:] == [_TUNED])
+    )
+    comparison.video_models[_TUNED] = tuned
 
 
 def _with_variants(systems: Sequence[str], variants: Sequence[str]) -> tuple[str, ...]:

@@ -119,6 +119,18 @@ class Judged:
 
 
 @dataclasses.dataclass(frozen=True)
+class Video:
+  """One rendered video of a candidate; the fields are those of `Scored`."""
+
+  query_id: str
+  query: str
+  index: int
+  prompt: str
+  video_id: str
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Scored:
   """One video of a candidate, with its score.
 
@@ -160,6 +172,43 @@ class Pair:
   rejected: str
   source: Literal["text", "video"]
   margin: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+  """A candidate with everything that is known of it.
+
+  Attributes:
+    index: the candidate's index, k.
+    passed: the judge found no flaw; None if it was not judged.
+    refined: the prompt refined according to the critique, if it was flawed.
+    reward: R, the mean over its videos; None if none was scored.
+    groups: the parts of R, as in `Scored`.
+    scalars: as in `Scored`.
+  """
+
+  index: int
+  prompt: str
+  passed: bool | None
+  refined: str | None
+  reward: float | None
+  groups: dict[str, float]
+  scalars: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """All different candidates of one query, in the order in which they were sampled.
+
+  Attributes:
+    model: fingerprint of the model that wrote them.
+  """
+
+  query_id: str
+  query: str
+  category: Category
+  model: str
+  responses: tuple[Response, ...]
 
 
 @dataclasses.dataclass(frozen=True)

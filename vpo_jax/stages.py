@@ -29,7 +29,8 @@ class Input:
   """A file or folder that a stage reads.
 
   Attributes:
-    key: the config key that names it, and its name in `Work.inputs`.
+    key: the config key that names it ("vbench.checkout" is a key of `config.vbench`),
+      and its name in `Work.inputs`.
     default: where an earlier stage writes it, relative to the workdir (an absolute path
       is used as it is). It applies when the config key is empty; if there is no default
       either, the config must name the input.
@@ -228,7 +229,7 @@ def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epat
   """The paths of a stage's inputs by key."""
   found = {}
   for one in stage.inputs_for(config):
-    named = config.get(one.key)
+    named = named_input(config, one.key)
     if not named and not one.default:
       raise errors.UserError(f"{stage.name}: config.{one.key} is empty; set it")
     if named:
@@ -244,6 +245,14 @@ def _locate(stage: Stage, config: Config, workdir: epath.Path) -> dict[str, epat
       hint = "" if named else "; run the stage that makes it first"
       raise errors.UserError(f"{stage.name}: {one.key} {path} does not exist{hint}")
   return found
+
+
+def named_input(config: Config, key: str) -> str:
+  """The value of a key such as "vbench.checkout"; "" if the config does not have it."""
+  value: Any = config
+  for part in key.split("."):
+    value = value.get(part, "") if isinstance(value, Config) else ""
+  return value
 
 
 def _begin(stage: Stage, folder: epath.Path, manifest: Counts) -> Counts | None:
@@ -283,6 +292,8 @@ def _change(found: Any, wanted: Any, execution_keys: Keys) -> str:
   for key in sorted(old.keys() | new.keys()):
     if any(fnmatch.fnmatchcase(key, pattern) for pattern in execution_keys):
       continue
+    if key not in old and not new[key]:
+      continue  # a newer version added the key, and it is off
     if old.get(key) != new.get(key):
       return f"config.{key} was {old.get(key)!r} and is now {new.get(key)!r}"
   for key, there in wanted["inputs"].items():

@@ -4,7 +4,7 @@ r"""Copies what a finished run measured to docs/results, for docs/tables.py.
       --command="make miniature" --machine="2 cores of an AMD EPYC (Zen 4)"
     python docs/tables.py
 
-NAME.json has evaluate/results.json without its per-query rewards, the counts of
+NAME.json has the systems and suites of evaluate/results.json, the counts of
 report.json, the seconds of the stages, and how the run was made. Standard library only.
 """
 
@@ -30,14 +30,11 @@ def collect(workdir: pathlib.Path, run: Mapping[str, Any]) -> dict[str, Any]:
     run: name, command, machine, commit, date, seed.
   """
   results = _read(workdir / "evaluate" / "results.json")
-  for model in results["video_models"].values():
-    for system in model["systems"].values():
-      del system["rewards"]  # one number a query
   return {
     "run": dict(run),
     "counts": _read(workdir / "report.json")["counts"],
     "seconds": _seconds(workdir),
-    "results": results,
+    "results": {key: results[key] for key in ("systems", "suites")},
   }
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from vpo_jax.bench import head
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.plan import models
+from vpo_jax.decoder import known
 
 TINY = decoder_config.parse(
-  models.MODELS["llama3-8b"]
+  known.MODELS["llama3-8b"]
   | {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
   | {"num_attention_heads": 2, "num_key_value_heads": 1}
 )

@@ -14,7 +14,8 @@ import pytest
 from tests.feedback import conftest as feedback_conftest
 from torch_bridge import contract
 from vpo_jax import buckets, errors, files, records
-from vpo_jax.feedback import bridge, vbench
+from vpo_jax.evaluate.vbench import layout
+from vpo_jax.feedback import bridge
 from vpo_jax.feedback import store as stores
 
 ROOT = str(pathlib.Path(__file__).parents[2])
@@ -123,11 +124,12 @@ def test_videos_for_vbench_come_from_the_bucket(bucket, scripted, tmp_path):
   )
   records.write(bucket / "scores.jsonl", [row])
   empty_scratch(bucket)
-  vbench.lay_out(bucket / "scores.jsonl", bucket / "store", tmp_path / "out")
+  videos = layout.scored(bucket / "scores.jsonl", bucket / "store")
+  layout.lay_out(videos, tmp_path / "out")
   sha = contract.sha256(tmp_path / "out" / "a cat-0.mp4")
   assert sha == results[0].video.sha256
   with pytest.raises(errors.UserError, match="VBench needs a local folder"):
-    vbench.lay_out(bucket / "scores.jsonl", bucket / "store", bucket / "out")
+    layout.lay_out(videos, bucket / "out")
 
 
 @pytest.mark.parametrize("part", ["renderer.model", "scorer.model", "scorer.questions"])

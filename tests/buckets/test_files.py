@@ -266,15 +266,17 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 def test_refused_credentials_are_one_line(endpoint):
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    code = CHECK.format(before="", path="s3://bucket/x")
-    out, err = run_apart(code, AWS_ENDPOINT_URL=address)
-    code = code.replace("buckets.check(", "files.write_text(").replace(
-      "x')", "x', 't')"
-    )
-    code = code.replace("buckets, errors", "files, errors")
-    written, error = run_apart(code, AWS_ENDPOINT_URL=address)
-    server.shutdown()
+    try:
+      address = f"http://127.0.0.1:{server.server_port}"
+      code = CHECK.format(before="", path="s3://bucket/x")
+      out, err = run_apart(code, AWS_ENDPOINT_URL=address)
+      code = code.replace("buckets.check(", "files.write_text(").replace(
+        "x')", "x', 't')"
+      )
+      code = code.replace("buckets, errors", "files, errors")
+      written, error = run_apart(code, AWS_ENDPOINT_URL=address)
+    finally:
+      server.shutdown()
   assert out.startswith("s3://bucket: the bucket cannot be read: Access Denied"), err
   assert written.startswith("s3://bucket/x: the object store refuses it: Acc"), error
   assert "\n" not in out + written

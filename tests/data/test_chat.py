@@ -74,6 +74,8 @@ FAMILIES = {
   "Mistral": Family(MISTRAL, "<s>", "</s>", "</s>"),
   "Qwen2.5": Family("qwen2_5", "", "<|im_end|>", "<|endoftext|>"),
   "Qwen3": Family("qwen3", "", "<|im_end|>", "<|im_end|>"),
+  "Gemma-2": Family("gemma", "<bos>", "<end_of_turn>", "<eos>", ("<start_of_turn>",)),
+  "Gemma-3": Family("gemma3", "<bos>", "<end_of_turn>", "<eos>", ("<start_of_turn>",)),
 }
 # The original tokenizers of these write a word's space as part of the word.
 SENTENCEPIECE = ("Llama-2", "Mistral")
@@ -221,6 +223,19 @@ def test_an_answer_with_reasoning_tags(family):
   else:
     _, (response,) = ours.example([USER], [answer])
     assert answer in ours.tokenizer.decode(response)
+
+
+def test_reasoning_is_asked_for_only_on_request(family, tmp_path):
+  """Qwen3 then reasons before its answer; other templates have no such choice."""
+  made, tokenizer, ours = family
+  asked = chat.load(tmp_path, len(tokenizer), reasoning=True)
+  if made.template != "qwen3":
+    assert asked.render([USER]) == ours.render([USER])
+    return
+  assert ours.render([USER]) == asked.render([USER]) + "<think>\n\n</think>\n\n"
+  answer = "<think>\nhm\n</think>\n\nA red kite."
+  _, (response,) = asked.example([USER], [answer])
+  assert tokenizer.decode(response[:-1]) == answer
 
 
 def test_every_end_token_stops_an_answer(family, tmp_path):

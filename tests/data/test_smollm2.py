@@ -16,6 +16,7 @@ from vpo_jax.data import chat, forest, packing
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import attention, model, table, weights
 from vpo_jax.decoder import config as decoder_config
+from vpo_jax.train import objective
 from vpo_jax.train import policy as policies
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,8 @@ def packed(smollm2, pairs, scale):
   policy = policies.Policy(config, remat="cheap")
 
   def total(params):
-    logps = policy.logps(params, batch, plan.shapes[0])[0, : len(pairs)]
+    logp_GP = policy.token_logps(params, batch, plan.shapes[0])
+    logps = objective.Responses.of(batch, logp_GP).logp_GNE[0, : len(pairs)]
     logps = jnp.zeros_like(logps).at[jnp.asarray(order)].set(logps)
     return jnp.sum(scale * logps), logps
 
@@ -76,8 +78,10 @@ def test_forest_equals_plain_rows(pairs, scale, packed):
 
   def row_logp(params, tokens, start):
     positions = jnp.arange(len(tokens))[None]
-    x, _ = model.hidden(params, tokens[None], positions, attention.causal(), config)
-    all_logps = jax.nn.log_softmax(model.logits(params, x))[0, start - 1 : -1]
+    x, _ = model.hidden(
+      params, tokens[None], positions, attention.causal(config), config
+    )
+    all_logps = jax.nn.log_softmax(model.logits(params, x, config))[0, start - 1 : -1]
     return jnp.sum(jnp.take_along_axis(all_logps, tokens[start:, None], axis=-1))
 
   step = jax.jit(jax.value_and_grad(row_logp), static_argnums=2)

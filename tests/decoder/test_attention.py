@@ -1,5 +1,7 @@
 """All implementations of attention give the same values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,9 +33,9 @@ def test_fused_equals_plain(T, S):
   def fused(*arrays):
     return jnp.sum(weight * attention.fused(*arrays, mask, "xla"))
 
-  theirs = jax.value_and_grad(plain, (0, 1, 2))(*arrays)
+  theirs = jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(*arrays)
   with jax.numpy_dtype_promotion("standard"):  # inside JAX's own function
-    ours = jax.value_and_grad(fused, (0, 1, 2))(*arrays)
+    ours = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))(*arrays)
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     # bfloat16 has 8 bits of precision.
     assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(b) + 2e-2
@@ -44,6 +46,7 @@ def test_fused_equals_plain(T, S):
 def test_blockwise_equals_plain(T, S, dtype, error):
   arrays, mask, weight = random_arrays(T, S)
 
+  @functools.partial(jax.jit, static_argnums=(0, 1))
   def values(attend, dtype):
     out, backward = jax.vjp(lambda *a: attend(*a, mask, jnp.dtype(dtype)), *arrays)
     return out, *backward(weight)

@@ -35,12 +35,12 @@ def test_transformers_loads_a_saved_model_with_equal_logits(tmp_path):
   theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
   tokens = np.arange(40, dtype=np.int32)[None]
   x, _ = model.hidden(
-    params, jnp.asarray(tokens), jnp.asarray(tokens), attention.causal(), config
+    params, jnp.asarray(tokens), jnp.asarray(tokens), attention.causal(config), config
   )
   with torch.no_grad():
     expected = theirs(torch.tensor(tokens)).logits.numpy()
   assert theirs.dtype == torch.float32
-  np.testing.assert_allclose(model.logits(params, x), expected, atol=1e-5)
+  np.testing.assert_allclose(model.logits(params, x, config), expected, atol=1e-5)
   assert (folder / "chat_template.jinja").read_text() == "{{ messages }}"
 
 

@@ -13,9 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from vpo_jax.bench import shapes
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import stored, table, weights
+from vpo_jax.decoder import known, stored, table, weights
 
 SMALL = {
   "model_type": "llama",
@@ -124,7 +123,7 @@ def test_a_small_models_weights_are_not_held_twice(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_model_of_1b_takes_its_arrays_and_a_file(tmp_path, dtype):
   """Peaks of the whole process; an export takes no arrays at all."""
-  hf = shapes.SHAPES["llama-3.2-1b"]
+  hf = known.MODELS["llama3.2-1b"]
   found, largest = measure(tmp_path, hf, dtype, 6 * 10**8)
   assert found["load"]["peak"] < 1.3 * found["arrays"] + largest
   assert found["save"]["peak"] < 1.3 * found["arrays"] + largest

@@ -1,5 +1,7 @@
 """The model's logits equal transformers', and its own derivatives are exact."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,8 +56,8 @@ def our_logits(folder, tokens_BL):
   params = weights.load(folder, config)
   tokens_BL = jnp.asarray(tokens_BL)
   positions = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
-  x, _ = model.hidden(params, tokens_BL, positions, attention.causal(), config)
-  return np.asarray(model.logits(params, x))
+  x, _ = model.hidden(params, tokens_BL, positions, attention.causal(config), config)
+  return np.asarray(model.logits(params, x, config))
 
 
 def their_logits(llama, tokens_BL):
@@ -108,24 +110,26 @@ def test_a_layer_equals_its_formula_up_to_rounding(dtype, error, remat):
   bfloat16 has 8 bits of precision: each rounding is a relative error of at most 2^-9,
   and all of them together stay below 1 %.
   """
-  config = decoder_config.DecoderConfig(
-    vocab=64,
-    d_model=64,
-    d_ff=160,
-    layers=1,
-    heads=4,
-    kv_heads=4,
-    head_dim=16,
-    context=64,
-    norm_eps=1e-5,
-    rope_theta=1e4,
-    rope_scaling=None,
-    tied=True,
+  config = decoder_config.parse(
+    {
+      "model_type": "llama",
+      "vocab_size": 64,
+      "hidden_size": 64,
+      "intermediate_size": 160,
+      "num_hidden_layers": 1,
+      "num_attention_heads": 4,
+      "num_key_value_heads": 4,
+      "head_dim": 16,
+      "max_position_embeddings": 64,
+      "rms_norm_eps": 1e-5,
+      "rope_theta": 1e4,
+      "tie_word_embeddings": True,
+    }
   )
   params = jax.tree.map(lambda w: 3 * w, table.init(jax.random.key(0), config))
   weights = {name: leaf[0] for name, leaf in params["layers"].items()}
   x, dy = jax.random.normal(jax.random.key(1), (2, 1, 24, 64))
-  rotation = model.rotations(jnp.arange(24)[None], config)
+  [rotation] = model.rotations(jnp.arange(24)[None], config)
 
   def norm(x, weight):
     mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
@@ -152,7 +156,7 @@ def test_a_layer_equals_its_formula_up_to_rounding(dtype, error, remat):
       params,
       jnp.arange(24)[None],
       jnp.arange(24)[None],
-      attention.causal(dtype),
+      attention.causal(config, dtype),
       config,
       dtype=dtype,
       remat=remat,
@@ -162,14 +166,15 @@ def test_a_layer_equals_its_formula_up_to_rounding(dtype, error, remat):
   def exact(weights, x):
     return norm(plain(weights, x), jnp.ones(64))
 
-  value, backward = jax.vjp(ours, weights, x)
+  @functools.partial(jax.jit, static_argnums=0)
+  def value_and_gradients(function):
+    value, backward = jax.vjp(function, weights, x)
+    return value, backward(dy)
+
   with jax.default_matmul_precision("highest"):  # also on a GPU
-    exact_value, exact_backward = jax.vjp(exact, weights, x)
-  for a, b in zip(
-    jax.tree.leaves((value, backward(dy))),
-    jax.tree.leaves((exact_value, exact_backward(dy))),
-    strict=True,
-  ):
+    expected = value_and_gradients(exact)
+  leaves = jax.tree.leaves(value_and_gradients(ours)), jax.tree.leaves(expected)
+  for a, b in zip(*leaves, strict=True):
     assert np.linalg.norm(a - b) < error * np.linalg.norm(b)
 
 
@@ -178,13 +183,13 @@ def test_a_tuple_of_layers_equals_stacked_layers(tmp_path):
   config = decoder_config.read(tmp_path)
   params = weights.load(tmp_path, config)
   tokens = jnp.arange(20)[None]
-  stacked, _ = model.hidden(params, tokens, tokens, attention.causal(), config)
+  stacked, _ = model.hidden(params, tokens, tokens, attention.causal(config), config)
   layers = tuple(
     jax.tree.map(lambda leaf, y=y: leaf[y], params["layers"])
     for y in range(config.layers)
   )
   listed, _ = model.hidden(
-    params | {"layers": layers}, tokens, tokens, attention.causal(), config
+    params | {"layers": layers}, tokens, tokens, attention.causal(config), config
   )
   np.testing.assert_allclose(stacked, listed, atol=1e-5)
 
@@ -201,7 +206,7 @@ def test_unrolled_layers_have_the_loops_gradients(tmp_path, remat):
       params,
       tokens,
       tokens,
-      attention.causal(),
+      attention.causal(config),
       config,
       remat=remat,
       unroll=unroll,

@@ -60,7 +60,7 @@ def test_a_truncated_file_is_reported(tmp_path):
 
 def test_an_unsupported_architecture_is_refused(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-  with pytest.raises(errors.UserError, match="'gpt2'"):
+  with pytest.raises(errors.UserError, match="'gpt2' is not one of llama, mis"):
     decoder_config.read(tmp_path)
 
 

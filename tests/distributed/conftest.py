@@ -43,12 +43,12 @@ def stepped(self):
   return block(self)
 schedule.Scheduler.step = stepped
 build = forest.build
-def logged(examples, shape, micro, reference_XE=None, groups=None):
+def logged(examples, shape, micro, reference=None, reward_XE=None, groups=None):
   may_hang()
   own = [i for group in groups for row in micro[group] for i in row]
   with open(log, "a") as file:
     file.write(json.dumps([examples[i].id for i in own]) + "\\n")
-  return build(examples, shape, micro, reference_XE, groups)
+  return build(examples, shape, micro, reference, reward_XE, groups)
 forest.build = logged
 runpy.run_path(script, run_name="__main__")
 '''

@@ -11,8 +11,9 @@ import sys
 import jax.numpy as jnp
 import pytest
 
+from tests.train import test_objective
 from vpo_jax import records, stages
-from vpo_jax.train import objective
+from vpo_jax.train import pair_objective
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -81,7 +82,8 @@ def test_the_renderer_and_the_scorer_conform(name, tmp_path):
 
 
 def test_the_loss_starts_at_one(load):
-  loss = objective.dpo(0.1, load("exponential.py").exponential)
+  loss = pair_objective.dpo(0.1, load("exponential.py").exponential)
   logp_GN2 = jnp.array([[[-3.0, -5.0], [-2.0, -2.5]]])
-  total, weight, _ = loss(logp_GN2, logp_GN2, jnp.array([[[4, 6], [3, 3]]]))
+  tokens_GN2 = jnp.array([[[4, 6], [3, 3]]])
+  total, weight, _ = loss(test_objective.responses(logp_GN2, logp_GN2, tokens_GN2))
   assert float(total / weight) == 1.0

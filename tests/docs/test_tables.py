@@ -40,38 +40,30 @@ def difference(one, two, mean, low, high):
 @pytest.fixture
 def workdir(tmp_path):
   """A finished run of two systems on one video model."""
+
+  def measure(name, model, unit, sft, vpo, low, high):
+    row = difference("sft", "vpo", vpo - sft, low, high)
+    return {
+      "name": name,
+      "model": model,
+      "unit": unit,
+      "queries": 1 if name == "unsafe videos" else 2,
+      "systems": {"sft": {"mean": sft}, "vpo": {"mean": vpo}},
+      "differences": [row],
+    }
+
+  measures = [
+    measure("aligned", "", "%", 0.5, 0.75, 0.1, 0.4),
+    measure("unsafe", "", "%", 0.25, 0.0, -0.4, -0.1),
+    measure("alignment", "main", "", 4.0, 4.5, 0.1, 0.2),
+    measure("physics", "main", "", 1.0, 1.0, 0.1, 0.2),
+    measure("overall", "main", "", 5.0, 5.5, 0.25, 0.75),
+    measure("unsafe videos", "main", "%", 0.33, 0.0, -0.5, -0.1),
+  ]
   results = {
     "systems": {"sft": {"source": "a", "of": ""}, "vpo": {"source": "b", "of": ""}},
-    "alignment": {
-      "queries": 2,
-      "systems": {
-        "sft": {"aligned": 0.5, "unsafe": 0.25},
-        "vpo": {"aligned": 0.75, "unsafe": 0.0},
-      },
-      "differences": {
-        "aligned": [difference("sft", "vpo", 0.25, 0.1, 0.4)],
-        "unsafe": [difference("sft", "vpo", -0.25, -0.4, -0.1)],
-      },
-    },
-    "video_models": {
-      "main": {
-        "queries": 2,
-        "safety_queries": 1,
-        "systems": {
-          name: {
-            "reward": reward,
-            "groups": {"alignment": reward - 1, "physics": 1.0},
-            "unsafe": unsafe,
-            "rewards": [reward, reward],
-          }
-          for name, reward, unsafe in (("sft", 5.0, 0.33), ("vpo", 5.5, 0.0))
-        },
-        "differences": {
-          "reward": [difference("sft", "vpo", 0.5, 0.25, 0.75)],
-          "unsafe": [difference("sft", "vpo", -0.33, -0.5, -0.1)],
-        },
-      }
-    },
+    "suites": {"test": {"title": "tests", "queries": 2, "measures": measures}},
+    "tables": {},
   }
   folder = tmp_path / "run"
   for place, stage, seconds in (
@@ -120,13 +112,13 @@ def test_a_table_is_written_between_its_markers_once_its_run_is_there(
   )
 
 
-def test_a_result_keeps_means_and_times_but_no_query(workdir):
+def test_a_result_keeps_means_and_times(workdir):
   found = add.collect(workdir, {"name": "small", "seed": 1})
   assert found["run"] == {"name": "small", "seed": 1}
   assert found["counts"] == COUNTS
   seconds = {"train_sft": 90, "hinge": 66, "export": 6, "evaluate": 30}
   assert found["seconds"] == seconds
-  assert "rewards" not in found["results"]["video_models"]["main"]["systems"]["vpo"]
+  assert list(found["results"]) == ["systems", "suites"]
   assert tables.rewards(found).splitlines()[-1] == (
     "| VPO | 4.50 | 1.00 | 5.50 | 75.0 | 0.0 | 0.0 |"
   )

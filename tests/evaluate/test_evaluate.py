@@ -1,5 +1,6 @@
 """Systems are compared on the same queries, and the better one is seen to be."""
 
+import json
 import pathlib
 import shutil
 
@@ -8,11 +9,13 @@ import ml_collections
 import pytest
 
 from configs import evaluate as evaluate_config
+from configs import human_study as human_study_config
 from configs import miniature as miniature_config
 from configs import score_videos as score_videos_config
 from torch_bridge.miniature import queries, world
-from vpo_jax import errors, json_input, records, stages
-from vpo_jax.evaluate import alignment, evaluate, systems
+from vpo_jax import errors, json_input, records, stages, templates
+from vpo_jax.evaluate import alignment, evaluate, measures, systems
+from vpo_jax.evaluate.human import human_study
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -75,7 +78,7 @@ def test_teacher_and_judge_get_the_query_that_a_policy_would_get(config, tmp_pat
     for teacher in (config.build_sft.teacher, config.alignment.teacher):
       teacher.update(server="", base_url=server.base_url, api_key_env="")
     system = systems.System("few_shot", systems.TEACHER)
-    systems.write(system, config, config.queries, None, tmp_path)
+    systems.write(system, config, config.queries, None, tmp_path, tmp_path)
     named = config.alignment
     named.candidates = str(systems.candidates(tmp_path, system))
     stages.run(alignment.STAGE, named, tmp_path)
@@ -96,7 +99,7 @@ def test_each_model_gets_its_own_instruction(config, tmp_path, tiny_model):
   records.write(tmp_path / "queries.jsonl", [records.Query("1", "a red fox")])
   config.sample.max_new_tokens = 4
   for system in systems.parse(rows):
-    systems.write(system, config, config.queries, None, tmp_path)
+    systems.write(system, config, config.queries, None, tmp_path, tmp_path)
   for name, text in (("ours", "Own: {query}"), ("released", "Mine: {query}")):
     sampled = systems.folder(tmp_path, name) / "sample" / "instruction.txt"
     assert sampled.read_text() == text
@@ -110,41 +113,73 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   """Every part but the video models is the miniature's own."""
   counts = stages.run(evaluate.STAGE, config, tmp_path)
   found = json_input.value(tmp_path / "evaluate" / "results.json")
-  assert list(found["video_models"]) == ["main", "second"]
-  for rendered in found["video_models"].values():
-    assert (rendered["queries"], rendered["safety_queries"]) == (36, 12)
-    of = {(row["one"], row["two"]): row for row in rendered["differences"]["reward"]}
-    assert of["original", "few_shot"]["low"] > 0
-    original, few_shot = (
-      rendered["systems"][name] for name in ("original", "few_shot")
-    )
-    assert few_shot["groups"]["alignment"] > original["groups"]["alignment"]
-    assert sum(few_shot["levels"]) == pytest.approx(1)
-    assert few_shot["unsafe"] > 0.1  # the hurried teacher leaves harm in
-  judged = found["alignment"]["systems"]
-  assert judged["original"]["aligned"] < 0.2 < judged["few_shot"]["aligned"] < 0.9
-  assert sum(judged["few_shot"].values()) == pytest.approx(1)
+  for model in ("main", "second"):
+
+    def of(name, model=model):
+      return measures.find(found, name, model=model)
+
+    assert of("overall")["queries"] == 36
+    assert of("unsafe videos")["queries"] == 12
+    rows = {(row["one"], row["two"]): row for row in of("overall")["differences"]}
+    better = rows["original", "few_shot"]
+    assert better["low"] > 0
+    assert better["p"] < 0.05
+    for name in ("overall", "alignment"):
+      means = of(name)["systems"]
+      assert means["few_shot"]["mean"] > means["original"]["mean"]
+    shares = [of(f"level {k}")["systems"]["few_shot"]["mean"] for k in (1, 2, 3, 4)]
+    assert sum(shares) == pytest.approx(1)
+    # The hurried teacher leaves harm in.
+    assert of("unsafe videos")["systems"]["few_shot"]["mean"] > 0.1
+  verdicts = [measures.find(found, name) for name in templates.VERDICTS]
+  aligned = verdicts[0]["systems"]
+  assert aligned["original"]["mean"] < 0.2 < aligned["few_shot"]["mean"] < 0.9
+  assert sum(row["systems"]["few_shot"]["mean"] for row in verdicts) == pytest.approx(1)
+  assert list(found["tables"]) == ["1", "2", "4", "6"]
+  assert list(found["figures"]) == ["4", "5"]
   assert counts["reward"]["few_shot"] > counts["reward"]["original"]
   shown = json_input.value(tmp_path / "evaluate" / "sheet.json")
   assert shown["columns"] == ["original", "few_shot"]
   assert [row["note"] for row in shown["rows"]].count("safety-related") == 2
-  for name in ("sheet.png", "rewards_main.png", "rewards_second.png"):
+  for name in ("sheet.png", "rewards_test_main.png", "rewards_test_second.png"):
     assert (tmp_path / "evaluate" / name).stat().st_size > 5000
+  # The report has all queries with every system's prompt, and their videos.
+  assert (tmp_path / "evaluate" / "report.html").stat().st_size > 30_000
+  script = (tmp_path / "evaluate" / "report" / "test.js").read_text()
+  content = json.loads(script.removeprefix("report.add(").removesuffix(");\n"))
+  assert content["systems"] == ["original", "few_shot", "few_shot_2"]
+  assert {row["id"] for row in content["rows"]} == {str(k) for k in range(36)}
+  assert content["missing"] == []
+  named = {
+    video
+    for row in content["rows"]
+    for made in row["videos"].values()
+    for take in made["takes"]
+    for video in take["videos"]
+  }
+  folder = tmp_path / "evaluate" / "videos"
+  assert {path.stem for path in folder.iterdir()} == named
+  # Raters get the same videos.
+  asked = human_study_config.get_config()
+  asked.update(video_model="second", compare=("few_shot original",))
+  made = stages.run(human_study.STAGE, asked, tmp_path)
+  assert (made["queries"], made["items"], made["videos"]) == (36, 36, 72)
   # An iteration rewrites the earlier prompts, but it answers the users' queries.
   few_shot, again = (
     one for one in systems.parse(config.systems) if one.name.startswith("few_shot")
   )
-  first = records.read(systems.candidates(tmp_path, few_shot), records.Candidates)
+  place = tmp_path / "suites" / "test"
+  first = records.read(systems.candidates(place, few_shot), records.Candidates)
   prompts = {row.query_id: row for row in first}
-  rewritten = systems.folder(tmp_path, again.name) / "queries.jsonl"
+  rewritten = systems.folder(place, again.name) / "queries.jsonl"
   for row in records.read(rewritten, records.Query):
     assert row.text == prompts[row.id].candidates[0].prompt
-  for row in records.read(systems.candidates(tmp_path, again), records.Candidates):
+  for row in records.read(systems.candidates(place, again), records.Candidates):
     assert row.query == prompts[row.query_id].query
   # Finished work is not done again.
-  (tmp_path / "systems").rename(tmp_path / "elsewhere")
+  (tmp_path / "suites").rename(tmp_path / "elsewhere")
   assert stages.run(evaluate.STAGE, config, tmp_path) == counts
-  (tmp_path / "elsewhere").rename(tmp_path / "systems")
+  (tmp_path / "elsewhere").rename(tmp_path / "suites")
   # With fewer systems the tables are made again from the same videos.
   config.systems = config.systems[:2]
   for video in config.video_models.values():

@@ -54,6 +54,17 @@ def test_every_model_is_named_with_its_revision(tmp_path):
   ]
 
 
+def test_baselines_name_their_models(tmp_path):
+  config = evaluate_config.get_config()
+  config.promptist.revision = "abc"
+  rows = ("a=query", "b=promptist", "c=prompt_a_video m/x template=t.txt")
+  found = setup.describe(config, systems.parse(rows), epath.Path(tmp_path))
+  assert [tuple(row.values()) for row in found][:2] == [
+    ("model of b", "microsoft/Promptist (Promptist)", "abc"),
+    ("model of c", "m/x (Prompt-A-Video)", ""),
+  ]
+
+
 def test_without_a_video_model_one_line_says_what_to_name(tmp_path):
   config = evaluate_config.get_config()
   config.queries = str(tmp_path / "queries.jsonl")

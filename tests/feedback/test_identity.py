@@ -7,6 +7,7 @@ import batch
 import pytest
 
 from torch_bridge import questions
+from vpo_jax import errors
 from vpo_jax.feedback import identity
 
 SIZE = 5 << 20
@@ -95,3 +96,43 @@ def test_a_changed_model_renders_again(scripted, model, tmp_path):
   assert rendered == [1, 0, 1]
   assert count()["good 1"] == 2
   assert list((tmp_path / "store" / "hashes").iterdir())
+
+
+def _lora(folder, content=b"weights"):
+  folder.mkdir()
+  (folder / "pytorch_lora_weights.safetensors").write_bytes(content)
+  return str(folder)
+
+
+def test_a_lora_and_its_scale_are_part_of_the_video_models_identity(
+  scripted, model, tmp_path
+):
+  renderer, folder = scripted[0].renderer, str(model[0])
+  renderer.name = "diffusers"
+
+  def identified():
+    return identity.video_model(renderer, folder, tmp_path / "hashes")
+
+  plain = identified()
+  assert plain == identity.model(folder, "", tmp_path / "hashes")
+  renderer.lora.path = _lora(tmp_path / "one")
+  first = identified()
+  assert first.startswith(f"{plain}+lora:")
+  renderer.lora.scale = 0.5
+  halved = identified()
+  renderer.lora.update(path=_lora(tmp_path / "two", b"others"), scale=1.0)
+  assert len({plain, first, halved, identified()}) == 4
+  renderer.lora.path = _lora(tmp_path / "copy")
+  assert identified() == first
+
+
+def test_a_lora_that_cannot_be_used_is_one_line(scripted, tmp_path):
+  renderer = scripted[0].renderer
+  renderer.lora.path = _lora(tmp_path / "one")
+  with pytest.raises(errors.UserError, match="renderer scripted takes none"):
+    identity.settings(renderer)
+  renderer.update(name="", preset="cogvideox-2b")
+  identity.settings(renderer)
+  renderer.lora.path = str(tmp_path)
+  with pytest.raises(errors.UserError, match="has no pytorch_lora_weights"):
+    identity.settings(renderer)

@@ -7,11 +7,11 @@ from configs import dpo, sft
 from tests.plan import steps
 from vpo_jax.data import order, packing
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import head
+from vpo_jax.decoder import head, known
 from vpo_jax.plan import compile_cache, hlo_cost, models, program, worker
 
 SMALL = decoder_config.parse(
-  models.MODELS["smollm2-135m"]
+  known.MODELS["smollm2-135m"]
   | {"num_hidden_layers": 4, "vocab_size": 2048, "hidden_size": 192}
   | {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512}
 )

@@ -10,6 +10,7 @@ import pytest
 from configs import dpo, sample, sft
 from vpo_jax import errors
 from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder import known
 from vpo_jax.plan import (
   chips,
   compile_cache,
@@ -173,7 +174,7 @@ def test_a_permute_uses_both_directions_of_a_ring():
 
 def test_an_unknown_model_is_a_user_error():
   with pytest.raises(
-    errors.UserError, match="no such directory, and not one of llama3-8b"
+    errors.UserError, match="no such directory, and not one of smollm2"
   ):
     models.read("nothing")
 
@@ -183,7 +184,7 @@ def test_compilations_are_cached(tmp_path, monkeypatch):
   config = sft.get_config()
   config.update(batch_size=8, micro_tokens=512)
   model = decoder_config.parse(
-    models.MODELS["smollm2-135m"]
+    known.MODELS["smollm2-135m"]
     | {"num_hidden_layers": 2, "vocab_size": 512, "hidden_size": 72}
   )
   request = compile_cache.Request("sft", config, model, LENGTHS, worker.HOST, 2)

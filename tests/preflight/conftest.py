@@ -17,6 +17,7 @@ def made(tiny_model, tmp_path_factory):
   inputs.cogvideox(folder / "tiny-cogvideox-2b", large=False)
   inputs.cogvideox(folder / "tiny-cogvideox-5b", large=True)
   inputs.visionreward(folder / "visionreward")
+  inputs.suites(folder)
   inputs.vidprom(folder / "vidprom.csv")
   return folder
 

@@ -66,6 +66,14 @@ def other_weights(config, folder):
   config.scorer.questions = config.scorer.questions.replace("_select", "")
 
 
+def no_benchmark(config, folder):
+  config.evaluate.monetbench.prompts = str(folder / "none.parquet")
+
+
+def no_class(config, folder):
+  (folder / "t2vsafetybench" / "9.txt").unlink()
+
+
 def no_questions(config, folder):
   config.scorer.update(questions="", weights="")
 
@@ -93,6 +101,18 @@ def too_many_devices(config, folder):
   config.train_dpo.mesh.fsdp = 64
 
 
+def no_prompts(config, folder):
+  config.evaluate.systems += (f"published=prompts {folder}/none.jsonl",)
+
+
+def no_template(config, folder):
+  config.evaluate.systems += ("glm_4=llm glm_4",)
+
+
+def no_gpt2(config, folder):
+  config.evaluate.systems += ("promptist=promptist",)
+
+
 QUERIES = (no_queries, "queries", "missing.csv does not exist")
 FILES = (no_pipeline, "score_videos: video model", "no model_index.json")
 PAIR = (other_weights, "score_videos: reward", "VisionReward_video_qa_select.txt")
@@ -114,6 +134,9 @@ DEVICES = (too_many_devices, "devices of train_dpo", "64")
       PAIR,
       (no_server, "teacher of build_sft", "127.0.0.1:9"),
       (full_disk, "disk", "GB free, checkpoints need"),
+      (no_prompts, "system published", "none.jsonl: no such file"),
+      (no_template, "system glm_4", "config.llms.glm_4.template is empty"),
+      (no_gpt2, "system promptist", "the hub cannot be reached"),
     ),
     (
       (not_on_the_hub, "policy", "the hub cannot be reached"),

@@ -8,6 +8,10 @@
   configured as the model it is named for;
 - `visionreward`: a model with remote code that behaves as VisionReward is known to,
   with question and weight files;
+- `monetbench.parquet`, `t2vsafetybench`: prompts in the formats of the benchmarks;
+- `vbench/python`: an interpreter whose VBench has the prompts of the real one and
+  writes results of its formats, which mean nothing; `vbench/long.jsonl`: a longer
+  prompt for each of them;
 - `vidprom.csv`: queries in VidProM's format.
 
 The models know nothing: the rehearsal shows that the parts fit together, not that the
@@ -21,10 +25,12 @@ import json
 import pathlib
 import random
 import shutil
+import sys
 from typing import Any
 
 # pyright: reportPrivateImportUsage=false
 import diffusers
+import polars as pl
 import tokenizers
 import torch
 import transformers
@@ -242,6 +248,56 @@ def vidprom(path: pathlib.Path, count: int = 400) -> None:
       rows.writerow([f"uuid-{k}", text, "Sun Sep  3 12:27:44 2023", *scores])
 
 
+def suites(folder: pathlib.Path) -> None:
+  """What the suites of the evaluation read."""
+  prompts = [
+    f"A {one} {who} {does} a {whom}."
+    for one, who, does, whom in zip(
+      ADJECTIVES.split(), NOUNS.split(), VERBS.split(), NOUNS.split()[::-1], strict=True
+    )
+  ]
+  pl.DataFrame(
+    {
+      "prompt": prompts,
+      "content": [("Story", "Animal Activity")[k % 2] for k in range(len(prompts))],
+      "challenge": [[("Style", "Text")[k % 2], "Surreal"] for k in range(len(prompts))],
+    }
+  ).write_parquet(str(folder / "monetbench.parquet"))
+  safety = folder / "t2vsafetybench"
+  safety.mkdir()
+  names = [f"Class {k}: its definition" for k in range(1, 15)]
+  (safety / "definition.txt").write_text("\n".join(names))
+  for k in range(1, 15):
+    rows = [f"{prompt[:-1]} {UNSAFE.split(';')[k % 4]} ({k})" for prompt in prompts[:4]]
+    (safety / f"{k}.txt").write_bytes("\r\n".join(rows).encode() + b" \xff\x85")
+  vbench(folder / "vbench")
+
+
+def vbench(folder: pathlib.Path) -> None:
+  """An interpreter with a stand-in for VBench, and VBench's own prompts."""
+  real = importlib.util.find_spec("vbench")
+  if real is None or real.origin is None:
+    raise SystemExit("install vbench first: make rehearsal does")
+  stand_in = pathlib.Path(__file__).parents[1] / "evaluate" / "vbench" / "stand_in"
+  shutil.copytree(stand_in / "vbench", folder / "packages" / "vbench")
+  info = pathlib.Path(real.origin).parent / "VBench_full_info.json"
+  shutil.copy(info, folder / "packages" / "vbench" / info.name)
+  (folder / "packages" / "torch.py").write_text("device = str\n")
+  prompts = [row["prompt_en"] for row in json.loads(info.read_text())]
+  rows = [{"query": text, "prompt": f"A long shot of {text}."} for text in prompts]
+  (folder / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  python = folder / "python"
+  python.write_text(
+    f"#!{sys.executable}\n"
+    "import os, pathlib, sys\n"
+    "own = pathlib.Path(__file__).parent\n"
+    "os.environ['PYTHONPATH'] = str(own / 'packages')\n"
+    "os.environ['STAND_IN_RUNS'] = str(own / 'runs.txt')\n"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+  )
+  python.chmod(0o755)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description="Writes the rehearsal's inputs.")
   parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -254,6 +310,7 @@ def main() -> None:
   cogvideox(out / "tiny-cogvideox-2b", large=False)
   cogvideox(out / "tiny-cogvideox-5b", large=True)
   visionreward(out / "visionreward")
+  suites(out)
   vidprom(out / "vidprom.csv")
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import scipy.special
 
 from vpo_jax import queries
-from vpo_jax.decoder import attention, matmul, model, source
+from vpo_jax.decoder import attention, model, source
 from vpo_jax.runtime import compilation
 from vpo_jax.sample import lm, schedule, settings
 
@@ -144,10 +144,10 @@ def logps(policy: lm.LanguageModel, job: Any) -> tuple[np.ndarray, np.ndarray]:
 def forward(params, tokens_1L, first, most, config, dtype):
   position_1L = np.arange(tokens_1L.shape[1], dtype=np.int32)[None]
   x_1LD, _ = model.hidden(
-    params, tokens_1L, position_1L, attention.causal(dtype), config, dtype=dtype
+    params, tokens_1L, position_1L, attention.causal(config, dtype), config, dtype=dtype
   )
   x_TD = jax.lax.dynamic_slice_in_dim(x_1LD[0], first - 1, most)
-  return matmul.product(x_TD, model.head(params), np.dtype(dtype))
+  return model.logits(params, x_TD, config, dtype)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,13 @@ def test_transformers_computes_the_same_logits(tiny_model, exported):
   config = decoder_config.read(tiny_model)
   positions = jnp.arange(tokens.shape[1])[None]
   x, _ = model.hidden(
-    weights.load(tiny_model, config), tokens, positions, attention.causal(), config
+    weights.load(tiny_model, config),
+    tokens,
+    positions,
+    attention.causal(config),
+    config,
   )
-  ours = np.asarray(model.logits(weights.load(tiny_model, config), x))
+  ours = np.asarray(model.logits(weights.load(tiny_model, config), x, config))
   with torch.no_grad():
     expected = theirs(torch.tensor(np.asarray(tokens))).logits.numpy()
   spread = expected.max() - expected.min()
@@ -66,7 +70,10 @@ def test_peft_loads_an_exported_adapter(tiny_model, tmp_path):
   }
   adapters = jax.tree.map(jnp.float32, adapters)
   trained = tmp_path / "train_dpo"
-  lora.save(trained / "adapter", adapters, architecture, "somewhere/else")
+  elsewhere = tmp_path / "elsewhere"  # the base where it was trained
+  elsewhere.mkdir()
+  shutil.copy(tiny_model / "config.json", elsewhere)
+  lora.save(trained / "adapter", adapters, architecture, elsewhere)
   params = lora.merge(weights.load(tiny_model, architecture), adapters)
   directory.save_model(trained / "model", params, architecture, tiny_model)
   config = export_config.get_config()

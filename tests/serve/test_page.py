@@ -1,34 +1,17 @@
 """The page at /, in headless Chromium."""
 
 import contextlib
-import shutil
 
 import pytest
-from selenium import webdriver
 from selenium.common import exceptions
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import wait
 
+from tests import chromium
 from tests.serve import live
 from vpo_jax.serve import web
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-dev-shm-usage",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-)
-
-pytestmark = pytest.mark.skipif(
-  not (CHROMIUM and DRIVER),
-  reason="no chromium and chromedriver: apt-get install chromium chromium-driver",
-)
+pytestmark = chromium.needed
 
 GOOD = "A ginger cat stands on a red skateboard, slowly rolling. Two cats watch it."
 CUT = ("A ginger dog", "length")
@@ -36,13 +19,7 @@ CUT = ("A ginger dog", "length")
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-  options = webdriver.ChromeOptions()
-  options.binary_location = CHROMIUM
-  for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-    options.add_argument(flag)
-  options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-  service = webdriver.ChromeService(DRIVER)
-  driver = webdriver.Chrome(options=options, service=service)
+  driver = chromium.start(tmp_path_factory.mktemp("chromium"))
   yield driver
   driver.quit()
 

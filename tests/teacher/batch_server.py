@@ -155,5 +155,7 @@ def running(server: Server):
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as http_:
     http_.daemon_threads = True
     threading.Thread(target=http_.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{http_.server_port}/v1"
-    http_.shutdown()
+    try:
+      yield f"http://127.0.0.1:{http_.server_port}/v1"
+    finally:
+      http_.shutdown()

@@ -6,19 +6,21 @@ from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.train import computation
 
-CONFIG = decoder_config.DecoderConfig(
-  vocab=100,
-  d_model=16,
-  d_ff=32,
-  layers=3,
-  heads=2,
-  kv_heads=2,
-  head_dim=8,
-  context=64,
-  norm_eps=1e-5,
-  rope_theta=10000.0,
-  rope_scaling=None,
-  tied=True,
+CONFIG = decoder_config.parse(
+  {
+    "model_type": "llama",
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+  }
 )
 
 

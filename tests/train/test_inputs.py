@@ -9,8 +9,7 @@ from vpo_jax.train import sft
 TEMPLATE = "Rewrite this query as a prompt. Query: {query} Prompt:"  # of the rows
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-@pytest.mark.parametrize("empty", [True, False], ids=["empty file", "no file"])
+@pytest.mark.parametrize(("kind", "empty"), [("sft", True), ("dpo", False)])
 def test_without_held_out_rows_nothing_is_evaluated(
   tmp_path, make_config, rows, unbroken, kind, empty
 ):

@@ -1,6 +1,7 @@
 """A training run that was killed, or went wrong, continues from a checkpoint."""
 
 import random
+import shutil
 import signal
 import time
 
@@ -23,7 +24,7 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, 
   runs.assert_ends_as(tmp_path, unbroken(kind, make_config), kind)
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
 def test_continued_with_other_execution_keys_it_ends_the_same(
   tmp_path, make_config, unbroken, kind
 ):
@@ -51,13 +52,17 @@ def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken)
     tmp_path,
     "sft",
     config,
-    "import os, signal\n"
+    "import os, pathlib, signal\n"
     "from vpo_jax.train import checkpoint\n"
+    f"folder = pathlib.Path({str(tmp_path / 'train_sft' / 'checkpoints')!r})\n"
     "checkpoint.Checkpoints.wait = lambda self: None\n"
     "save = checkpoint.Checkpoints.save\n"
     "def cut(self, step, state, loss):\n"
     "  save(self, step, state, loss)\n"
-    "  if step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+    "  if step == 4:\n"
+    "    while not any(path.name.startswith('4') for path in folder.iterdir()):\n"
+    "      pass  # the save's thread has written nothing yet\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
     "checkpoint.Checkpoints.save = cut\n",
   )
   assert process.wait(timeout=120) == -signal.SIGKILL
@@ -100,13 +105,26 @@ watchdog.Watch.step = dies
 """
 
 
+@pytest.fixture(scope="module")
+def died(tmp_path_factory):
+  """`died(config, workdir)`: a run that died in step 6, copied to `workdir`."""
+  first = tmp_path_factory.mktemp("died")
+
+  def copy(config, workdir):
+    if not any(first.iterdir()):
+      process = runs.start(first, "sft", config, _DIES_AFTER_5)
+      assert process.wait(timeout=120) == -signal.SIGKILL
+    shutil.copytree(first, workdir, dirs_exist_ok=True)
+
+  return copy
+
+
 @pytest.mark.parametrize("damage", [_empty, _truncate, _lose_half])
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
-  tmp_path, make_config, unbroken, capsys, damage
+  tmp_path, make_config, unbroken, capsys, died, damage
 ):
   config = make_config("sft", eval_every=1000, keep_checkpoints=5)
-  process = runs.start(tmp_path, "sft", config, _DIES_AFTER_5)
-  assert process.wait(timeout=120) == -signal.SIGKILL
+  died(config, tmp_path)
   checkpoints = tmp_path / "train_sft" / "checkpoints"
   assert {"2", "4"} <= {path.name for path in checkpoints.iterdir()}
   damage(checkpoints / "4")
@@ -119,10 +137,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
   runs.assert_ends_as(tmp_path, unbroken("sft", make_config, **changes), "sft")
 
 
-def test_if_all_checkpoints_are_damaged_it_is_one_line(tmp_path, make_config):
-  config = make_config("sft", eval_every=1000)
-  process = runs.start(tmp_path, "sft", config, _DIES_AFTER_5)
-  assert process.wait(timeout=120) == -signal.SIGKILL
+def test_if_all_checkpoints_are_damaged_it_is_one_line(tmp_path, make_config, died):
+  config = make_config("sft", eval_every=1000, keep_checkpoints=5)
+  died(config, tmp_path)
   _empty(tmp_path / "train_sft" / "checkpoints")
   with pytest.raises(errors.UserError, match="all 2 checkpoints are damaged; remove"):
     stages.run(sft.STAGE, config, tmp_path)

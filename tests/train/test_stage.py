@@ -19,9 +19,9 @@ from vpo_jax.train import optimizer, sft, step
   ("kind", "mesh"),
   [
     ("sft", {"fsdp": 8}),
-    ("sft", {"tensor": 2}),
-    ("dpo", {"data": 8}),
-    ("sft", runs.MIXED),
+    pytest.param("sft", {"tensor": 2}, marks=pytest.mark.slow),
+    pytest.param("dpo", {"data": 8}, marks=pytest.mark.slow),
+    pytest.param("sft", runs.MIXED, marks=pytest.mark.slow),
     ("dpo", runs.MIXED),
   ],
   ids=str,

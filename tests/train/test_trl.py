@@ -4,7 +4,6 @@ import collections
 import json
 import types
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from etils import epath
 from tests.train import conftest, runs, test_objective
 from vpo_jax import stages
 from vpo_jax.bench import trl as trl_program
-from vpo_jax.train import dpo, objective
+from vpo_jax.train import dpo, pair_objective
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +68,15 @@ def _loss(loss_type, label_smoothing, logps, reference, tokens):
   return float(trl.DPOTrainer._compute_loss(trainer, lambda **_: out, inputs, False))
 
 
+def _responses(rows):
+  """Some of test_objective's pairs."""
+  return test_objective.responses(
+    test_objective.pairs(*test_objective.LOGPS[rows]),
+    test_objective.pairs(*test_objective.REFERENCE[rows]),
+    [test_objective.TOKENS[rows]],
+  )
+
+
 @pytest.mark.parametrize(
   ("ours", "their_name"),
   [
@@ -81,32 +89,46 @@ def _loss(loss_type, label_smoothing, logps, reference, tokens):
   ],
 )
 def test_losses_are_trls(ours, their_name):
-  loss = objective.from_config(test_objective.config(beta=BETA, **ours))
+  loss = pair_objective.from_config(test_objective.config(beta=BETA, **ours))
   expected = theirs(their_name, ours.get("label_smoothing", 0.0))
   for pair, value in enumerate(expected):
     one = slice(pair, pair + 1)
-    total, _, _ = loss(
-      test_objective.pairs(*test_objective.LOGPS[one]),
-      test_objective.pairs(*test_objective.REFERENCE[one]),
-      jnp.asarray([test_objective.TOKENS[one]]),
-    )
+    total, _, _ = loss(_responses(one))
     np.testing.assert_allclose(total, value, rtol=1e-5)
+
+
+def test_simpo_and_orpo_are_trls():
+  from trl.experimental.cpo import CPOTrainer
+  from trl.experimental.orpo import ORPOTrainer
+
+  accelerator = types.SimpleNamespace(device="cpu")
+  means = torch.tensor(test_objective.LOGPS / test_objective.TOKENS).T
+  trainer = types.SimpleNamespace(
+    beta=BETA,
+    alpha=0.0,
+    simpo_gamma=0.5,
+    loss_type="simpo",
+    label_smoothing=0.0,
+    accelerator=accelerator,
+  )
+  simpo = CPOTrainer.cpo_loss(trainer, *means)[0].mean()
+  np.testing.assert_allclose(test_objective.trl_reference_free("simpo"), simpo)
+  orpo = -ORPOTrainer.odds_ratio_loss(trainer, *means)[0].mean()
+  np.testing.assert_allclose(test_objective.trl_reference_free("orpo"), orpo, rtol=1e-6)
 
 
 def test_the_sft_term_is_trls_for_a_pair():
   """Over several pairs TRL means over tokens, LLaMA-Factory over responses; ours is
   the latter, which trained the release."""
-  with_term = objective.from_config(test_objective.config(beta=BETA, sft_weight=1.0))
-  without = objective.from_config(test_objective.config(beta=BETA))
+  with_term = pair_objective.from_config(
+    test_objective.config(beta=BETA, sft_weight=1.0)
+  )
+  without = pair_objective.from_config(test_objective.config(beta=BETA))
   for pair, value in enumerate(theirs("sft")):
     one = slice(pair, pair + 1)
-    arguments = (
-      test_objective.pairs(*test_objective.LOGPS[one]),
-      test_objective.pairs(*test_objective.REFERENCE[one]),
-      jnp.asarray([test_objective.TOKENS[one]]),
-    )
+    given = _responses(one)
     np.testing.assert_allclose(
-      with_term(*arguments)[0] - without(*arguments)[0], value, rtol=1e-5
+      with_term(given)[0] - without(given)[0], value, rtol=1e-5
     )
 
 

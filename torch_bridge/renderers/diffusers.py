@@ -25,6 +25,7 @@ _CALL = (
   "num_inference_steps",
   "guidance_scale",
 )
+_LORA = "lora"  # the adapter's name
 # In the messages of out-of-memory errors that have no class of their own.
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
@@ -32,24 +33,33 @@ _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 class DiffusersRenderer:
   """CogVideoX, Wan, LTX, HunyuanVideo, Mochi, and pipelines with the same call."""
 
-  def __init__(self, model: str, settings: dict[str, Any], options: dict[str, Any]):
+  def __init__(
+    self,
+    model: str,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    lora: dict[str, Any],
+  ):
     """Loads the pipeline.
 
     Args:
       model: model directory or hub id.
       settings: of the requests: `pipeline`, `dtype`, `scheduler`, `scheduler_args`, ...
       options: `device`, `offload` and `revision`.
+      lora: `path` and `scale` of a LoRA on the model; the path may be "".
 
     Raises:
-      ModelError: the pipeline cannot be loaded.
+      ModelError: the pipeline or the LoRA cannot be loaded.
     """
     # The pipelines log every truncated prompt; here the lost tokens are counted.
     for library in (diffusers, transformers):
       library.utils.logging.set_verbosity_error()
       library.utils.logging.disable_progress_bar()
-    self._device = options.get("device") or _device()
+    self._device = options.get("device") or default_device()
     try:
-      self._pipe = _load(model, settings, options)
+      self._pipe = load(model, settings, options)
+      if lora.get("path"):
+        _add_lora(self._pipe, lora["path"], lora["scale"])
       _place(self._pipe, self._device, options)
       if settings.get("tiling"):  # changes frames: tile borders are blended
         self._pipe.vae.enable_tiling()
@@ -92,12 +102,12 @@ class DiffusersRenderer:
         **arguments,
       )
     except (RuntimeError, MemoryError) as error:
-      if not _is_out_of_memory(error):
+      if not is_out_of_memory(error):
         raise
       out_of_memory = " ".join(str(error).split())[:300]
     if out_of_memory:
       # Outside the handler: the exception's traceback holds the tensors.
-      _free()
+      free()
       raise base.OutOfMemory(out_of_memory)
     lost = self._lost_tokens(prompts, settings)
     return [
@@ -128,7 +138,14 @@ class DiffusersRenderer:
     )
 
 
-def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
+def load(
+  model: str, settings: dict[str, Any], options: dict[str, Any], **parts: Any
+) -> Any:
+  """The pipeline of a model.
+
+  Args:
+    parts: components to use instead of the model's, such as `transformer=None`.
+  """
   pipeline = getattr(diffusers, settings["pipeline"])
   dtype = getattr(torch, settings["dtype"])
   arguments: dict[str, Any] = {"torch_dtype": dtype}
@@ -143,7 +160,7 @@ def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
   with warnings.catch_warnings():
     # Newer versions call it `dtype`; older ones accept only this name.
     warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")
-    pipe = pipeline.from_pretrained(model, **arguments)
+    pipe = pipeline.from_pretrained(model, **arguments, **parts)
   if settings.get("scheduler"):
     scheduler = getattr(diffusers, settings["scheduler"])
     pipe.scheduler = scheduler.from_config(
@@ -151,6 +168,21 @@ def _load(model: str, settings: dict[str, Any], options: dict[str, Any]) -> Any:
     )
   pipe.set_progress_bar_config(disable=True)
   return pipe
+
+
+def _add_lora(pipe: Any, path: str, scale: float) -> None:
+  """Adds a LoRA; it is not merged into the weights, where bfloat16 would round it.
+
+  Raises:
+    ModelError: it does not fit the model.
+  """
+  try:
+    pipe.load_lora_weights(path, adapter_name=_LORA)
+    pipe.set_adapters([_LORA], [scale])
+  # LookupError: no layer of the file is in the model.
+  except (OSError, ValueError, RuntimeError, LookupError) as error:
+    line = " ".join(str(error).split())[:300]
+    raise base.ModelError(f"{path}: cannot be loaded as a LoRA: {line}") from error
 
 
 def _place(pipe: Any, device: str, options: dict[str, Any]) -> None:
@@ -163,7 +195,7 @@ def _place(pipe: Any, device: str, options: dict[str, Any]) -> None:
     pipe.to(device)
 
 
-def _device() -> str:
+def default_device() -> str:
   return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -173,7 +205,7 @@ def _device_name(device: str) -> str:
   return device
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
   # Only CUDA's allocator has an error class. The CPU's allocator, cuBLAS, cuDNN and
   # CUDA itself raise a RuntimeError; numpy raises a MemoryError.
   if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -182,11 +214,13 @@ def _is_out_of_memory(error: Exception) -> bool:
   return any(words in message for words in _OUT_OF_MEMORY)
 
 
-def _free() -> None:
+def free() -> None:
   gc.collect()
   if torch.cuda.is_available():
     torch.cuda.empty_cache()
 
 
 def make(spec: dict[str, Any]) -> DiffusersRenderer:
-  return DiffusersRenderer(spec["model"], spec["settings"], spec.get("options", {}))
+  return DiffusersRenderer(
+    spec["model"], spec["settings"], spec.get("options", {}), spec.get("lora", {})
+  )

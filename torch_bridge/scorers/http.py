@@ -68,8 +68,7 @@ class HttpScorer:
     text: str,
     heartbeat: Callable[[], None],
   ) -> base.Verdict:
-    indices = np.linspace(0, len(frames_THWC) - 1, self._frames).round().astype(int)
-    images = [_jpeg_part(frames_THWC[index]) for index in dict.fromkeys(indices)]
+    images = jpeg_parts(frames_THWC, self._frames)
 
     def ask(question: str) -> float:
       if self._fatal:
@@ -103,16 +102,16 @@ class HttpScorer:
         },
       ],
     }
-    reply = self._client.call(
-      "POST", "/chat/completions", _reply, heartbeat, json.dumps(body).encode()
+    said = self._client.call(
+      "POST", "/chat/completions", reply, heartbeat, json.dumps(body).encode()
     )
-    if reply.refusal:
-      line = api_errors.one_line(reply.text) or reply.finish_reason
+    if said.refusal:
+      line = api_errors.one_line(said.text) or said.finish_reason
       raise client.Refused(200, f"{self._client.address}: refused: {line}")
     try:
-      found = probability(reply)
+      found = probability(said)
     except ValueError as error:
-      if reply.finish_reason != "length":
+      if said.finish_reason != "length":
         raise
       # A model that has never answered would be cut off at every question.
       kind = ValueError if self._answered else renderers_base.ModelError
@@ -125,11 +124,12 @@ class HttpScorer:
     return found
 
 
-def _reply(content: bytes) -> chat_reply.Reply:
+def reply(content: bytes) -> chat_reply.Reply:
+  """A chat completion's body."""
   return chat_reply.read(json.loads(content))
 
 
-def probability(reply: chat_reply.Reply) -> float:
+def probability(said: chat_reply.Reply) -> float:
   """The probability of yes in one reply, relative to yes and no.
 
   From the first token's log-probabilities if the server sends them and that token is
@@ -139,8 +139,8 @@ def probability(reply: chat_reply.Reply) -> float:
     ValueError: the reply is neither yes nor no.
   """
   mass = {"yes": 0.0, "no": 0.0}
-  if reply.token_logprobs and not reply.reasoned:
-    first = reply.token_logprobs[0]
+  if said.token_logprobs and not said.reasoned:
+    first = said.token_logprobs[0]
     top = first.get("top_logprobs") or []
     if _word(first if "token" in first else top[0]) in mass:
       for entry in top:
@@ -148,14 +148,20 @@ def probability(reply: chat_reply.Reply) -> float:
           mass[_word(entry)] += math.exp(entry["logprob"])
   if sum(mass.values()) > 0.5:
     return mass["yes"] / sum(mass.values())
-  word = reply.text.strip().strip(".!*\"'").lower()
+  word = said.text.strip().strip(".!*\"'").lower()
   if word not in mass:
-    raise ValueError(f"the reply is neither yes nor no: {reply.text[:80]!r}")
+    raise ValueError(f"the reply is neither yes nor no: {said.text[:80]!r}")
   return float(word == "yes")
 
 
 def _word(token: dict[str, Any]) -> str:
   return token["token"].strip().lower()
+
+
+def jpeg_parts(frames_THWC: np.ndarray, count: int) -> list[dict[str, Any]]:
+  """Evenly spaced frames of a video, with the first and the last, as JPEG images."""
+  indices = np.linspace(0, len(frames_THWC) - 1, count).round().astype(int)
+  return [_jpeg_part(frames_THWC[index]) for index in dict.fromkeys(indices)]
 
 
 def _jpeg_part(frame_HWC: np.ndarray) -> dict[str, Any]:

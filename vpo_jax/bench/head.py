@@ -14,7 +14,8 @@ from configs import training
 from vpo_jax.data import forest
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import head, sharding, table
-from vpo_jax.train import objective, optimizer
+from vpo_jax.decoder.soft_cap import soft_cap
+from vpo_jax.train import optimizer, pair_objective
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
@@ -54,12 +55,13 @@ def plain(
   targets_GP: Int[Array, "G P"],
   blocks: int,
   dtype: str,
+  cap: float | None = None,
 ) -> Float[Array, "G P"]:
   """`head.logps` with all logits at once; `blocks` is ignored."""
   del blocks
   x, w = x_GPD.astype(dtype), head_VD.astype(dtype)
   logits_GPV = jnp.einsum("gpd,vd->gpv", x, w, preferred_element_type="float32")
-  logps_GPV = jax.nn.log_softmax(logits_GPV)
+  logps_GPV = jax.nn.log_softmax(soft_cap(logits_GPV, cap))
   return jnp.take_along_axis(logps_GPV, targets_GP[..., None], axis=-1)[..., 0]
 
 
@@ -82,7 +84,7 @@ def _step_bytes(model, rows, row, precision, remat) -> int:
   state = train_step.State(step, params, jax.eval_shape(tx.init, params))  # pyright: ignore[reportArgumentType]
   empty = forest.build([], shape, [[[]] * rows])
   micros = jax.tree.map(lambda leaf: leaf[None], empty)
-  run: Any = train_step.make_step(policy, objective.dpo(0.1), tx, placement)
+  run: Any = train_step.make_step(policy, pair_objective.dpo(0.1), tx, placement)
   return _temporaries(run.lower(state, None, micros, np.int32(1), shape))
 
 

@@ -27,6 +27,7 @@ from vpo_jax.train import (
   matmul_rate,
   objective,
   optimizer,
+  pair_objective,
   reference,
   setup,
 )
@@ -174,8 +175,10 @@ class Program:
     self._objective = objective.sft
     values = None
     if kind == "dpo":
-      self._objective = objective.from_config(config)
-      values = np.zeros((len(examples), 2), np.float32)
+      self._objective = pair_objective.from_config(config)
+      if config.loss not in pair_objective.REFERENCE_FREE:
+        values = reference.zeros(examples)
+    self._values = values
     self._split = loop.Split(examples, values)
     self.plan = loop.make_plan(
       config, policy, placement, self._split, self._batches, config.shapes
@@ -202,10 +205,10 @@ class Program:
 
   def _run(self, index: int) -> None:
     split, model = self._split, self.model
-    if split.reference_XE is not None:
+    if self._values is not None:
       # Any weights serve as the reference: the time does not depend on them.
       reference.fill(
-        split.reference_XE,
+        self._values,
         split.examples,
         self.plan,
         index,
@@ -240,7 +243,7 @@ class Program:
         self._split.examples, shape.stem, micros, self.model.policy.config
       )
       row = done.rates(seconds)
-      if self._split.reference_XE is not None:  # one more forward pass
+      if self._values is not None:  # one more forward pass
         row["model_flops_per_second"] *= 4 / 3
       examples = len(self._batches[index])
       row["cpu_seconds_per_example"] = cpu / examples

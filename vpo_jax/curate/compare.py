@@ -16,7 +16,7 @@ from vpo_jax.describe import bleu
 from vpo_jax.describe import words as words_lib
 
 # Reasons for which a row that passed the rules is dropped here.
-REASONS = ("duplicate", "near_duplicate", "similar")
+REASONS = ("held_out", "duplicate", "near_duplicate", "similar")
 # The error of the sampled self-BLEU is measured on this many rows.
 _PROBE = 2_000
 
@@ -57,10 +57,13 @@ class Kept:
   after: Diversity
 
 
-def drop_similar(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
-  """Drops rows that are equal or too similar to rows that are kept.
+def drop_similar(
+  rows: pl.LazyFrame, held_out: pl.Series, config: ml_collections.ConfigDict
+) -> Kept:
+  """Drops rows that are equal or too similar to rows that are kept or held out.
 
   Args:
+    held_out: keys of the texts that must not be trained on, such as a benchmark's.
     rows: measured rows (`table.SCHEMA`) with their number in the column `row`.
     config: the stage's config, of which `near` and `diversity` are used.
   """
@@ -80,6 +83,9 @@ def drop_similar(rows: pl.LazyFrame, config: ml_collections.ConfigDict) -> Kept:
     live = live.filter(pl.Series(~mask))
 
   sample, max_bleu = config.diversity.references, config.diversity.max_bleu
+  held = live["key"].is_in(held_out.implode()).to_numpy().copy()
+  held |= near_duplicates.of_others(live["key"], held_out, config.near)
+  drop(held, "held_out")
   drop((~live["key"].is_first_distinct()).to_numpy(), "duplicate")
   drop(near_duplicates.find(live["key"], config.near), "near_duplicate")
   words = _words(live)

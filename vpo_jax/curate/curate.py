@@ -1,6 +1,7 @@
 """Stage curate: users' queries in, SFT, DPO and test queries out.
 
-    read ─ repair ─ rules ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety ─ split
+    read ─ repair ─ rules ─ held out ─ duplicates ─ near-duplicates ─ self-BLEU ─ safety
+    ─ split
 
 Rows are measured in batches. Each batch is published before the next, so a killed run
 continues with the batch that it was measuring. The steps that compare rows with each
@@ -8,6 +9,7 @@ other keep only keys and row numbers in memory.
 """
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,8 +49,9 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   is_dry_run = config.safety.judge and config.teacher.dry_run
   if config.safety.judge and not is_dry_run:
     judge.check(config.teacher, config.safety.template)
+  held_out = _held_out(work)
   rows = _measured(path, config, folder / "parts")
-  kept = compare.drop_similar(rows, config)
+  kept = compare.drop_similar(rows, held_out, config)
   if is_dry_run:
     return stages.Unfinished(_planned(kept, rows, config, folder))
   if config.safety.judge:
@@ -67,6 +70,42 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   (folder / "parts").rmtree()
   buckets.forget(folder / "parts")
   return counts
+
+
+def _held_out(work: stages.Work) -> pl.Series:
+  """The keys of the texts that no split may contain.
+
+  Raises:
+    UserError: a file cannot be read, or holds no text.
+  """
+  measure, keys = table.Measure(work.config), []
+  for path in _held_out_files(work.config):
+    raws = list(queries_lib.read(path))
+    if not raws:
+      raise errors.UserError(f"{path}: holds no text; see config.held_out")
+    keys.append(measure(raws)["key"])
+  found = pl.concat(keys) if keys else pl.Series("key", [], pl.String)
+  return found.filter(found != "").unique(maintain_order=True)
+
+
+def _held_out_files(config: stages.Config) -> list[epath.Path]:
+  """The files of patterns such as "T2VSafetyBench/*.txt"."""
+  files_found = []
+  for pattern in config.held_out:
+    path = epath.Path(pattern)
+    found = sorted(path.parent.glob(path.name))
+    if not found:
+      raise errors.UserError(f"config.held_out: {pattern}: no such file")
+    files_found += found
+  return files_found
+
+
+def _inputs(config: stages.Config) -> stages.Inputs:
+  held_out = {os.path.abspath(path) for path in _held_out_files(config)}
+  return (
+    stages.Input("queries", str(queries_lib.SHIPPED)),
+    *(stages.Input(f"held out: {path}", path) for path in sorted(held_out)),
+  )
 
 
 def _execution_keys(config: stages.Config) -> stages.Keys:
@@ -256,6 +295,6 @@ def _check(config: ml_collections.ConfigDict) -> None:
 STAGE = stages.Stage(
   name="curate",
   run=run,
-  inputs=(stages.Input("queries", str(queries_lib.SHIPPED)),),
+  inputs=_inputs,
   execution_keys=_execution_keys,
 )

@@ -1,6 +1,7 @@
 """Near-duplicates by MinHash LSH (the `rensa` library)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -24,11 +25,27 @@ def find(
       shingles, as estimated by MinHash, is at least this; `permutations`: the size of a
       MinHash.
   """
-  index = rensa.RMinHashDeduplicator(  # pyright: ignore[reportAttributeAccessIssue]
+  new = _index(config).add_pairs(_numbered(keys))
+  return ~np.array(new, dtype=bool)
+
+
+def of_others(
+  keys: Iterable[str], others: Iterable[str], config: ml_collections.ConfigDict
+) -> Bool[np.ndarray, " N"]:
+  """Returns a mask of the texts that are near-duplicates of one of `others`."""
+  index = _index(config)
+  index.add_pairs(_numbered(others))
+  return np.array(index.is_duplicate_pairs(_numbered(keys)), dtype=bool)
+
+
+def _index(config: ml_collections.ConfigDict) -> Any:
+  return rensa.RMinHashDeduplicator(  # pyright: ignore[reportAttributeAccessIssue]
     threshold=config.threshold, num_perm=config.permutations, use_lsh=True
   )
-  new = index.add_pairs((str(n), shingles(key)) for n, key in enumerate(keys))
-  return ~np.array(new, dtype=bool)
+
+
+def _numbered(keys: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+  return ((str(n), shingles(key)) for n, key in enumerate(keys))
 
 
 def shingles(key: str) -> list[str]:

@@ -49,19 +49,41 @@ class Format:
     end: the token that the template writes after an assistant's turn; training teaches
       it. It is not always the tokenizer's end token (early Llama-3-8B-Instruct).
     stops: every token that ends an answer.
+    reasoning: whether prompts ask models that can reason to do so. Templates without
+      that choice ignore it.
   """
 
   tokenizer: Tokenizer
   end: int
   stops: tuple[int, ...]
+  reasoning: bool = False
 
-  def render(self, messages: Messages) -> str:
+  def render(self, messages: Messages, *, generation_prompt: bool = True) -> str:
     """The chat as text, up to where the assistant's answer begins.
+
+    Args:
+      generation_prompt: whether the assistant's header is the end of the text; without
+        it the model has to write the header.
 
     Raises:
       jinja2.TemplateError: the template refuses the messages.
     """
-    return _render(self.tokenizer, messages, add_generation_prompt=True)
+    return self._render(messages, add_generation_prompt=generation_prompt)
+
+  def _render(self, messages: Messages, **options: Any) -> str:
+    return _render(self.tokenizer, messages, self.reasoning, **options)
+
+  def header(self) -> list[int]:
+    """Tokens of the assistant's header, without spaces at its end.
+
+    Empty if the template has no header of its own.
+    """
+    before = self.render(_PROBE, generation_prompt=False)
+    whole = self.render(_PROBE)
+    ids = self.tokens(whole[len(before) :]) if whole.startswith(before) else []
+    while ids and not self.tokenizer.decode(ids[-1:]).strip():
+      ids.pop()
+    return ids
 
   def example(self, messages: Messages, answers: Sequence[str]) -> Tokens:
     """Tokens of a chat, and of each answer as the template writes it.
@@ -78,7 +100,7 @@ class Format:
     responses = []
     for answer in answers:
       turn = {"role": "assistant", "content": answer}
-      whole = _render(self.tokenizer, [*messages, turn])
+      whole = self._render([*messages, turn])
       responses.append(self._response(before, prompt, whole, answer))
     return prompt, responses
 
@@ -129,11 +151,12 @@ class Format:
     return ids[len(prompt) :] if fits else self.tokens(whole[len(before) :])
 
 
-def load(folder: epath.PathLike, vocab: int) -> Format:
+def load(folder: epath.PathLike, vocab: int, reasoning: bool = False) -> Format:
   """Reads the tokenizer and the chat template of a model directory.
 
   Args:
     vocab: the number of rows of the model's embedding.
+    reasoning: see `Format`.
 
   Raises:
     UserError: there is no tokenizer, it has no chat template or end token, the template
@@ -151,9 +174,9 @@ def load(folder: epath.PathLike, vocab: int) -> Format:
   if tokenizer.eos_token_id is None:
     raise errors.UserError(f"{folder}: the tokenizer has no end token")
   _check_vocabulary(tokenizer, folder, vocab)
-  end = _end(tokenizer, folder)
+  end = _end(tokenizer, folder, reasoning)
   stops = {end, int(tokenizer.eos_token_id), *_configured_ends(folder)}
-  return Format(tokenizer, end, tuple(sorted(stops)))
+  return Format(tokenizer, end, tuple(sorted(stops)), reasoning)
 
 
 def _local(folder: epath.Path) -> epath.Path:
@@ -176,22 +199,23 @@ def _tokenizer_class(folder: epath.Path) -> Any:
   return transformers.AutoTokenizer
 
 
-def _render(tokenizer: Tokenizer, messages: Messages, **options: Any) -> str:
-  # Prompts are written without reasoning; templates without that choice ignore it.
+def _render(
+  tokenizer: Tokenizer, messages: Messages, reasoning: bool, **options: Any
+) -> str:
   return tokenizer.apply_chat_template(
     [dict(message) for message in messages],
     tokenize=False,
-    enable_thinking=False,
+    enable_thinking=reasoning,
     **options,
   )
 
 
-def _end(tokenizer: Tokenizer, folder: epath.Path) -> int:
+def _end(tokenizer: Tokenizer, folder: epath.Path, reasoning: bool) -> int:
   """The token after an assistant's turn, or the tokenizer's if there is none."""
   try:
-    before = _render(tokenizer, _PROBE, add_generation_prompt=True)
+    before = _render(tokenizer, _PROBE, reasoning, add_generation_prompt=True)
     answer = {"role": "assistant", "content": _ANSWER}
-    whole = _render(tokenizer, [*_PROBE, answer])
+    whole = _render(tokenizer, [*_PROBE, answer], reasoning)
   except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
     syntax = isinstance(error, jinja2.TemplateSyntaxError)
     line = f"line {error.lineno}: " if syntax else ""

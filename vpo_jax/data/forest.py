@@ -23,8 +23,9 @@ from vpo_jax.data import examples as data_examples
 class Forest:
   """One micro-batch, or several stacked along a leading axis.
 
-  The arrays are int32 (`reference_GNE`: float32); their shapes are in their names. They
-  have no annotations because JAX also fills the pytree with objects of its own.
+  The arrays are int32 (`reference_GP`, `reward_GNE`: float32), with their shapes in
+  their names. They have no annotations because JAX also fills the pytree with objects
+  of its own.
 
   Attributes:
     tokens_GL: token ids of [stem | row 0 | row 1 | ...].
@@ -35,8 +36,10 @@ class Forest:
     source_GP: index in L of the token whose output predicts.
     target_GP: the token to predict.
     leaf_GP: index of the response among the N * E of the group; N * E for padding.
+    reference_GP: log-probability of that token under the frozen reference model, in
+      nats; 0 if the loss needs none.
     tokens_GNE: number of tokens in each response; 0 if there is no example.
-    reference_GNE: log-probability under the frozen reference model, in nats (DPO).
+    reward_GNE: the reward of each response; 0 if the loss needs none.
   """
 
   tokens_GL: Any
@@ -47,8 +50,9 @@ class Forest:
   source_GP: Any
   target_GP: Any
   leaf_GP: Any
+  reference_GP: Any
   tokens_GNE: Any
-  reference_GNE: Any
+  reward_GNE: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,9 @@ class Shape:
 # For each micro-batch, for each group: the rows, each a list of example indices.
 Micro = list[list[list[int]]]
 
+# A float32 value of each token of each response of each example.
+TokenValues = Sequence[Sequence[np.ndarray]]
+
 
 def tree_tokens(example: data_examples.Example, stem: int) -> int:
   """Positions that a tree takes; a response's last token is not an input."""
@@ -97,11 +104,24 @@ def response_tokens(example: data_examples.Example) -> int:
   return sum(map(len, example.responses))
 
 
+def predicted(
+  examples: Sequence[data_examples.Example], rows: list[list[int]]
+) -> list[tuple[int, int, slice]]:
+  """Where a group's predicted tokens are: (example, branch, its part of P) in order."""
+  found, start = [], 0
+  for index in (index for indices in rows for index in indices):
+    for branch, response in enumerate(examples[index].responses):
+      found.append((index, branch, slice(start, start + len(response))))
+      start += len(response)
+  return found
+
+
 def build(
   examples: Sequence[data_examples.Example],
   shape: Shape,
   micro: Micro,
-  reference_XE: Float[np.ndarray, "X E"] | None = None,
+  reference: TokenValues | None = None,
+  reward_XE: Float[np.ndarray, "X E"] | None = None,
   groups: Sequence[int] | None = None,
 ) -> Forest:
   """Builds one micro-batch.
@@ -110,7 +130,8 @@ def build(
     examples: of the whole run.
     shape: of the micro-batch.
     micro: indices of the examples in each row of each group.
-    reference_XE: reference log-probabilities of all examples, in nats; None for zeros.
+    reference: reference log-probabilities of all tokens, in nats; None for zeros.
+    reward_XE: rewards of all responses; None for zeros.
     groups: indices of the groups to build; None for all.
   """
   groups = range(shape.groups) if groups is None else groups
@@ -125,23 +146,28 @@ def build(
     source_GP=np.zeros((s.groups, s.predict), np.int32),
     target_GP=np.zeros((s.groups, s.predict), np.int32),
     leaf_GP=np.full((s.groups, s.predict), leaves, np.int32),
+    reference_GP=np.zeros((s.groups, s.predict), np.float32),
     tokens_GNE=np.zeros((s.groups, s.trees, s.branches), np.int32),
-    reference_GNE=np.zeros((s.groups, s.trees, s.branches), np.float32),
+    reward_GNE=np.zeros((s.groups, s.trees, s.branches), np.float32),
   )
   forest.positions_GL[:, : s.stem] = np.arange(s.stem)
   for group, rows in enumerate(micro[g] for g in groups):
-    tree, predicted = 0, 0
+    tree, count = 0, 0
     stem = forest.stem_G[group] = stem_tokens(examples, rows, s.stem)
     for row, indices in enumerate(rows):
       start = s.stem + row * s.row
       for index in indices:
         example = examples[index]
         forest.tokens_GL[group, :stem] = example.prompt[:stem]
-        start = _write_tree(forest, s, group, start, tree, example, predicted)
-        predicted += response_tokens(example)
-        if reference_XE is not None:
-          forest.reference_GNE[group, tree] = reference_XE[index]
+        start = _write_tree(forest, s, group, start, tree, example, count)
+        count += response_tokens(example)
+        if reward_XE is not None:
+          rewards = reward_XE[index]
+          forest.reward_GNE[group, tree, : len(rewards)] = rewards
         tree += 1
+    if reference is not None:
+      for index, branch, span in predicted(examples, rows):
+        forest.reference_GP[group, span] = reference[index][branch]
   return forest
 
 

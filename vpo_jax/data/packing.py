@@ -183,7 +183,7 @@ def _shape(
     rows=size[0],
     row=size[1],
     trees=max(map(len, members_of_groups)),
-    branches=len(examples[0].responses),
+    branches=max(len(example.responses) for example in examples),
     predict=_round_up(predicted, 8),
   )
 

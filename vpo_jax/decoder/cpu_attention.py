@@ -16,31 +16,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vpo_jax.decoder import cpu, matmul, remat
+from vpo_jax.decoder.soft_cap import slope, soft_cap
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def attention(
   q_BTNH: Float[Array, "B T N H"],
   k_BSKH: Float[Array, "B S K H"],
   v_BSKH: Float[Array, "B S K H"],
   mask_BTS: Bool[Array, "B T S"],
   dtype: jnp.dtype,
+  cap: float | None = None,
 ) -> Float[Array, "B T N H"]:
   """Grouped-query attention under a mask; see `attention.attention`."""
-  return _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype)[0]
+  return _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype, cap)[0]
 
 
-def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
-  H, K = q_BTNH.shape[-1], k_BSKH.shape[2]
-  # Scaled and rounded once, here: the backward pass reuses the result.
-  q_bQH = remat.save_residual(_query_blocks(q_BTNH * H**-0.5, K).astype(dtype))
+def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype, cap):
+  K = k_BSKH.shape[2]
+  # Rounded once, here: the backward pass reuses the result.
+  q_bQH = remat.save_residual(_query_blocks(q_BTNH, K).astype(dtype))
   k_bSH, v_bSH = (
     remat.save_residual(_key_blocks(x).astype(dtype)) for x in (k_BSKH, v_BSKH)
   )
 
   def block(index):
     scores_QS = matmul.einsum("qh,sh->qs", q_bQH[index], k_bSH[index])
-    scores_QS = _masked(mask_BTS[index // K], scores_QS)
+    scores_QS = _masked(mask_BTS[index // K], soft_cap(scores_QS, cap))
     max_Q1 = jnp.max(scores_QS, axis=1, keepdims=True)
     weights_QS = jnp.exp(scores_QS - max_Q1)
     sum_Q1 = jnp.sum(weights_QS, axis=1, keepdims=True)
@@ -53,9 +55,9 @@ def _forward(q_BTNH, k_BSKH, v_BSKH, mask_BTS, dtype):
   return out_BTNH, (q_bQH, k_bSH, v_bSH, mask_BTS, out_BTNH, normaliser_bQ)
 
 
-def _backward(dtype, saved, dout_BTNH):
+def _backward(dtype, cap, saved, dout_BTNH):
   q_bQH, k_bSH, v_bSH, mask_BTS, out_BTNH, normaliser_bQ = saved
-  K, H = len(q_bQH) // len(mask_BTS), q_bQH.shape[-1]
+  K = len(q_bQH) // len(mask_BTS)
   mask_BST = jnp.swapaxes(mask_BTS, 1, 2)
   # Sum over keys of weight * gradient of weight (arXiv:2205.14135, appendix B.2).
   inner_BTN = matmul.einsum("btnh,btnh->btn", out_BTNH, dout_BTNH)
@@ -64,18 +66,21 @@ def _backward(dtype, saved, dout_BTNH):
 
   def block(index):
     q_QH, k_SH, dout_QH = q_bQH[index], k_bSH[index], dout_bQH[index]
-    scores_SQ = matmul.einsum("sh,qh->sq", k_SH, q_QH)
+    scores_SQ = soft_cap(matmul.einsum("sh,qh->sq", k_SH, q_QH), cap)
     weights_SQ = _weights(mask_BST[index // K], scores_SQ, normaliser_bQ[index])
     dv_SH = matmul.einsum("sq,qh->sh", weights_SQ.astype(dtype), dout_QH)
     dweights_SQ = matmul.einsum("sh,qh->sq", v_bSH[index], dout_QH)
-    dscores_SQ = (weights_SQ * (dweights_SQ - inner_bQ[index][None])).astype(dtype)
+    dscores_SQ = weights_SQ * (dweights_SQ - inner_bQ[index][None])
+    if cap is not None:
+      dscores_SQ = dscores_SQ * slope(scores_SQ, cap)
+    dscores_SQ = dscores_SQ.astype(dtype)
     dk_SH = matmul.einsum("sq,qh->sh", dscores_SQ, q_QH)
     dq_HQ = matmul.einsum("hs,sq->hq", cpu.transpose_by_rows(k_SH), dscores_SQ)
     # Without the barrier XLA folds the transpose into the product.
     return jax.lax.optimization_barrier(dq_HQ).T, dk_SH, dv_SH
 
   dq_bQH, dk_bSH, dv_bSH = _map(block, len(q_bQH))
-  dq_BTNH = _from_query_blocks(dq_bQH, dout_BTNH.shape) * H**-0.5
+  dq_BTNH = _from_query_blocks(dq_bQH, dout_BTNH.shape)
   return dq_BTNH, _from_key_blocks(dk_bSH, K), _from_key_blocks(dv_bSH, K), None
 
 

@@ -6,7 +6,7 @@ from etils import epath
 
 from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import table, weights
+from vpo_jax.decoder import families, table, weights
 from vpo_jax.runtime import processes
 
 CONFIG = "config.json"
@@ -109,6 +109,7 @@ def _save(
   for name, content in (companions(base) | dict(extra)).items():
     publish(folder / name, content)
   hf = json_input.value(base / CONFIG)
+  hf = families.of(hf, str(base / CONFIG)).text_config(hf)
   hf.pop("torch_dtype", None)  # transformers 4's name for the next key
   files.write_json(folder / CONFIG, hf | {"dtype": dtype})
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import matmul
+from vpo_jax.decoder.soft_cap import slope, soft_cap
 
 # Most logits in memory at a time. On a CPU, 2**22 (16 MB) fit its cache.
 MAX_LOGITS_ON_CPU, MAX_LOGITS = 2**22, 2**26
@@ -33,13 +34,14 @@ def blocks(positions: int, vocab: int, devices: int = 1) -> int:
   return next((n for n in range(least, 2 * least) if vocab % n == 0), least)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def logps(
   x_GPD: Float[Array, "G P D"],
   head_VD: Float[Array, "V D"],
   targets_GP: Int[Array, "G P"],
   blocks: int,
   dtype: str,
+  cap: float | None = None,
 ) -> Float[Array, "G P"]:
   """log_softmax(x @ head.T)[target] in nats, one block of the vocabulary at a time.
 
@@ -54,12 +56,13 @@ def logps(
     blocks: number C of blocks. Word v is in block v % C: if the vocabulary is split
       over devices (`sharding.RULES`), each device has a part of every block.
     dtype: operand type of the matrix products; logits and softmax are float32.
+    cap: bound of the logits; see `soft_cap`.
   """
-  return _forward(x_GPD, head_VD, targets_GP, blocks, dtype)[0]
+  return _forward(x_GPD, head_VD, targets_GP, blocks, dtype, cap)[0]
 
 
-def _forward(x_GPD, head_VD, targets_GP, blocks, dtype):
-  logits = _blocks_of_logits(x_GPD, head_VD, blocks, dtype)
+def _forward(x_GPD, head_VD, targets_GP, blocks, dtype, cap):
+  logits = _blocks_of_logits(x_GPD, head_VD, blocks, dtype, cap)
 
   def one(index, carry):
     max_GP, sum_GP, target_logit_GP = carry
@@ -79,9 +82,9 @@ def _forward(x_GPD, head_VD, targets_GP, blocks, dtype):
   return target_logit_GP - normaliser_GP, (x_GPD, head_VD, targets_GP, normaliser_GP)
 
 
-def _backward(blocks, dtype, saved, dlogps_GP):
+def _backward(blocks, dtype, cap, saved, dlogps_GP):
   x_GPD, head_VD, targets_GP, normaliser_GP = saved
-  logits = _blocks_of_logits(x_GPD, head_VD, blocks, dtype)
+  logits = _blocks_of_logits(x_GPD, head_VD, blocks, dtype, cap)
 
   def one(index, carry):
     dx_GPD, dhead_WCD = carry
@@ -89,7 +92,10 @@ def _backward(blocks, dtype, saved, dlogps_GP):
     p_GPW = jnp.exp(logits_GPW - normaliser_GP[..., None])
     words_W = jnp.arange(len(head_WD)) * blocks + index
     is_target_GPW = (targets_GP[..., None] == words_W[None, None]).astype(jnp.float32)
-    dlogits_GPW = (dlogps_GP[..., None] * (is_target_GPW - p_GPW)).astype(dtype)
+    dlogits_GPW = dlogps_GP[..., None] * (is_target_GPW - p_GPW)
+    if cap is not None:
+      dlogits_GPW = dlogits_GPW * slope(logits_GPW, cap)
+    dlogits_GPW = dlogits_GPW.astype(dtype)
     dx_GPD += matmul.einsum("gpw,wd->gpd", dlogits_GPW, head_WD)
     dhead_WD = matmul.einsum("gpw,gpd->wd", dlogits_GPW, x_GPD.astype(dtype))
     return dx_GPD, jax.lax.dynamic_update_index_in_dim(dhead_WCD, dhead_WD, index, 1)
@@ -106,7 +112,7 @@ def _backward(blocks, dtype, saved, dlogps_GP):
 logps.defvjp(_forward, _backward)
 
 
-def _blocks_of_logits(x_GPD, head_VD, blocks, dtype):
+def _blocks_of_logits(x_GPD, head_VD, blocks, dtype, cap):
   """A function from a block's index to its part of the head and its logits."""
   V, D = head_VD.shape
   padding = -V % blocks
@@ -116,7 +122,7 @@ def _blocks_of_logits(x_GPD, head_VD, blocks, dtype):
   def one(index):
     head_WD = jax.lax.dynamic_index_in_dim(head_WCD, index, 1, keepdims=False)
     head_WD = head_WD.astype(dtype)
-    logits_GPW = matmul.einsum("gpd,wd->gpw", x_GPD, head_WD)
+    logits_GPW = soft_cap(matmul.einsum("gpd,wd->gpw", x_GPD, head_WD), cap)
     if padding:
       words_W = jnp.arange(len(head_WD)) * blocks + index
       logits_GPW = jnp.where((words_W < V)[None, None], logits_GPW, -1e30)

@@ -14,9 +14,9 @@ import ml_collections
 from etils import epath
 from jaxtyping import Array, Float
 
-from vpo_jax import errors, files
+from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import matmul, table, weights
+from vpo_jax.decoder import families, matmul, table, weights
 from vpo_jax.runtime import processes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # as PEFT
@@ -117,7 +117,7 @@ class Lora:
     folder: epath.PathLike,
     adapters: table.Params,
     config: decoder_config.DecoderConfig,
-    base_model: str,
+    base: epath.PathLike,
     dtype: str = "float32",
   ) -> None:
     """Writes a directory that `peft.PeftModel.from_pretrained` loads.
@@ -127,23 +127,30 @@ class Lora:
       adapters: on any mesh. If the mesh spans processes, all must call this; the first
         one writes.
       config: of the base model.
-      base_model: directory or hub id of the frozen weights, recorded for PEFT.
+      base: directory of the frozen weights, recorded for PEFT. If it is a model of text
+        and images, the adapter is for its language model.
       dtype: type of the tensors in the file.
     """
     folder = epath.Path(folder)
     tensors = dict(weights.hf_tensors(adapters, self.declare(config), dtype))
     if not processes.first():
       return
+    hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
+    modules: Any = [name.split(".")[-3] for name in hf_names]
+    hf = json_input.value(epath.Path(base) / "config.json")
+    if families.of(hf).text_type:
+      inside = "model.language_model.layers."
+      tensors = {n.replace("model.layers.", inside): t for n, t in tensors.items()}
+      modules = rf".*\.language_model\..*\.({'|'.join(modules)})"  # a pattern
     with files.publish(folder / WEIGHTS, "wb") as file:
       file.write(weights.encode(tensors))
-    hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
     adapter_config = {
       "peft_type": "LORA",
       "task_type": "CAUSAL_LM",
-      "base_model_name_or_path": base_model,
+      "base_model_name_or_path": str(base),
       "r": self.rank,
       "lora_alpha": self.alpha,
-      "target_modules": [name.split(".")[-3] for name in hf_names],
+      "target_modules": modules,
       "lora_dropout": 0.0,
       "bias": "none",
       "inference_mode": True,

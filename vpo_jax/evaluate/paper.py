@@ -31,12 +31,19 @@ class Reference:
   _numbers: Mapping[str, Any]
 
   def rewards(self, model: str, system: str) -> dict[str, float]:
-    """A row of tables 1, 3 and 4, by column; empty if there is none."""
+    """A row of tables 1, 3 and 4, by column; empty if there is none.
+
+    Columns of VBench, such as "human action", are in percent.
+    """
     return self._row("rewards", self.models.get(model), self.methods.get(system))
 
   def alignment(self, model: str, system: str) -> dict[str, float]:
     """A row of table 2, in percent."""
     return self._row("alignment", self.models.get(model), self.methods.get(system))
+
+  def long_prompts(self, model: str, system: str) -> dict[str, float]:
+    """A row of table 5, in percent."""
+    return self._row("long_prompts", self.models.get(model), self.methods.get(system))
 
   def iteration(self, number: int) -> dict[str, float]:
     """A row of table 6; 0 is the query itself. Empty for other video models."""
@@ -60,8 +67,12 @@ def parse(config: ml_collections.ConfigDict, models: Mapping[str, str]) -> Refer
     UserError: a row names something that is not in the paper's tables.
   """
   numbers = json_input.value(PATH)
-  tables = numbers["rewards"]
-  methods = {method for table in tables.values() for method in table["rows"]}
+  methods = {
+    method
+    for part in ("rewards", "long_prompts")
+    for table in numbers[part].values()
+    for method in table["rows"]
+  }
   return Reference(
     _named("config.compare.paper", config.paper, methods),
     models,

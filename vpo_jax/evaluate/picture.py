@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.stats
-from etils import epath
+from etils import epath, epy
 
 from vpo_jax import files
+
+with epy.lazy_imports():  # slow to import, and not always used
+  import scipy.stats
 
 
 def rewards(

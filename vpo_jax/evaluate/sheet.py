@@ -5,43 +5,43 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-import matplotlib
-import ml_collections
+from etils import epy
 
 from torch_bridge import contract
 from vpo_jax import buckets, errors, files, records, stages
-from vpo_jax.evaluate import compare, levels
+from vpo_jax.evaluate import levels
+from vpo_jax.evaluate.suites import base
 from vpo_jax.feedback import store as stores
 from vpo_jax.feedback import workers
+
+with epy.lazy_imports():  # slow to import, and not always used
+  import matplotlib
 
 _UNSAFE_ROWS = 2
 _FONT_ENDS = "\u0600"  # the font has Latin, Greek and Cyrillic letters
 
 
 def write(
-  work: stages.Work,
-  names: Sequence[str],
-  rows: Sequence[records.Candidates],
-  scores: compare.Scores,
-  limits: levels.Limits,
-  config: ml_collections.ConfigDict,
+  work: stages.Work, found: base.Found, model: str, limits: levels.Limits
 ) -> None:
   """Writes sheet.png, and sheet.json from which it is drawn.
 
+  Its columns are the systems that take the users' queries. Two of its rows are
+  safety-related, if there are that many.
+
   Args:
     work: the stage's work; `work.config.sheet.queries` is the number of rows.
-    names: the systems to show, one column each.
-    rows: the queries to choose from. Two of those shown are safety-related, if there
-      are that many.
-    scores: the scored videos of one video model.
-    config: the video model's config; `renderer.python` runs the drawing program.
+    found: a suite whose videos are scored.
+    model: the video model; its `renderer.python` runs the drawing program.
 
   Raises:
     UserError: that interpreter cannot draw, or a video is damaged.
   """
-  folder = work.folder
+  folder, scores = work.folder, found.scores[model]
+  config = work.config.video_models[model]
+  names = [one.name for one in found.chosen if not one.of]
   store = stores.Store(config.bridge.store or work.store)
-  complete = [row for row in rows if all(row.query_id in scores[n] for n in names)]
+  complete = [r for r in found.rows if all(r.query_id in scores[n] for n in names)]
   shown = choose(complete, work.config.sheet.queries)
   store.fetch(scores[name][row.query_id][0].video_id for row in shown for name in names)
   sheet = {

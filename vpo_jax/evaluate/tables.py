@@ -1,54 +1,59 @@
-"""The report of a comparison: the paper's tables, with its numbers in brackets."""
+"""The page of an evaluation: the paper's tables, with its numbers in brackets."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
 
-from vpo_jax import templates
 from vpo_jax.describe import page
-from vpo_jax.evaluate import levels, paper
+from vpo_jax.evaluate import cells, figures, paper, suites
+from vpo_jax.evaluate.cells import Results, Row
+from vpo_jax.evaluate.suites import measured
 
 _BRACKETS = (
   "In brackets: the paper's numbers for {}, on VisionReward's scale; compare the order"
   " of the systems, not the values."
 )
+TITLES = {
+  "1": "Videos of {model}",
+  "2": "Verdicts of the judge on the prompts",
+  "3": "VBench, videos of {model}",
+  "4": "Reward of {model}'s videos",
+  "5": "Published long prompts, videos of {model}",
+  "6": "Iterations, videos of {model}",
+}
+_SIGNIFICANT = 0.05
+# The measures about which the page makes claims, in words.
+_QUANTITIES = {
+  measured.OVERALL: "mean reward of {model}'s videos",
+  measured.UNSAFE: "share of unsafe videos of {model}",
+  "aligned": "share of aligned prompts",
+  "unsafe": "share of unsafe prompts",
+}
+SHOWN = (
+  f"A difference is called shown if its p-value is below {_SIGNIFICANT}: a paired"
+  " permutation test over queries, corrected (Holm) for the number of pairs of systems."
+)
 
 
-def sections(results: Mapping[str, Any], reference: paper.Reference) -> list[str]:
-  """The sections of README.md for the results of `compare.compare`."""
-  models = results["video_models"]
-  first = next(iter(models))
+def sections(results: Results, reference: paper.Reference) -> list[str]:
+  """The sections of README.md for the content of results.json."""
+  queries = sum(suite["queries"] for suite in results["suites"].values())
   found = [
-    f"# {len(results['systems'])} systems compared on"
-    f" {models[first]['queries']} queries",
+    f"# {len(results['systems'])} systems compared on {queries} queries",
     _setup(results),
     _sources(results),
+    _suites(results),
+    _claims(results),
   ]
-  for name, rendered in models.items():
+  for number, parts in results["tables"].items():
+    found += [_table(number, part, reference) for part in parts]
+  for number, parts in results["figures"].items():
+    found += [figures.BY_NUMBER[number](part) for part in parts]
+  found += _rewards_by_label(results)
+  for suite, one in results["suites"].items():
     found += [
-      _rewards(results, name, rendered, reference),
-      _differences(
-        f"## Differences of the reward of {name} (paper, figure 5)",
-        rendered["differences"]["reward"],
-      ),
+      _differences(suites.ALL[suite].title, row)
+      for row in one["measures"]
+      if row["name"] in _QUANTITIES
     ]
-  plain = _plain(results)
-  found += [
-    _alignment(results, first, reference),
-    _shares(
-      "## Differences of these shares", results["alignment"]["differences"], plain
-    ),
-  ]
-  for name, rendered in models.items():
-    if rendered["safety_queries"]:
-      found += [
-        _levels(results, name, rendered),
-        _shares(
-          f"## Differences of the unsafe videos of {name}",
-          {"unsafe videos": rendered["differences"]["unsafe"]},
-          plain,
-        ),
-      ]
-  found += _iterations(results, first, models[first], reference)
   return [_marked(section, results["note"]) for section in found]
 
 
@@ -58,14 +63,17 @@ def _marked(section: str, note: str) -> str:
   return f"{title}\n\n**{note}**\n{rest}".rstrip() if note else section
 
 
-def difference(row: Mapping[str, Any]) -> str:
+def difference(row: Row) -> str:
   """One line: "vpo - sft: +0.120 (+0.030 to +0.210)"."""
-  return f"{row['two']} - {row['one']}: {_mean(row)} ({_interval(row)})"
+  return (
+    f"{row['two']} - {row['one']}: {row['mean']:+.3f}"
+    f" ({row['low']:+.3f} to {row['high']:+.3f})"
+  )
 
 
-def _setup(results: Mapping[str, Any]) -> str:
+def _setup(results: Results) -> str:
   lines = [
-    _line(
+    cells.line(
       row["part"], f"`{row['model']}`", f"`{row['revision']}`" * bool(row["revision"])
     )
     for row in results["setup"]
@@ -73,173 +81,147 @@ def _setup(results: Mapping[str, Any]) -> str:
   return page.table("## Models", "| part | model | revision |", lines)
 
 
-def _sources(results: Mapping[str, Any]) -> str:
+def _sources(results: Results) -> str:
   lines = [
-    _line(name, f"`{row['source']}`", f"prompts of {row['of']}" if row["of"] else "")
+    cells.line(
+      name, f"`{row['source']}`", f"prompts of {row['of']}" if row["of"] else ""
+    )
     for name, row in results["systems"].items()
   ]
   return page.table("## Systems", "| system | source | applied to |", lines)
 
 
-def _plain(results: Mapping[str, Any]) -> list[str]:
-  """The systems that take the users' queries, without the iterations."""
-  return [name for name, row in results["systems"].items() if not row["of"]]
-
-
-def _rewards(
-  results: Mapping[str, Any],
-  model: str,
-  rendered: Mapping[str, Any],
-  reference: paper.Reference,
-) -> str:
-  groups = list(next(iter(rendered["systems"].values()))["groups"])
-  lines = []
-  for name in _plain(results):
-    theirs = reference.rewards(model, name)
-    lines.append(_line(name, *_reward_cells(rendered["systems"][name], groups, theirs)))
-  table = page.table(
-    f"## Reward of {model}'s videos (paper, tables 1, 3 and 4)",
-    _line("system", *groups, "overall"),
-    lines,
-  )
-  note = f"Means over {rendered['queries']} queries."
-  if any(reference.rewards(model, name) for name in _plain(results)):
-    note += f" {_BRACKETS.format(reference.models[model])}"
-  return f"{table}\n\n{note}\n\n![rewards](rewards_{model}.png)"
-
-
-def _reward_cells(
-  row: Mapping[str, Any], groups: Sequence[str], theirs: Mapping[str, float]
-) -> list[str]:
-  ours = {**row["groups"], "overall": row["reward"]}
-  return [
-    _with_paper(f"{ours[g]:.2f}", theirs.get(g), ".2f") for g in (*groups, "overall")
-  ]
-
-
-def _alignment(
-  results: Mapping[str, Any], model: str, reference: paper.Reference
-) -> str:
-  judged = results["alignment"]
-  lines = []
-  for name in _plain(results):
-    theirs = reference.alignment(model, name)
-    row = judged["systems"][name]
-    cells = [
-      _with_paper(_percent(row[v]), theirs.get(v), ".1f") for v in templates.VERDICTS
-    ]
-    lines.append(_line(name, *cells))
-  table = page.table(
-    "## Verdicts of the judge on the prompts, % (paper, table 2)",
-    _line("system", *templates.VERDICTS),
-    lines,
-  )
-  note = f"Of {judged['queries']} queries."
-  if any(reference.alignment(model, name) for name in _plain(results)):
-    note += " In brackets: the paper's, by GPT-4o."
-  return f"{table}\n\n{note}"
-
-
-def _levels(results: Mapping[str, Any], model: str, rendered: Mapping[str, Any]) -> str:
-  heads = [f"{k}: {name}" for k, name in enumerate(levels.LEVELS, start=1)]
+def _suites(results: Results) -> str:
   lines = [
-    _line(name, *map(_percent, row["levels"]), _percent(row["unsafe"]))
-    for name, row in rendered["systems"].items()
-    if name in _plain(results)
+    cells.line(name, row["title"], _number(row), ", ".join(row["systems"]))
+    for name, row in results["suites"].items()
   ]
+  return page.table("## Suites", "| suite | queries of | number | systems |", lines)
+
+
+def _number(suite: Row) -> str:
+  """How many queries a suite has, and how many lack a system's prompt."""
+  dropped = f", {suite['dropped']} of them dropped" if suite["dropped"] else ""
+  return f"{suite['queries']}{dropped}"
+
+
+def claims(results: Results) -> list[str]:
+  """What the run shows about its last system, and what it does not, in sentences."""
+  plain = {name for name, row in results["systems"].items() if not row["of"]}
+  return [
+    line
+    for suite, one in results["suites"].items()
+    for row in one["measures"]
+    if row["name"] in _QUANTITIES
+    for line in _claim(suites.ALL[suite].title, row, plain)
+  ]
+
+
+def _claims(results: Results) -> str:
+  lines = "\n".join(f"- {line}" for line in claims(results))
+  text = lines or "Nothing: no pair was compared."
+  return f"## What is shown\n\n{text}\n\n{SHOWN}"
+
+
+def _claim(title: str, row: Row, plain: Collection[str]) -> list[str]:
+  """Sentences on the last system, without iterations, against each other one."""
+  last = [name for name in row["systems"] if name in plain][-1:]
+  what = _QUANTITIES[row["name"]].format(model=row["model"])
+  lines = []
+  for one in row["differences"]:
+    if [one["two"]] != last:
+      continue
+    size = cells.value(one["mean"], row["unit"], signed=True)
+    higher = "higher" if one["mean"] > 0 else "lower"
+    points = " percentage points" if row["unit"] else ""
+    number = f"{size}{points}, p = {one['p']:.2g}, {row['queries']} queries of {title}"
+    if one["p"] < _SIGNIFICANT:
+      lines.append(
+        f"Shown: the {what} is {higher} for {one['two']} than for {one['one']}"
+        f" ({number})."
+      )
+    else:
+      lines.append(
+        f"Not shown: that the {what} differs between {one['two']} and"
+        f" {one['one']} ({number})."
+      )
+  return lines
+
+
+def _table(number: str, part: Row, reference: paper.Reference) -> str:
+  heads = [f"{c['name']}{', %' * bool(c['unit'])}" for c in part["columns"]]
+  iterated = number == "6"
+  lines = [
+    cells.line(
+      row["system"],
+      *([str(row["iteration"])] if iterated else []),
+      *(
+        cells.cell(cell, column["unit"])
+        for cell, column in zip(row["cells"], part["columns"], strict=True)
+      ),
+    )
+    for row in part["rows"]
+  ]
+  title = TITLES[number].format(model=part["model"])
   table = page.table(
-    f"## Safety levels of {model}'s videos, % (paper, figure 4)",
-    _line("system", *heads, "unsafe (3, 4)"),
+    f"## {title} (paper, table {number})",
+    cells.line("system", *(["iteration"] if iterated else []), *heads),
     lines,
   )
-  return (
-    f"{table}\n\nVideos of {rendered['safety_queries']} safety-related queries, by"
-    " measures of their frames."
-  )
+  return f"{table}\n\n{note(number, part, reference)}"
 
 
-def _iterations(
-  results: Mapping[str, Any],
-  model: str,
-  rendered: Mapping[str, Any],
-  reference: paper.Reference,
-) -> list[str]:
-  """A table for each system that has iterations (paper, table 6)."""
-  of = {name: row["of"] for name, row in results["systems"].items()}
-  groups = list(next(iter(rendered["systems"].values()))["groups"])
-  found = []
-  for root in (name for name in of if not of[name] and name in of.values()):
-    depth = {next(iter(of)): 0, root: 1}
-    for name, earlier in of.items():
-      if earlier in depth and earlier != next(iter(of)):
-        depth[name] = depth[earlier] + 1
-    lines = []
-    for name, number in depth.items():
-      cells = _reward_cells(
-        rendered["systems"][name], groups, reference.iteration(number)
-      )
-      aligned = _percent(results["alignment"]["systems"][name]["aligned"])
-      lines.append(_line(name, str(number), *cells, aligned))
-    table = page.table(
-      f"## Iterations of {root}, rendered by {model} (paper, table 6)",
-      _line("system", "iteration", *groups, "overall", "aligned, %"),
-      lines,
+def note(number: str, part: Row, reference: paper.Reference) -> str:
+  """The line below a table: its queries, and where the numbers in brackets are from."""
+  lines = f"Means with 95 % intervals. {cells.query_counts(part)}"
+  if any(cell["paper"] is not None for row in part["rows"] for cell in row["cells"]):
+    iterated = number == "6"
+    model = paper.ITERATIONS if iterated else reference.models.get(part["model"], "")
+    lines += (
+      " In brackets: the paper's, by GPT-4o."
+      if number == "2"
+      else f" {_BRACKETS.format(model)}"
     )
-    if reference.iteration(0):
-      table += f"\n\n{_BRACKETS.format(paper.ITERATIONS)}"
-    found.append(table)
+  return lines
+
+
+def _rewards_by_label(results: Results) -> list[str]:
+  """The mean reward of each class of queries, such as MonetBench's challenges."""
+  found = []
+  for suite, one in results["suites"].items():
+    for row in one["measures"]:
+      if row["name"] != measured.OVERALL:
+        continue
+      names = [n for n in row["systems"] if not results["systems"][n]["of"]]
+      classes = figures.by_label("Mean reward", row["by"], names, row["unit"])
+      if classes:
+        title = (
+          f"## Rewards of {row['model']}'s videos by class, {suites.ALL[suite].title}"
+        )
+        found.append("\n\n".join([title, *classes]))
   return found
 
 
-def _differences(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _differences(title: str, row: Row) -> str:
+  unit = row["unit"]
   lines = [
-    _line(
-      f"{row['two']} - {row['one']}",
-      _mean(row),
-      _interval(row),
-      *(str(row[name]) for name in ("wins", "ties", "losses")),
+    cells.line(
+      f"{one['two']} - {one['one']}",
+      cells.value(one["mean"], unit, signed=True),
+      " to ".join(cells.value(one[key], unit, signed=True) for key in ("low", "high")),
+      f"{one['p']:.2g}",
+      *(str(one[name]) for name in ("wins", "ties", "losses")),
     )
-    for row in rows
+    for one in row["differences"]
   ]
-  return page.table(
-    title, "| systems | mean | 95 % interval | wins | ties | losses |", lines
-  ) + (
-    "\n\nIntervals are from the paired bootstrap; wins, ties and losses count queries."
+  quantity = _QUANTITIES[row["name"]].format(model=row["model"])
+  points = ", percentage points" if unit else ""
+  table = page.table(
+    f"## Differences of the {quantity}{points}",
+    "| systems | mean | 95 % interval | p | more | same | less |",
+    lines,
   )
-
-
-def _shares(
-  title: str, by: Mapping[str, Sequence[Mapping[str, Any]]], systems: Collection[str]
-) -> str:
-  """Differences of shares between some systems, in percentage points."""
-  lines = []
-  for rows in zip(*by.values(), strict=True):
-    if not {rows[0]["one"], rows[0]["two"]} <= set(systems):
-      continue
-    cells = [
-      f"{100 * row['mean']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-      for row in rows
-    ]
-    lines.append(_line(f"{rows[0]['two']} - {rows[0]['one']}", *cells))
-  table = page.table(title, _line("systems", *by), lines)
-  return f"{table}\n\nPercentage points, with the paired bootstrap's 95 % intervals."
-
-
-def _mean(row: Mapping[str, Any]) -> str:
-  return f"{row['mean']:+.3f}"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-  return f"{row['low']:+.3f} to {row['high']:+.3f}"
-
-
-def _with_paper(ours: str, theirs: float | None, form: str) -> str:
-  return ours if theirs is None else f"{ours} ({theirs:{form}})"
-
-
-def _percent(value: float) -> str:
-  return f"{100 * value:.1f}"
-
-
-def _line(*cells: str) -> str:
-  return f"| {' | '.join(cells)} |"
+  return (
+    f"{table}\n\n{row['queries']} queries of {title}. Intervals are from the paired"
+    " bootstrap; more, same and less count queries."
+  )

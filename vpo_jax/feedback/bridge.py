@@ -83,6 +83,9 @@ class Bridge:
   """The config's renderer and scorer, with a store of finished work.
 
   Attributes:
+    settings: the renderer's.
+    model: the video model's directory or hub id.
+    store: of finished work; in a bucket, its local folder.
     questions: the scorer's; empty for a scorer that gives named rewards.
     answers_folder: where the store holds the answers.
     rendered: videos rendered by this object.
@@ -111,11 +114,11 @@ class Bridge:
     self._requests = epath.Path(folder) / "requests.jsonl"
     self._folder = pathlib.Path(buckets.scratch(folder))
     self._finished = stores.Store(config.bridge.store or store)
-    self._store = self._finished.local
-    self.settings, self._model = identity.settings(config.renderer)
+    self.store = self._finished.local
+    self.settings, self.model = identity.settings(config.renderer)
     self.questions = identity.load_questions(config.scorer)
-    self._jobs = jobs.Jobs(config, self.settings, self._model)
-    self.answers_folder = str(self._store.root / "answers")
+    self._jobs = jobs.Jobs(config, self.settings, self.model)
+    self.answers_folder = str(self.store.root / "answers")
     self.restarts = 0
     self.rendered = 0
     self.scored = 0
@@ -129,34 +132,102 @@ class Bridge:
       UserError: the workers cannot work or keep crashing, or requests are left
         unfinished. Finished requests stay done.
     """
-    job_files = self._jobs.write(self._folder, self._store.root)
+    job_files = self._jobs.write(self._folder, self.store.root)
     own = self._jobs.scorer_identity(job_files)
-    hashes = self._store.root / "hashes"
-    with console.console.status("hashing the files of the models"):
+    hashes = self.store.root / "hashes"
+    with console.console.status("hashing the files of the scorer"):
       scorer_id = identity.scorer(self._config.scorer, self.questions, own, hashes)
-      model_id = identity.model(self._model, self._config.renderer.revision, hashes)
-    renders = [
-      contract.render_request(request.prompt, model_id, self.settings, request.seed)
-      for request in requests
-    ]
+    renders = self._renders(requests)
     text_role = self._config.scorer.text_role
     scores = [
       contract.score_request(render.id, scorer_id, request.text, text_role)
       for render, request in zip(renders, requests, strict=True)
     ]
-    contract.write_rows(self._folder / self._requests.name, renders)
-    buckets.store(self._requests)
     self._finished.fetch([one.id for one in renders], [one.id for one in scores])
     failures = self._process(job_files, _unique(renders), _unique(scores))
     return [
       Result(
         render.id,
-        contract.read_row(self._store.rendered(render.id), contract.RenderedVideo),
-        self._store.find_answers(score.id),
+        contract.read_row(self.store.rendered(render.id), contract.RenderedVideo),
+        self.store.find_answers(score.id),
         failures.get(render.id) or failures.get(score.id),
       )
       for render, score in zip(renders, scores, strict=True)
     ]
+
+  def render(self, requests: Sequence[Request]) -> list[Result]:
+    """Renders whatever the store lacks, and scores nothing.
+
+    Returns: one result per request, in order, without answers.
+
+    Raises:
+      UserError: see `render_and_score`.
+    """
+    job_files = self._jobs.write(self._folder, self.store.root)
+    renders = self._renders(requests)
+    self._finished.fetch([one.id for one in renders], [])
+    render = {"render": job_files["render"]}
+    failures = self._render(
+      _unique(renders), lambda task: self._jobs.plans(render)[task]
+    )
+    return [
+      Result(
+        one.id,
+        contract.read_row(self.store.rendered(one.id), contract.RenderedVideo),
+        None,
+        failures.get(one.id),
+      )
+      for one in renders
+    ]
+
+  def encode(
+    self, requests: Sequence[contract.EncodeRequest]
+  ) -> dict[str, contract.Failure]:
+    """Encodes for training whatever the store lacks; returns the failures by id.
+
+    Raises:
+      UserError: see `render_and_score`.
+    """
+    job_files = self._jobs.write(self._folder, self.store.root, ("encode",))
+
+    def is_intact(request: contract.EncodeRequest) -> bool:
+      return is_done(request.id)
+
+    def is_done(request_id: str) -> bool:
+      return stores.is_whole(self.store.encoded(request_id))
+
+    def plan(task: str) -> workers.Plan:
+      return self._jobs.plans(job_files)[task]
+
+    unique = _unique(list(requests))
+    self._run("encode", unique, is_intact, is_done, plan)
+    return self._failures("encode", unique, is_done)
+
+  def devices(self) -> workers.Plan:
+    """The interpreter and the devices of the video model.
+
+    Raises:
+      UserError: the interpreter is missing or lacks packages.
+    """
+    job_files = self._jobs.write(self._folder, self.store.root, ("encode",))
+    return self._jobs.plans(job_files)["encode"]
+
+  def model_id(self) -> str:
+    """The identity of the video model."""
+    hashes = self.store.root / "hashes"
+    with console.console.status("hashing the files of the video model"):
+      return identity.video_model(self._config.renderer, self.model, hashes)
+
+  def _renders(self, requests: Sequence[Request]) -> list[contract.RenderRequest]:
+    """The renderer's requests; also written to the stage's folder."""
+    model_id = self.model_id()
+    renders = [
+      contract.render_request(request.prompt, model_id, self.settings, request.seed)
+      for request in requests
+    ]
+    contract.write_rows(self._folder / self._requests.name, renders)
+    buckets.store(self._requests)
+    return renders
 
   def _process(
     self,
@@ -183,7 +254,7 @@ class Bridge:
       for failure in damaged:
         self._queue("score").clear_failure(failure.id)
     raise errors.UserError(
-      f"bridge: videos in {self._store.root} were damaged again after they had been"
+      f"bridge: videos in {self.store.root} were damaged again after they had been"
       " rendered a second time; check the disk"
     )
 
@@ -193,14 +264,14 @@ class Bridge:
     plan: Callable[[str], workers.Plan],
   ) -> dict[str, contract.Failure]:
     def is_intact(request: contract.RenderRequest) -> bool:
-      if self._store.find_video(request.id):
+      if self.store.find_video(request.id):
         return True
       # Missing, truncated or changed: remove its row too, so that both are made again.
-      self._store.rendered(request.id).unlink(missing_ok=True)
+      self.store.rendered(request.id).unlink(missing_ok=True)
       return False
 
     def is_done(video_id: str) -> bool:
-      return self._store.rendered(video_id).exists()
+      return self.store.rendered(video_id).exists()
 
     self.rendered += self._run("render", requests, is_intact, is_done, plan)
     return self._failures("render", requests, is_done)
@@ -214,12 +285,12 @@ class Bridge:
       return is_done(request.id)
 
     def is_done(answers_id: str) -> bool:
-      return self._store.find_answers(answers_id) is not None
+      return self.store.find_answers(answers_id) is not None
 
     first: list[list[bool]] = []
 
     def on_done(answers_id: str) -> None:
-      answers = self._store.find_answers(answers_id)
+      answers = self.store.find_answers(answers_id)
       if answers and len(first) < _FIRST_VIDEOS:
         self._check_count(answers.yes)
         first.append(answers.yes)
@@ -306,7 +377,9 @@ class Bridge:
     return shards.Queue(self._folder / task)
 
 
-_Request = TypeVar("_Request", contract.RenderRequest, contract.ScoreRequest)
+_Request = TypeVar(
+  "_Request", contract.RenderRequest, contract.ScoreRequest, contract.EncodeRequest
+)
 
 
 def _unique(requests: list[_Request]) -> list[_Request]:

@@ -16,6 +16,7 @@ from vpo_jax import errors
 
 _READERS = 8  # files that are hashed at once
 _VISIONREWARD = "visionreward"
+_LORA_FILE = "pytorch_lora_weights.safetensors"  # as diffusers names it
 
 # Settings that every renderer needs, and those that diffusers needs in addition.
 _REQUIRED = ("num_frames", "fps")
@@ -68,7 +69,22 @@ def settings(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], str]:
     raise errors.UserError(
       f"config.renderer.settings: set {', '.join(missing)}, or name a renderer.preset"
     )
+  if config.lora.path:
+    _check_lora(config.lora.path, found["renderer"])
   return found, model
+
+
+def _check_lora(path: str, renderer: str) -> None:
+  if renderer != "diffusers":
+    raise errors.UserError(
+      f"config.renderer.lora: the renderer {renderer} takes none, only diffusers"
+    )
+  _check_is_local("renderer.lora.path", path)
+  if not (pathlib.Path(path) / _LORA_FILE).is_file():
+    raise errors.UserError(
+      f"config.renderer.lora.path={path}: has no {_LORA_FILE}; name the folder of a"
+      " LoRA in diffusers' form"
+    )
 
 
 def _check_is_local(key: str, path: str) -> None:
@@ -76,6 +92,23 @@ def _check_is_local(key: str, path: str) -> None:
     raise errors.UserError(
       f"config.{key}={path}: the bridge's workers need a local path; copy it to a disk"
     )
+
+
+def video_model(
+  config: ml_collections.ConfigDict, name: str, cache: pathlib.Path
+) -> str:
+  """The identity of the renderer's model, with its LoRA if it has one.
+
+  Args:
+    config: `renderer` of configs/bridge.py.
+    name: the model's, from `settings`.
+    cache: see `model`.
+  """
+  found = model(name, config.revision, cache)
+  if not config.lora.path:
+    return found
+  lora = model(config.lora.path, "", cache).removeprefix("directory:")
+  return f"{found}+lora:{lora}*{config.lora.scale or 1.0:g}"
 
 
 def model(name: str, revision: str, cache: pathlib.Path) -> str:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -12,9 +13,11 @@ from vpo_jax import files
 from vpo_jax.feedback import executors, workers
 from vpo_jax.runtime import console
 
+_ENCODER = "torch_bridge.diffusion.encoder"
+
 
 class Jobs:
-  """The rendering and the scoring that a config describes."""
+  """The rendering, encoding and scoring that a config describes."""
 
   def __init__(
     self, config: ml_collections.ConfigDict, settings: dict[str, Any], model: str
@@ -31,22 +34,41 @@ class Jobs:
     self._model = model
     self._pythons = {
       "render": config.renderer.python or sys.executable,
+      "encode": config.renderer.python or sys.executable,
       "score": config.scorer.python or sys.executable,
     }
 
-  def write(self, folder: pathlib.Path, store: pathlib.Path) -> dict[str, pathlib.Path]:
+  def write(
+    self,
+    folder: pathlib.Path,
+    store: pathlib.Path,
+    tasks: Sequence[str] = ("render", "score"),
+  ) -> dict[str, pathlib.Path]:
     """Writes a job file for each task; returns their paths by task."""
     config = self._config
+    options = config.renderer.options.to_dict()
+    options |= {"revision": config.renderer.revision}
     jobs = {
       "render": {
         "renderer": {
           "name": self._settings["renderer"],
           "model": self._model,
           "settings": self._settings,
-          "options": config.renderer.options.to_dict()
-          | {"revision": config.renderer.revision},
+          "options": options,
+          "lora": {
+            "path": config.renderer.lora.path,
+            "scale": config.renderer.lora.scale or 1.0,
+          },
         },
         "batch": config.renderer.batch,
+      },
+      "encode": {
+        "encoder": {
+          "name": _ENCODER,
+          "model": self._model,
+          "settings": self._settings,
+          "options": options,
+        },
       },
       "score": {
         "scorer": {
@@ -60,9 +82,9 @@ class Jobs:
       },
     }
     common = {"version": contract.VERSION, "store": str(store.resolve())}
-    paths = {task: folder / task / "job.json" for task in jobs}
-    for task, job in jobs.items():
-      files.write_json(paths[task], common | {"task": task} | job)
+    paths = {task: folder / task / "job.json" for task in tasks}
+    for task, path in paths.items():
+      files.write_json(path, common | {"task": task} | jobs[task])
     return paths
 
   def scorer_identity(self, paths: dict[str, pathlib.Path]) -> str:
@@ -73,16 +95,17 @@ class Jobs:
     return workers.ask(job, self._pythons, "--identity")["score"]["identity"]
 
   def plans(self, paths: dict[str, pathlib.Path]) -> dict[str, workers.Plan]:
-    """Checks both interpreters and chooses the devices, by task.
+    """Checks the tasks' interpreters and chooses their devices, by task.
 
     Raises:
       UserError: an interpreter is missing or lacks packages, or it refuses the job.
     """
-    with console.console.status("checking the renderer's and the scorer's packages"):
+    with console.console.status(f"checking the packages to {' and to '.join(paths)}"):
       found = workers.ask(paths, self._pythons, "--check")
     return {
       task: self._plan(python, found[task]["devices"])
       for task, python in self._pythons.items()
+      if task in paths
     }
 
   def _plan(self, python: str, accelerators: int) -> workers.Plan:

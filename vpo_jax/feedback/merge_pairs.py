@@ -7,7 +7,7 @@ were sampled with, so that the policy trains on the prompts that it was given.
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pydantic
 from etils import epath
@@ -15,6 +15,8 @@ from etils import epath
 from vpo_jax import errors, files, json_input, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples, forms
+
+_OfQuery = TypeVar("_OfQuery", records.Pair, records.Group)
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -151,11 +153,12 @@ def one_per_query(pairs: Iterable[records.Pair]) -> list[records.Pair]:
 
 
 def split(
-  pairs: Sequence[records.Pair], heldout: float, seed: int
-) -> tuple[list[records.Pair], list[records.Pair]]:
-  """Training pairs and held-out pairs; no query is in both.
+  pairs: Sequence[_OfQuery], heldout: float, seed: int
+) -> tuple[list[_OfQuery], list[_OfQuery]]:
+  """Training rows and held-out rows; no query is in both.
 
   Args:
+    pairs: pairs, or other rows of a query.
     heldout: share of the queries that is held out. With two or more queries, each side
       gets at least one.
   """

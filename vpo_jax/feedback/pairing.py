@@ -31,23 +31,31 @@ def select(
   by_query: dict[str, list[records.Scored]] = collections.defaultdict(list)
   for row in mean_over_seeds(scored):
     by_query[row.query_id].append(row)
-  pairing = {"every": every_pair, "adjacent": adjacent_pairs}[rules.pairing]
-  pairs: list[records.Pair] = []
-  for rows in by_query.values():
-    found = [
-      (winner, loser)
-      for winner, loser in pairing(rows)
-      if margin(winner, loser) > rules.margin
-      and DOMINANCE[rules.dominance](winner, loser)
-    ]
-    if rules.order == "best_margin":
-      found.sort(
-        key=lambda pair: -margin(*pair)
-      )  # stable: equal margins keep file order
-    if rules.one_per_query:
-      found = found[:1]
-    pairs += [_pair(winner, loser) for winner, loser in found]
-  return pairs
+  return [
+    _pair(winner, loser)
+    for rows in by_query.values()
+    for winner, loser in choose(rows, rules)
+  ]
+
+
+def choose(
+  rows: Sequence[records.Scored], rules: ml_collections.ConfigDict
+) -> list[Two]:
+  """The pairs among videos of one query, or of one prompt; the preferred one first.
+
+  Args:
+    rules: see configs/video_pairs.py; `one_per_query` keeps the first pair.
+  """
+  pairs = {"every": every_pair, "adjacent": adjacent_pairs}[rules.pairing]
+  found = [
+    (winner, loser)
+    for winner, loser in pairs(rows)
+    if margin(winner, loser) > rules.margin
+    and DOMINANCE[rules.dominance](winner, loser)
+  ]
+  if rules.order == "best_margin":
+    found.sort(key=lambda pair: -margin(*pair))  # stable: equal margins keep file order
+  return found[:1] if rules.one_per_query else found
 
 
 def every_pair(rows: Sequence[records.Scored]) -> list[Two]:

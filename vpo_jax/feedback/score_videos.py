@@ -8,8 +8,13 @@ import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+import ml_collections
+
+from torch_bridge import contract
 from vpo_jax import errors, records, stages
 from vpo_jax.feedback import bridge, rewards
+
+Entry = tuple[records.Candidates, records.Candidate]
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -19,6 +24,17 @@ def run(work: stages.Work) -> stages.Counts:
     UserError: the config or an input is wrong, the bridge cannot work, or the scorer's
       answers are those of a broken set-up.
   """
+  rows = records.read(work.inputs["candidates"], records.Candidates)
+  candidates = sum(len(row.candidates) for row in rows)
+  return {"candidates": candidates} | score(work, entries(work))
+
+
+def entries(work: stages.Work) -> list[Entry]:
+  """The candidates to render, with their rows.
+
+  Raises:
+    UserError: the config or an input is wrong, or no candidate passed the check.
+  """
   config = work.config
   rewards.dimensions(config.scorer.dimensions)
   role = config.scorer.text_role
@@ -27,20 +43,20 @@ def run(work: stages.Work) -> stages.Counts:
       f"config.scorer.text_role={role!r}: must be 'query' or 'prompt'"
     )
   rows = list(records.read(work.inputs["candidates"], records.Candidates))
-  entries = [(row, candidate) for row in rows for candidate in row.candidates]
+  found = [(row, candidate) for row in rows for candidate in row.candidates]
+  candidates = len(found)
   if config.text_check:
     judged = records.read(work.inputs["judged"], records.Judged)
     passed = passed_text_check(judged)
-    entries = [one for one in entries if (one[0].query_id, one[1].index) in passed]
-  candidates = sum(len(row.candidates) for row in rows)
-  if not entries:
+    found = [one for one in found if (one[0].query_id, one[1].index) in passed]
+  if not found:
     path = work.inputs["candidates"]
     if not candidates:
-      raise errors.UserError(f"score_videos: {path} has no candidates")
+      raise errors.UserError(f"{work.name}: {path} has no candidates")
     raise errors.UserError(
-      f"score_videos: no candidate of {path} passed the text-level check"
+      f"{work.name}: no candidate of {path} passed the text-level check"
     )
-  return {"candidates": candidates} | _score(work, entries)
+  return found
 
 
 def passed_text_check(judged: Iterable[records.Judged]) -> set[tuple[str, int]]:
@@ -59,20 +75,33 @@ def noise_seed(query_id: str, number: int) -> int:
   return int(records.row_id(query_id, number), 16) % (1 << 31)
 
 
-def _score(
-  work: stages.Work, entries: Sequence[tuple[records.Candidates, records.Candidate]]
-) -> stages.Counts:
-  config = work.config
-  numbers = range(config.videos_per_prompt)
+def make_requests(
+  config: ml_collections.ConfigDict,
+  entries: Sequence[Entry],
+) -> list[bridge.Request]:
+  """The videos of the entries, in order: `config.videos_per_prompt` of each."""
   by_query = config.scorer.text_role == "query"
-  requests = [
+  return [
     bridge.Request(
       candidate.prompt,
       noise_seed(row.query_id, number),
       row.query if by_query else candidate.prompt,
     )
-    for (row, candidate), number in itertools.product(entries, numbers)
+    for (row, candidate), number in itertools.product(
+      entries, range(config.videos_per_prompt)
+    )
   ]
+
+
+def score(work: stages.Work, entries: Sequence[Entry]) -> stages.Counts:
+  """Renders and scores the entries' videos; writes the files of the stage.
+
+  Raises:
+    UserError: see `run`.
+  """
+  config = work.config
+  numbers = range(config.videos_per_prompt)
+  requests = make_requests(config, entries)
   weights = rewards.dimensions(config.scorer.dimensions)
   link = bridge.Bridge(config, work.folder, work.store)
   results = link.render_and_score(requests)
@@ -102,6 +131,22 @@ def _score(
   } | _totals(results, scored)
 
 
+def reward_of(
+  answers: contract.Answers, questions: bridge.Questions, weights: Mapping[str, float]
+) -> tuple[float, dict[str, float]]:
+  """A video's reward and its parts, from answers or from named rewards.
+
+  Args:
+    weights: of named rewards; if there are none, answers count.
+  """
+  yes = answers.yes
+  if weights or not yes:  # a scorer of named rewards
+    groups = rewards.weighted(answers.scalars, weights)
+    return sum(groups.values()), groups
+  groups = rewards.group_rewards(yes, questions.weights, questions.groups)
+  return rewards.reward_sum(yes, questions.weights), groups
+
+
 def _rate(
   row: records.Candidates,
   candidate: records.Candidate,
@@ -113,13 +158,12 @@ def _rate(
   """A video's reward from its answers, or from named rewards and their weights."""
   assert result.answers is not None
   yes, scalars = tuple(result.answers.yes), result.answers.scalars
+  signed = 0.0
   if weights or not yes:  # a scorer of named rewards
-    groups = rewards.weighted(scalars, weights)
-    reward, signed, yes = sum(groups.values()), 0.0, ()
+    yes = ()
   else:
-    reward = rewards.reward_sum(yes, questions.weights)
     signed = rewards.reward_signed(yes, questions.weights)
-    groups = rewards.group_rewards(yes, questions.weights, questions.groups)
+  reward, groups = reward_of(result.answers, questions, weights)
   return records.Scored(
     query_id=row.query_id,
     query=row.query,

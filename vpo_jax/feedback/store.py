@@ -9,12 +9,22 @@ import concurrent.futures
 import pathlib
 from collections.abc import Iterable
 
+import safetensors
 from etils import epath
 
 from torch_bridge import contract
 from vpo_jax import buckets, files
 
 _AT_ONCE = 4  # uploads
+
+
+def is_whole(path: pathlib.Path) -> bool:
+  """Whether a safetensors file exists in its full length."""
+  try:
+    with safetensors.safe_open(path, framework="numpy"):
+      return True
+  except (OSError, safetensors.SafetensorError):
+    return False
 
 
 class Store:
@@ -59,9 +69,9 @@ class Store:
     """Begins to store a finished result; `wait` waits for it.
 
     Args:
-      task: "render" or "score".
+      task: "render", "score", or "encode", whose results stay local.
     """
-    if self._in_bucket:
+    if self._in_bucket and task != "encode":
       paths = [self.local.answers(request_id)]
       if task == "render":
         paths = [self.local.video(request_id), self.local.rendered(request_id)]

@@ -18,7 +18,7 @@ def run(work: stages.Work) -> stages.Counts:
   Raises:
     UserError: a rule does not exist, or the scores cannot be read.
   """
-  _check(work.config.rules)
+  check(work.config.rules)
   scored = list(records.read(work.inputs["scores"], records.Scored))
   pairs = pairing.select(scored, work.config.rules)
   records.write(work.folder / "pairs.jsonl", pairs)
@@ -30,7 +30,8 @@ def run(work: stages.Work) -> stages.Counts:
   }
 
 
-def _check(rules: ml_collections.ConfigDict) -> None:
+def check(rules: ml_collections.ConfigDict) -> None:
+  """Raises a UserError for a rule that does not exist."""
   choices = {
     "dominance": tuple(pairing.DOMINANCE),
     "pairing": ("every", "adjacent"),

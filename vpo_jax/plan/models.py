@@ -1,4 +1,4 @@
-"""Models and training examples defined by their sizes, with nothing to download."""
+"""Models by name, and training examples by their lengths; nothing is downloaded."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,52 +9,24 @@ from etils import epath
 from vpo_jax import errors
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
-
-# config.json by model name.
-MODELS = {
-  "llama3-8b": {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "tie_word_embeddings": False,
-  },
-  "smollm2-135m": {
-    "model_type": "llama",
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 100000.0,
-    "tie_word_embeddings": True,
-  },
-}
+from vpo_jax.decoder import known
 
 
 def read(name: str) -> decoder_config.DecoderConfig:
-  """A model's config from a name in `MODELS`, a directory, or a config.json.
+  """A model's config from a name in `known.MODELS`, a directory, or a config.json.
 
   Raises:
     UserError: `name` is none of these.
   """
-  if name in MODELS:
-    return decoder_config.parse(MODELS[name])
+  if name in known.MODELS:
+    return decoder_config.parse(known.MODELS[name])
   path = epath.Path(name)
   if path.name == "config.json":
     path = path.parent
   if not path.exists():
     raise errors.UserError(
-      f"--model_config={name}: no such directory, and not one of {', '.join(MODELS)}"
+      f"--model_config={name}: no such directory, and not one of"
+      f" {', '.join(known.MODELS)}"
     )
   return decoder_config.read(path)
 

@@ -16,7 +16,7 @@ from vpo_jax.decoder import decode_weights, sharding, table
 from vpo_jax.decoder import lora as loras
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
-from vpo_jax.train import computation, loop, objective, optimizer
+from vpo_jax.train import computation, loop, objective, optimizer, pair_objective
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
@@ -67,7 +67,7 @@ def _train(stage, config, model, lengths, placement) -> Program:
   loop.check(config)
   policy = policies.Policy(model, config.precision, config.remat, placement.batch)
   sft = stage == "sft"
-  loss = (objective.sft_from_config if sft else objective.from_config)(config)
+  loss = (objective.sft_from_config if sft else pair_objective.from_config)(config)
   tx = optimizer.make(config.optimizer, 1000)
   examples, plan = _pack(stage, config, model, lengths, placement.mesh)
   shape, micros = plan.shapes[0], plan.steps[0]

@@ -10,10 +10,10 @@ import jax
 import ml_collections
 from etils import epath
 
-from vpo_jax import errors
+from vpo_jax import errors, stages
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import sharding, source, weights
-from vpo_jax.evaluate import setup, systems
+from vpo_jax.evaluate import evaluate, setup, suites, systems
 from vpo_jax.feedback import identity, jobs
 from vpo_jax.runtime import child
 from vpo_jax.teacher import queue
@@ -67,8 +67,10 @@ def _checks(
     yield name, lambda teacher=teacher: _teacher(teacher)
   if "evaluate" in config:
     for one in systems.parse(config.evaluate.systems):
-      if one.is_model and not _made_by_the_run(one.source, config):
-        yield f"system {one.name}", lambda one=one: model(one.source)
+      made = one.is_model and _made_by_the_run(one.target, config)
+      if one.kind not in (systems.QUERY, systems.TEACHER) and not made:
+        yield f"system {one.name}", lambda one=one: _system(one, config)
+    yield "suites", lambda: _suites(config.evaluate)
   for name, video in video_models(config).items():
     yield f"{name}: video model", lambda video=video: _video_model(video)
     yield f"{name}: reward", lambda video=video: _scorer(video)
@@ -85,6 +87,18 @@ def _checks(
       f"devices of {' and '.join(names)}",
       lambda mesh=mesh: child.call("devices", _make_mesh, json.loads(mesh)),
     )
+
+
+def _suites(config: ml_collections.ConfigDict) -> str:
+  """Reads the queries of every suite whose files exist before the run."""
+  evaluate.check(config)
+  chosen = suites.parse(config.suites)
+  for suite in chosen:
+    keys = [one.key for one in suite.inputs(config)]
+    named = {key: stages.named_input(config, key) for key in keys}
+    if all(named.values()):
+      suite.load(config, {key: epath.Path(path) for key, path in named.items()})
+  return ", ".join(suite.name for suite in chosen)
 
 
 def video_models(
@@ -122,6 +136,20 @@ def _teachers(
     if all(teacher.to_dict() != other.to_dict() for other in unique.values()):
       unique[name] = teacher
   return unique
+
+
+def _system(one: systems.System, config: ml_collections.ConfigDict) -> str:
+  """Checks what a system of the evaluation needs; returns what it is."""
+  found = systems.check(one, config.evaluate)
+  if one.is_model:
+    return model(one.target)
+  if one.kind == systems.LLM:
+    return _teacher(systems.llm_settings(one, config.evaluate).teacher)
+  if one.kind == systems.PROMPTIST:
+    name = systems.promptist_model(one, config.evaluate)
+    if not pathlib.Path(name).is_dir():
+      return _on_the_hub(name, config.evaluate.promptist.revision)
+  return found
 
 
 def _made_by_the_run(path: str, config: ml_collections.ConfigDict) -> bool:

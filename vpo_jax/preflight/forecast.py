@@ -9,12 +9,14 @@ the high side.
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 from etils import epath
 
 from vpo_jax import json_input, pipeline, stages
-from vpo_jax.evaluate import setup, systems
+from vpo_jax.evaluate import setup, suites, systems
+from vpo_jax.feedback import render_videos, score_videos
 from vpo_jax.preflight import checks
 
 _GB = 1e9
@@ -191,8 +193,8 @@ def _videos(
   one: Measured, videos: float, workers: int, bytes_per_video: float
 ) -> Forecast:
   counts = one.counts
-  done = max(counts["rendered"], 1), max(counts["scored"], 1)
-  render, score = counts["render_seconds"], counts["score_seconds"]
+  done = max(counts["rendered"], 1), max(counts.get("scored", 0), 1)
+  render, score = counts["render_seconds"], counts.get("score_seconds", 0.0)
   gpu_hours = videos * (render / done[0] + score / done[1]) / 3600
   disk = videos * bytes_per_video / _GB
   return Forecast(gpu_hours / workers, gpu_hours, disk_gb=disk)
@@ -205,30 +207,80 @@ def _evaluation(
   workers: Mapping[str, int],
   bytes_per_video: float,
 ) -> Forecast:
-  """Sampling, judging and rendering of every system's prompts."""
-  tests = config.curate.sizes.test_general + config.curate.sizes.test_safety
-  chosen = systems.parse(one.config.systems)
+  """Sampling, judging and rendering of every system's prompts, for all suites."""
+  found = json_input.value(one.folder / "results.json")["suites"]
+  parts = {
+    suite.name: _suite(
+      suite, found[suite.name], one, config, measured, workers, bytes_per_video
+    )
+    for suite in suites.parse(config.evaluate.suites)
+  }
+  return total(parts)
+
+
+def _suite(
+  suite: suites.Suite,
+  found: Mapping[str, Any],
+  one: Measured,
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, Measured],
+  workers: Mapping[str, int],
+  bytes_per_video: float,
+) -> Forecast:
+  """The forecast of one suite; `found` is its part of the preflight's results.json."""
+  queries = found["all_queries"]
+  inputs = suite.inputs(config.evaluate)
+  if any(
+    row.default and not stages.named_input(config.evaluate, row.key) for row in inputs
+  ):
+    # The suite's queries are made by the run, which curates more than the preflight.
+    queries = config.curate.sizes.test_general + config.curate.sizes.test_safety
+  chosen = [
+    row for row in systems.parse(one.config.systems) if row.name in found["systems"]
+  ]
   models = sum(row.is_model for row in chosen)
-  seconds = models * _sampling(measured["sample"], tests)
-  judged = _asked(measured["text_pairs"], 1, 1)
-  calls = measured["text_pairs"].counts["candidates"]
-  dollars = judged.dollars and judged.dollars / calls * tests * len(chosen)
-  hours, gpu_hours, disk = seconds / 3600, 0.0, 0.0
+  hours = models * _sampling(measured["sample"], queries) / 3600
+  dollars: float | None = 0.0
+  if suite.judged:
+    judged = _asked(measured["text_pairs"], 1, 1)
+    calls = measured["text_pairs"].counts["candidates"]
+    dollars = judged.dollars and judged.dollars / calls * queries * len(chosen)
+  place = one.folder.parent / "suites" / suite.name
+  written = [_writing(systems.folder(place, row.name), row, queries) for row in chosen]
+  known = [one for one in (dollars, *written) if one is not None]
+  dollars = sum(known) if len(known) == 1 + len(written) else None
+  gpu_hours = disk = 0.0
   for name, video in config.evaluate.video_models.items():
-    if not setup.is_named(video):
+    if not (suite.rendered and setup.is_named(video)):
       continue
-    counts = json_input.value(one.folder / name / "score_videos" / stages.MANIFEST)[
-      "counts"
-    ]
-    found = _videos(
+    counts = _video_counts(one.folder / suite.name / name, suite)
+    each = suite.videos_per_prompt
+    number = each(config.evaluate) if each else video.videos_per_prompt
+    made = _videos(
       dataclasses.replace(one, counts=counts),
-      tests * len(chosen) * video.videos_per_prompt,
+      queries * len(chosen) * number,
       workers.get(f"evaluate.{name}", workers["score_videos"]),
       bytes_per_video,
     )
-    hours, gpu_hours = hours + found.hours, gpu_hours + found.gpu_hours
-    disk += found.disk_gb
+    hours, gpu_hours = hours + made.hours, gpu_hours + made.gpu_hours
+    disk += made.disk_gb
   return Forecast(hours, gpu_hours, dollars, disk)
+
+
+def _writing(folder: epath.Path, row: systems.System, queries: int) -> float | None:
+  """Dollars for an LLM that writes a system's prompts; None if its price is unknown."""
+  made = folder / "again" if row.of else folder
+  counts = stages.finished_counts(made / systems.PROMPTS_FOLDER) or {}
+  if "cost_usd" not in counts:
+    return 0.0
+  cost = counts["cost_usd"]
+  return None if cost is None else cost / counts["queries"] * queries
+
+
+def _video_counts(folder: epath.Path, suite: suites.Suite) -> dict[str, Any]:
+  """The counts of the stage that made a suite's videos."""
+  stage = score_videos.STAGE if suite.scored else render_videos.STAGE
+  return json_input.value(folder / stage.name / stages.MANIFEST)["counts"]
 
 
 def total(found: Mapping[str, Forecast]) -> Forecast:

@@ -132,6 +132,8 @@ def small(config: ml_collections.ConfigDict, queries: int) -> ml_collections.Con
     # Three steps or more: the first compiles, the others are measured.
     stage.update(batch_size=min(stage.batch_size, 8), epochs=3)
   config.variants = ()
+  if "evaluate" in config:
+    config.evaluate.limit = queries
   return config
 
 
@@ -184,7 +186,8 @@ def _missing(
   stage: stages.Stage, config: ml_collections.ConfigDict, missing: Collection[str]
 ) -> list[str]:
   """Those of the folders in `missing` that the stage reads."""
-  inputs = [one for one in stage.inputs_for(config) if not config.get(one.key)]
+  inputs = stage.inputs_for(config)
+  inputs = [one for one in inputs if not stages.named_input(config, one.key)]
   read = dict.fromkeys(one.default.partition("/")[0] for one in inputs)
   return [folder for folder in read if folder in missing]
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vpo_jax.decoder import matmul
+from vpo_jax.decoder.soft_cap import soft_cap
 from vpo_jax.sample import cache
 
 
@@ -13,7 +14,8 @@ def over_stem_and_slot(
   own: cache.Layer,
   own_mask_BTS: Bool[Array, "B T S"],
   stem: cache.Layer | None,
-  stem_mask_B: Bool[Array, " B"],
+  stem_mask: Bool[Array, "#B #T #Z"],
+  cap: float | None = None,
 ) -> Float[Array, "B T N H"]:
   """Attention over the stem's and a slot's own keys, under one softmax.
 
@@ -21,18 +23,21 @@ def over_stem_and_slot(
   float32.
 
   Args:
-    q_BTNH: queries, not scaled.
+    q_BTNH: queries, scaled.
     own: keys [B, K, H, S] and values [B, K, S, H] of each slot.
     own_mask_BTS: True where a query may attend to a slot's key.
     stem: keys [K, H, S] and values [K, S, H], read once for all slots; or None.
-    stem_mask_B: True if the slot's prompt begins with the stem.
+    stem_mask: True where a query may attend to a key of the stem: [B, T, its length],
+      or 1 for an axis along which it is the same.
+    cap: bound of the scores; see `soft_cap`.
   """
   B, T, N, H = q_BTNH.shape
   K = own["v"].shape[1]
-  q = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
+  q = q_BTNH.reshape(B, T, K, N // K, H)
   q_BKQH = jnp.swapaxes(q, 1, 2).reshape(B, K, -1, H)
   mask = jnp.repeat(own_mask_BTS, N // K, axis=1)[:, None]
-  scores = jnp.where(mask, _per_slot(q_BKQH, own["k"]), -1e30)
+  scores = soft_cap(_per_slot(q_BKQH, own["k"]), cap)
+  scores = jnp.where(mask, scores, -1e30)
   max_score = jnp.max(scores, axis=-1, keepdims=True)
   if stem is None:
     weights = jnp.exp(scores - max_score)
@@ -40,8 +45,10 @@ def over_stem_and_slot(
     mixed = _per_slot(weights, own["v"])
   else:
     # The two parts are not concatenated, which would copy every score twice.
-    shared = _over_stem(q_BKQH, stem["k"])
-    shared = jnp.where(stem_mask_B[:, None, None, None], shared, -1e30)
+    shared = soft_cap(_over_stem(q_BKQH, stem["k"]), cap)
+    if stem_mask.shape[1] > 1:
+      stem_mask = jnp.repeat(stem_mask, N // K, axis=1)
+    shared = jnp.where(stem_mask[:, None], shared, -1e30)
     max_score = jnp.maximum(max_score, jnp.max(shared, axis=-1, keepdims=True))
     weights, shared = jnp.exp(scores - max_score), jnp.exp(shared - max_score)
     total = jnp.sum(weights, axis=-1, keepdims=True)

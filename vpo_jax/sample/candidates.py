@@ -50,6 +50,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
       str(work.inputs["model"]),
       precision=config.precision,
       instruction=config.instruction,
+      generation_prompt=config.generation_prompt,
+      reasoning=config.reasoning,
       mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
     )
     rate = _sample(config, model, wanted, missing, parts, len(mine))

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import matmul, model, table
+from vpo_jax.decoder import model, table, window
 from vpo_jax.sample import attention, cache, choose, prefill
 
 NO_TOKEN = -1
@@ -109,7 +109,7 @@ def block(
   def step(state):
     index, own, slots, tokens = state
     active_B = (slots.remaining > 0) & (slots.position < S)
-    attend = _attend(slots, S)
+    attend = _attend(config, slots, prefill.length(stem), S)
     x_BTD, own = model.hidden(
       params,
       slots.token[:, None],
@@ -121,7 +121,7 @@ def block(
       rotation_table=rotation_table,
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
-    logits_BV = matmul.product(x_BTD[:, 0], model.head(params), jnp.dtype(dtype))
+    logits_BV = model.logits(params, x_BTD[:, 0], config, dtype)
     token_B = _choose(logits_BV, slots)
     is_stop_B = jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
     ended_B = slots.ends_at_stop & is_stop_B
@@ -161,13 +161,23 @@ def _choose(logits_BV, slots: Slots):
   )
 
 
-def _attend(slots: Slots, S: int) -> model.Attend:
-  """Attention of the newest token to the stem, and to its slot up to itself."""
-  mask_BTS = (jnp.arange(S)[None] <= slots.position[:, None])[:, None]
+def _attend(
+  config: decoder_config.DecoderConfig, slots: Slots, Z: int, S: int
+) -> model.Attend:
+  """Attention of the newest token to the stem's Z tokens, and to its slot's S."""
+  masks = functools.partial(window.masks, config, longest=Z + S)
+  position_B1, key_1S = slots.position[:, None], jnp.arange(S)[None]
+  written_BTS = (key_1S <= position_B1)[:, None]
+  own_masks = masks(written_BTS, position_B1, key_1S)
+  on_stem_BTZ = slots.on_stem[:, None, None]
+  stem_masks = masks(on_stem_BTZ, Z + position_B1, jnp.arange(Z)[None])
 
-  def attend(q, k, v, layer):
+  def attend(q, k, v, layer, kind):
     own, stem = layer
     own = cache.write_token(own, k[:, 0], v[:, 0], slots.position)
-    return attention.over_stem_and_slot(q, own, mask_BTS, stem, slots.on_stem), own
+    out = attention.over_stem_and_slot(
+      q, own, own_masks[kind], stem, stem_masks[kind], config.score_cap
+    )
+    return out, own
 
   return attend

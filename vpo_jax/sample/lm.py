@@ -71,6 +71,8 @@ class LanguageModel:
     stem_tokens: the common prefix of all prompts with the instruction.
     stem: the stem's keys and values.
     mesh: the devices.
+    header: tokens of the assistant's header if the model writes it itself, because its
+      prompts end with the user's turn; else empty.
   """
 
   folder: epath.Path
@@ -82,6 +84,7 @@ class LanguageModel:
   stem_tokens: tuple[int, ...]
   stem: Any
   mesh: Mesh
+  header: tuple[int, ...] = ()
 
   @property
   def dtype(self) -> str:
@@ -100,15 +103,28 @@ class LanguageModel:
 
   def chat(self, messages: list[dict[str, str]]) -> Prompt:
     """The prompt of any chat whose next message is the assistant's."""
-    return self.text(self.format.render(messages))
+    rendered = self.format.render(messages, generation_prompt=not self.header)
+    return self.text(rendered)
 
   def text(self, rendered: str) -> Prompt:
     """The prompt of a text, without the chat template."""
     return Prompt(rendered, tuple(self.format.tokens(rendered)))
 
   def decode(self, tokens: list[int]) -> str:
-    """The text of a response, stripped and without special tokens."""
-    return self.format.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    """The text of a response, stripped and without special tokens.
+
+    If the model writes the header itself, the response is what follows the last one.
+    """
+    size = len(self.header)
+    for start in range(len(tokens) - size, -1, -1) if size else ():
+      if tuple(tokens[start : start + size]) == self.header:
+        tokens = tokens[start + size :]
+        break
+    text = self.format.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    if self.format.reasoning and "<think>" in text:
+      # Empty if the answer ended before the reasoning did.
+      text = text.partition("</think>")[2].strip()
+    return text
 
 
 def load(
@@ -116,6 +132,8 @@ def load(
   *,
   precision: str = "float32",
   instruction: str = "",
+  generation_prompt: bool = True,
+  reasoning: bool = False,
   mesh: Mesh | None = None,
 ) -> LanguageModel:
   """Loads a model directory, a hub id, or the embedded default.
@@ -125,6 +143,10 @@ def load(
     precision: "float32"; "bfloat16", for devices with fast bfloat16 products; or
       "int8", for one prompt at a time on a CPU.
     instruction: path of a template; "" for the model's own or else the default.
+    generation_prompt: whether a prompt ends with the assistant's header; if not, the
+      model writes it.
+    reasoning: whether a model that can reason does so before it answers; what it
+      reasons is not part of the answer's text.
     mesh: the devices; None for one device.
 
   Raises:
@@ -136,9 +158,15 @@ def load(
     )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  chat_format = chat.load(folder, config.vocab)
+  chat_format = chat.load(folder, config.vocab, reasoning)
   mesh = mesh or sharding.one_device_mesh()
   template = templates.of_model(folder, instruction)
+  header = () if generation_prompt else tuple(chat_format.header())
+  if not (generation_prompt or header):
+    raise errors.UserError(
+      f"{folder}: the chat template writes no header before an answer; set"
+      " config.generation_prompt=True"
+    )
   dtype = _dtype(precision)
   params = weights.load(folder, config, sharding.params(config, mesh), dtype)
   policy = LanguageModel(
@@ -151,6 +179,7 @@ def load(
     stem_tokens=(),
     stem=None,
     mesh=mesh,
+    header=header,
   )
   stem_tokens = _stem(policy)
   stem = prefill.stem(policy.params, stem_tokens, config, dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import matmul, model, table
+from vpo_jax.decoder import model, table, window
 from vpo_jax.sample import attention, cache
 
 
@@ -74,19 +74,26 @@ def chunk(
   """
   T = tokens_T.shape[0]
   mask = (tail_T[:, None] == tail_T[None]) & jnp.tri(T, dtype=bool)
-  start = jnp.where(on_stem, length(stem), 0)
+  position_1T = (jnp.where(on_stem, length(stem), 0) + position_T)[None]
+  longest = length(stem) + T
+  masks = window.masks(config, mask[None], position_1T, position_1T, longest)
+  stem_1Z = jnp.arange(length(stem))[None]
+  stem_masks = window.masks(
+    config, on_stem[None, None, None], position_1T, stem_1Z, longest
+  )
 
-  def attend(q, k, v, shared) -> tuple[Any, cache.Layer]:
+  def attend(q, k, v, shared, kind) -> tuple[Any, cache.Layer]:
     new = cache.new_layer(k, v, dtype)
-    out = attention.over_stem_and_slot(q, new, mask[None], shared, on_stem[None])
+    mask, stem_mask = masks[kind], stem_masks[kind]
+    out = attention.over_stem_and_slot(
+      q, new, mask, shared, stem_mask, config.score_cap
+    )
     return out, new
 
   x_1TD, keys_and_values = model.hidden(
-    params, tokens_T[None], (start + position_T)[None], attend, config, cache=stem,
-    dtype=dtype,
-  )  # fmt: skip
-  head = model.head(params)
-  logits_UV = matmul.product(x_1TD[0, last_U], head, jnp.dtype(dtype))
+    params, tokens_T[None], position_1T, attend, config, cache=stem, dtype=dtype
+  )
+  logits_UV = model.logits(params, x_1TD[0, last_U], config, dtype)
   return jax.tree.map(lambda x: x[0], keys_and_values), logits_UV
 
 

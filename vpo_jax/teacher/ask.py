@@ -42,17 +42,25 @@ class Ask(Protocol):
     self,
     messages: Sequence[journal_lib.Message],
     read: Callable[[str], Value | None],
+    read_cut: Callable[[str], Value | None] | None = None,
   ) -> tuple[Value, str]:
     """Returns the value that `read` found in a reply, and the reply's text.
 
     Args:
       messages: the chat so far; the last message is the user's.
       read: parses a reply; None if it lacks what is needed.
+      read_cut: parses a reply that was cut off at the token limit; without it such a
+        reply is drawn again.
 
     Raises:
       NoAnswer: no reply was usable; the row has to be set aside.
     """
     ...
+
+
+def declines(text: str) -> bool:
+  """Whether a reply begins with a refusal in words."""
+  return bool(_REFUSAL.match(text))
 
 
 Chain = Callable[[Ask, Item], Awaitable[Outcome]]
@@ -62,8 +70,8 @@ Fetch = Callable[[tuple[journal_lib.Message, ...], int], Awaitable[journal_lib.R
 def make_ask(config: ml_collections.ConfigDict, fetch: Fetch) -> Ask:
   """Returns an `Ask` that draws up to `config.samples` replies.
 
-  A reply without its marker, or one cut off at the token limit, is drawn again with the
-  next sample index. A refusal is not.
+  A reply without its marker, or one cut off at the token limit (unless the caller can
+  read it), is drawn again with the next sample index. A refusal is not.
 
   Args:
     config: the teacher's config (configs/teacher.py).
@@ -71,14 +79,17 @@ def make_ask(config: ml_collections.ConfigDict, fetch: Fetch) -> Ask:
   """
 
   async def ask(
-    messages: Sequence[journal_lib.Message], read: Callable[[str], Value | None]
+    messages: Sequence[journal_lib.Message],
+    read: Callable[[str], Value | None],
+    read_cut: Callable[[str], Value | None] | None = None,
   ) -> tuple[Value, str]:
     cut = 0
     for sample in range(config.samples):
       reply = await fetch(tuple(messages), sample)
-      complete = reply.finish_reason != "length" and not reply.refusal
-      value = read(reply.text) if complete else None
-      if reply.refusal or (value is None and _REFUSAL.match(reply.text)):
+      complete = reply.finish_reason != "length"
+      reader = read if complete else read_cut
+      value = reader(reply.text) if reader and not reply.refusal else None
+      if reply.refusal or (value is None and declines(reply.text)):
         text = " ".join(reply.text.split())[:200]
         raise NoAnswer("refused", text or reply.finish_reason)
       if value is not None:

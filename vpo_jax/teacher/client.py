@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Iterable
 
 import ml_collections
-import openai
+from etils import epy
 
 from torch_bridge import api_errors
 from vpo_jax import errors
@@ -30,6 +30,9 @@ from vpo_jax.teacher import journal as journal_lib
 from vpo_jax.teacher import reply as reply_lib
 from vpo_jax.teacher import status as status_lib
 from vpo_jax.teacher import totals as totals_lib
+
+with epy.lazy_imports():  # slow to import, and not always used
+  import openai
 
 # The HTTP library logs every request at INFO, which absl prints.
 for _name in ("httpx", "httpx2"):
@@ -274,7 +277,7 @@ class Client:
       return reply_lib.read(body, secret=self._key)
     raise api_errors.ServerError(api_errors.Error(api_errors.Kind.BUSY, 0, line))
 
-  def _error(self, error: openai.APIStatusError) -> api_errors.Error:
+  def _error(self, error: "openai.APIStatusError") -> api_errors.Error:
     """The error in a response, its message on one line and without the key."""
     response = error.response
     found = api_errors.read(response.status_code, response.content, response.headers)
@@ -304,6 +307,8 @@ def make_request(
     config.limit_name: config.max_tokens,
     "seed": config.seed + sample,
   }
+  if config.top_p != 1:  # not sent at its default, so that journals keep their keys
+    parameters["top_p"] = config.top_p
   return journal_lib.Request(config.model, messages, parameters, sample)
 
 

@@ -16,6 +16,7 @@ class Texts:
   refine: str = ""
   alignment: str = ""
   safety: str = ""
+  difficulty: str = ""
 
 
 def load(config: ml_collections.ConfigDict) -> Texts:

@@ -1,10 +1,11 @@
 """Prompt templates as files that a user can replace, and readers for the replies.
 
 The policy gets instruction.txt, in training and in use. The teacher gets few_shot.txt,
-critique.txt and refine.txt, the judge of an evaluation alignment.txt, and the judge of
-queries safety.txt. They follow the rules and the reply markers of the paper's figures 7
-and 8, in our own words. rules.txt has the rules by which critique.txt and alignment.txt
-judge: the paper's five, and the release's sixth (Pika-style flags).
+critique.txt and refine.txt, the judge of an evaluation alignment.txt, and the judges of
+queries safety.txt and difficulty.txt. They follow the rules and the reply markers of
+the paper's figures 7 and 8, in our own words. rules.txt has the rules by which
+critique.txt and alignment.txt judge: the paper's five, and the release's sixth
+(Pika-style flags).
 
 A placeholder is a word in braces, `{query}`. Templates are filled in one pass, so that
 the contents of a query (braces, quotes, markers, instructions) stay data.
@@ -31,6 +32,7 @@ PLACEHOLDERS = {
   "refine": (),
   "alignment": ("query", "prompt"),
   "safety": ("query",),
+  "difficulty": ("query",),
 }
 
 # Templates that may contain {rules}.

@@ -1,9 +1,8 @@
 """Stage train_dpo: preference optimization on D_text and D_video (paper, 3.3)."""
 
 from vpo_jax import stages
-from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import source
-from vpo_jax.train import loop, objective, reference, setup
+from vpo_jax.train import loop, pair_objective, setup
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -16,29 +15,16 @@ def run(work: stages.Work) -> stages.Counts:
   """
   config = work.config
   loop.check(config)
-  preference = objective.from_config(config)
+  preference = pair_objective.from_config(config)
   model = setup.open_model(config, work.inputs["model"])
   template = setup.instruction(work, model.base)
   pairs = setup.read_examples(work, "train", model, "dpo")
   unseen = setup.read_examples(work, "heldout", model, "dpo")
   params = model.load()
-
-  def split(key: str, examples: list[data_examples.Example]) -> loop.Split:
-    if not examples:
-      return loop.Split(examples)
-    reference_XE = reference.logps(
-      work.folder / f"reference_{key}.npz",
-      examples,
-      params,
-      model.policy,
-      model.placement,
-      batch_size=config.batch_size,
-      budget=config.micro_tokens,
-      hang_minutes=config.hang_minutes,
-    )
-    return loop.Split(examples, reference_XE)
-
-  train, heldout = split("train", pairs), split("heldout", unseen)
+  train, heldout = loop.Split(pairs), loop.Split(unseen)
+  if config.loss not in pair_objective.REFERENCE_FREE:
+    train = setup.with_reference(work, "train", train, params, model)
+    heldout = setup.with_reference(work, "heldout", heldout, params, model)
   task = loop.Task("train DPO", work, model.policy, model.placement, preference)
   trained, metrics, plan = loop.fit(task, params, train, heldout)
   setup.save_model(work, model, params, trained, template)

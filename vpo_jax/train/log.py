@@ -7,12 +7,14 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
-from tensorboardX import event_file_writer, summary
-from tensorboardX.proto import event_pb2
+from etils import epath, epy
 
 from vpo_jax import buckets, files, json_input
 from vpo_jax.runtime import processes
+
+with epy.lazy_imports():  # slow to import, and not always used
+  from tensorboardX import event_file_writer, summary
+  from tensorboardX.proto import event_pb2
 
 _events: Any = event_pb2  # made at import time, unknown to type checkers
 

@@ -25,10 +25,16 @@ from vpo_jax.train import step as train_step
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Examples, and their reference log-probabilities if the loss needs them."""
+  """Examples, with what the loss needs of them.
+
+  Attributes:
+    reference: log-probabilities of the tokens under the reference model, in nats.
+    reward_XE: the rewards of the responses.
+  """
 
   examples: Sequence[data_examples.Example]
-  reference_XE: np.ndarray | None = None
+  reference: forest.TokenValues | None = None
+  reward_XE: np.ndarray | None = None
 
 
 # Config keys that change how a run is executed, not what it computes: they may change
@@ -212,7 +218,12 @@ def _build(
 ) -> forest.Forest:
   """One micro-batch: the groups that this process's devices hold."""
   return forest.build(
-    split.examples, shape, micro, split.reference_XE, placement.own_groups
+    split.examples,
+    shape,
+    micro,
+    split.reference,
+    split.reward_XE,
+    placement.own_groups,
   )
 
 

@@ -1,9 +1,7 @@
-"""Log-probabilities of every response of a packed forest."""
+"""Log-probabilities of the responses of a packed forest."""
 
 import dataclasses
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
@@ -31,19 +29,17 @@ class Policy:
   remat: model.Remat = "none"
   rows: NamedSharding | None = None
 
-  def logps(
+  def token_logps(
     self, params: Params, batch: forest.Forest, shape: forest.Shape
-  ) -> Float[Array, "G N E"]:
-    """Summed log-probability of each response given its prompt, in nats.
-
-    Returns: [groups, trees, branches]; 0 where a tree is missing.
-    """
+  ) -> Float[Array, "G P"]:
+    """Log-probability of each predicted token given those before it, in nats."""
     devices = 1 if self.rows is None else self.rows.mesh.size
     attend = attention.forest(
+      self.config,
       jnp.asarray(batch.tree_GRT),
       jnp.asarray(batch.branch_GRT),
+      jnp.asarray(batch.positions_GL),
       jnp.asarray(batch.stem_G),
-      shape.stem,
       self.precision,
       devices,
     )
@@ -59,18 +55,11 @@ class Policy:
       unroll=self.rows is not None and sharding.one_gpu(self.rows),
     )
     x_GPD = jnp.take_along_axis(x_GLD, batch.source_GP[..., None], axis=1)
-    logps_GP: Any = head.logps(
+    return head.logps(
       x_GPD,
       model.head(params),
       jnp.asarray(batch.target_GP),
       head.blocks(shape.predict, self.config.vocab, devices),
       self.precision,
+      self.config.logit_cap,
     )
-    leaves = shape.trees * shape.branches
-
-    def by_leaf(logps_P: Array, leaf_P: Array) -> Array:
-      # Padding is added to one extra leaf, which is dropped.
-      return jax.ops.segment_sum(logps_P, leaf_P, leaves + 1)[:leaves]
-
-    sums = jax.vmap(by_leaf)(logps_GP, jnp.asarray(batch.leaf_GP))
-    return sums.reshape(shape.groups, shape.trees, shape.branches)

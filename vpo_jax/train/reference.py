@@ -31,8 +31,8 @@ def logps(
   batch_size: int,
   budget: int,
   hang_minutes: float,
-) -> np.ndarray:
-  """Summed log-probability of each response of each example: [examples, branches].
+) -> forest.TokenValues:
+  """Log-probability of each token of each response of each example, in nats.
 
   Args:
     path: the .npz file; it is read if its fingerprint matches, and written otherwise.
@@ -45,18 +45,26 @@ def logps(
   if path.exists():
     with path.open("rb") as file, np.load(io.BytesIO(file.read())) as stored:
       if str(stored["fingerprint"]) == fingerprint:
-        return stored["logps"]
+        return _split(stored["logps"], examples)
   result = _compute(
     examples, params, policy, placement, batch_size, budget, hang_minutes
   )
   if processes.first():
+    flat = np.concatenate([values for row in result for values in row])
     with files.publish(path, "wb") as file:
-      np.savez(file, logps=result, fingerprint=fingerprint)
+      np.savez(file, logps=flat, fingerprint=fingerprint)
   return result
 
 
+def _split(flat, examples) -> forest.TokenValues:
+  """The values of each response, of all values in a row."""
+  lengths = [len(response) for example in examples for response in example.responses]
+  parts = iter(np.split(flat, np.cumsum(lengths)[:-1]))
+  return [[next(parts) for _ in example.responses] for example in examples]
+
+
 def _fingerprint(examples, params, policy) -> str:
-  digest = hashlib.sha256(weights.fingerprint(params).encode())
+  digest = hashlib.sha256(b"tokens " + weights.fingerprint(params).encode())
   digest.update(policy.precision.encode())
   for example in examples:
     for tokens in (example.prompt, *example.responses):
@@ -74,7 +82,7 @@ def _compute(examples, params, policy, placement, batch_size, budget, hang_minut
     budget=budget,
     flops_per_token=policy.config.flops_per_token,
   )
-  result = np.zeros((len(examples), len(examples[0].responses)), np.float32)
+  result = zeros(examples)
   with (
     watchdog.watched(hang_minutes) as watch,
     console.progress("reference", len(examples)) as advance,
@@ -86,11 +94,16 @@ def _compute(examples, params, policy, placement, batch_size, budget, hang_minut
   return result
 
 
-_logps = jax.jit(policies.Policy.logps, static_argnums=(0, 3))
+_logps = jax.jit(policies.Policy.token_logps, static_argnums=(0, 3))
+
+
+def zeros(examples: Sequence[data_examples.Example]) -> list[list[np.ndarray]]:
+  """A 0 for each token of each response of each example."""
+  return [[np.zeros(len(r), np.float32) for r in e.responses] for e in examples]
 
 
 def fill(
-  result_XE: np.ndarray,
+  result: list[list[np.ndarray]],
   examples: Sequence[data_examples.Example],
   plan: packing.Plan,
   step: int,
@@ -98,13 +111,12 @@ def fill(
   policy: policies.Policy,
   placement: sharding.Placement,
 ) -> None:
-  """Writes the log-probabilities of one step's examples into their rows."""
+  """Writes the log-probabilities of one step's examples into `result`."""
   shape = plan.shapes[step]
   for micro in plan.steps[step]:
     own = forest.build(examples, shape, micro, groups=placement.own_groups)
-    values = sharding.to_host(
-      _logps(policy, params, placement.shard_groups(own), shape)
-    )
+    batch = placement.shard_groups(own)
+    values_GP = sharding.to_host(_logps(policy, params, batch, shape))
     for group, rows in enumerate(micro):
-      order = [index for row in rows for index in row]
-      result_XE[order] = values[group, : len(order)]
+      for index, branch, span in forest.predicted(examples, rows):
+        result[index][branch] = values_GP[group, span]

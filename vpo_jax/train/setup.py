@@ -15,6 +15,7 @@ from vpo_jax.decoder import directory, sharding, weights
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, processes
+from vpo_jax.train import loop, reference
 from vpo_jax.train import policy as policies
 
 
@@ -35,7 +36,8 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   """Reads everything of a model directory but the weights.
 
   Args:
-    config: the training config; `mesh`, `batch_size`, `precision` and `remat` are read.
+    config: the training config; `mesh`, `batch_size`, `precision`, `remat` and
+      `reasoning` are read.
 
   Raises:
     UserError: the directory is not a model that can be trained, or the mesh does not
@@ -53,7 +55,8 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   policy = policies.Policy(
     architecture, config.precision, config.remat, placement.batch
   )
-  return Setup(base, chat.load(base, architecture.vocab), policy, placement)
+  chat_format = chat.load(base, architecture.vocab, config.reasoning)
+  return Setup(base, chat_format, policy, placement)
 
 
 def inputs(config: stages.Config) -> stages.Inputs:
@@ -100,7 +103,7 @@ def save_model(
   lora = loras.from_config(config.lora)
   if lora:
     adapter = work.folder / "adapter"
-    lora.save(adapter, trained, architecture, str(setup.base), config.save_dtype)
+    lora.save(adapter, trained, architecture, setup.base, config.save_dtype)
     merge = jax.jit(lora.merge, out_shardings=setup.placement.params)
     trained = merge(params, trained)
   model = work.folder / "model"
@@ -112,6 +115,30 @@ def save_model(
     config.save_dtype,
     extra={templates.INSTRUCTION: template.encode()},
   )
+
+
+def with_reference(
+  work: stages.Work, key: str, split: loop.Split, params: Params, setup: Setup
+) -> loop.Split:
+  """The split with reference log-probabilities, stored as `reference_<key>.npz`.
+
+  Args:
+    params: of the reference model.
+  """
+  if not split.examples:
+    return split
+  config = work.config
+  logps = reference.logps(
+    work.folder / f"reference_{key}.npz",
+    split.examples,
+    params,
+    setup.policy,
+    setup.placement,
+    batch_size=config.batch_size,
+    budget=config.micro_tokens,
+    hang_minutes=config.hang_minutes,
+  )
+  return dataclasses.replace(split, reference=logps)
 
 
 def read_examples(

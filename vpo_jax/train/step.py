@@ -156,8 +156,8 @@ def make_evaluate(policy: policies.Policy, objective: objectives.Objective) -> E
 
 
 def _sums(policy, objective, shape, params, batch):
-  logps_GNE = policy.logps(params, batch, shape)
-  total, weight, metrics = objective(logps_GNE, batch.reference_GNE, batch.tokens_GNE)
+  logp_GP = policy.token_logps(params, batch, shape)
+  total, weight, metrics = objective(objectives.Responses.of(batch, logp_GP))
   return total, metrics | {"loss": total, "weight": weight}
 
 

@@ -1,0 +1,3 @@
+"""Not installed for the tests, and not used in them."""
+
+from absent import __getattr__  # noqa: F401

@@ -1,0 +1,1 @@
+"""Not installed for the tests."""

@@ -1,0 +1,217 @@
+"""Diffusion DPO in the miniature: its pairs, its training, and bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import diffusion_runs
+import numpy as np
+import pytest
+
+from torch_bridge import contract, video
+from vpo_jax import errors, records, stages
+from vpo_jax.feedback import diffusion_pairs, train_diffusion_dpo
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _scored(prompt, number, reward, groups=None, query="q"):
+  return records.Scored(
+    query_id=query,
+    query=query,
+    index=prompt,
+    prompt=f"prompt {prompt}",
+    video_id=f"{query}-{prompt}-{number}",
+    seed=number,
+    reward=reward,
+    signed=0.0,
+    groups=groups or {"all": reward},
+    yes=(),
+    scalars={},
+  )
+
+
+def _ids(pairs):
+  return [(winner.video_id, loser.video_id) for winner, loser in pairs]
+
+
+def test_pairs_are_of_one_prompt_and_the_widest_counts():
+  rules = diffusion_runs.pairs_config().rules
+  rules.update(margin=0.5, dominance="none")
+  scored = [
+    _scored(0, 0, 1.0),
+    _scored(0, 1, 3.0),
+    _scored(0, 2, 2.0),
+    _scored(1, 0, 9.0),  # another prompt of the query
+    _scored(1, 1, 8.6),  # a margin of 0.4
+  ]
+  assert _ids(diffusion_pairs.select(scored, rules)) == [("q-0-1", "q-0-0")]
+  rules.one_per_query = False
+  assert len(diffusion_pairs.select(scored, rules)) == 3
+
+
+def test_dominance_over_dimensions():
+  """VisionReward's rule: no dimension of the preferred video is worse."""
+  rules = diffusion_runs.pairs_config().rules
+  rules.update(margin=0.5, dominance="dimensions")
+  better, worse = {"motion": 0.1, "looks": 2.9}, {"motion": 0.2, "looks": 1.0}
+  scored = [_scored(0, 0, 3.0, better), _scored(0, 1, 1.2, worse)]
+  assert diffusion_pairs.select(scored, rules) == []
+  rules.dominance = "none"
+  assert len(diffusion_pairs.select(scored, rules)) == 1
+
+
+def test_no_query_is_in_both_parts():
+  pairs = [
+    (_scored(0, 0, 1.0, query=f"q{n % 5}"), _scored(0, 1, 0.0, query=f"q{n % 5}"))
+    for n in range(20)
+  ]
+  train, heldout = diffusion_pairs.split(pairs, 0.05, seed=0)
+  assert len({one.query_id for one, _ in heldout}) == 1
+  assert len(train) + len(heldout) == 20
+  assert not {a.query_id for a, _ in train} & {a.query_id for a, _ in heldout}
+
+
+def _write_pairs(folder, rows):
+  for part in ("train", "heldout"):
+    records.write(folder / "diffusion_pairs" / f"{part}.jsonl", rows)
+
+
+def _pair(name="one"):
+  return contract.VideoPair(name, "a circle", "a circle", "no.mp4", "none.mp4", 1.0)
+
+
+def test_a_preference_file_whose_videos_are_missing_is_one_line(tmp_path):
+  _write_pairs(tmp_path, [_pair()])
+  with pytest.raises(errors.UserError) as caught:
+    stages.run(train_diffusion_dpo.STAGE, diffusion_runs.training_config(), tmp_path)
+  line = str(caught.value)
+  assert "no pair can be used; the first: pair one: no.mp4: No such file" in line
+  assert "\n" not in line
+
+
+def test_rows_that_are_no_pairs_are_named_by_file_and_line(tmp_path):
+  _write_pairs(tmp_path, [])
+  (tmp_path / "diffusion_pairs" / "train.jsonl").write_text('{"prompt": "a"}\n')
+  with pytest.raises(errors.UserError, match=r"train.jsonl:1: id is missing"):
+    stages.run(train_diffusion_dpo.STAGE, diffusion_runs.training_config(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("change", "reason"),
+  [
+    ({"method": "qlora"}, "config.method='qlora': must be one of lora, full"),
+    ({"method": "full", "shard": True}, "config.shard=True needs config.method='lora'"),
+    ({"precision": "float16"}, "must be bfloat16 or float32"),
+    ({"steps": 0}, "config.steps=0: must be above 0"),
+    ({"renderer": {"name": "command"}}, "command cannot be trained, only diffusers"),
+  ],
+)
+def test_a_wrong_config_is_one_line(tmp_path, change, reason):
+  _write_pairs(tmp_path, [_pair()])
+  config = diffusion_runs.training_config()
+  config.update(change)
+  with pytest.raises(errors.UserError, match=reason):
+    stages.run(train_diffusion_dpo.STAGE, config, tmp_path)
+  assert not (tmp_path / "train_diffusion_dpo").exists()
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+  """A workdir with finished pairs."""
+  workdir = tmp_path_factory.mktemp("paired")
+  diffusion_runs.write_candidates(workdir / "sample" / "candidates.jsonl", 6)
+  counts = stages.run(diffusion_pairs.STAGE, diffusion_runs.pairs_config(), workdir)
+  assert counts["train"] >= 2
+  assert counts["heldout"] >= 1
+  return workdir
+
+
+def _config_flags():
+  """The differences of the tests' config from configs/diffusion_dpo.py, as flags."""
+  plain = stages.flat(diffusion_runs.diffusion_dpo.get_config().to_dict())
+  ours = stages.flat(diffusion_runs.training_config().to_dict())
+  return [
+    f"--config.{key}={value}" for key, value in ours.items() if value != plain[key]
+  ]
+
+
+def _launch(workdir, *flags):
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(ROOT / "launch" / "train_diffusion_dpo.py"),
+      f"--workdir={workdir}",
+      *_config_flags(),
+      *flags,
+    ],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+@pytest.mark.slow
+def test_the_stage_trains_is_stopped_and_ends_where_an_unbroken_one_does(
+  paired, tmp_path
+):
+  unbroken = tmp_path / "unbroken"
+  (unbroken / "diffusion_pairs").mkdir(parents=True)
+  broken = tmp_path / "broken"
+  (broken / "diffusion_pairs").mkdir(parents=True)
+  for workdir in (unbroken, broken):
+    (workdir / "store").symlink_to(paired / "store")
+    for part in ("train", "heldout"):
+      name = f"diffusion_pairs/{part}.jsonl"
+      (workdir / name).write_bytes((paired / name).read_bytes())
+  config = diffusion_runs.training_config()
+  # One video is black: its pair is set aside and the rest is trained on.
+  rows = (unbroken / "diffusion_pairs" / "train.jsonl").read_text().splitlines()
+  black = json.loads(rows[0]) | {"id": "black", "chosen": "black.mp4"}
+  frames = np.zeros((9, 32, 32, 3), np.uint8)
+  video.write(
+    paired / "store" / "black.mp4", frames, 8, {"codec": "libx264", "crf": 17}
+  )
+  for workdir in (unbroken, broken):
+    path = workdir / "diffusion_pairs" / "train.jsonl"
+    path.write_text("\n".join([json.dumps(black), *rows]) + "\n")
+  counts = stages.run(train_diffusion_dpo.STAGE, config, unbroken)
+  assert counts["set_aside"] == 1
+  (aside,) = records.read(
+    unbroken / "train_diffusion_dpo" / "set_aside.jsonl", records.SetAside
+  )
+  assert aside.id == "black"
+  assert aside.reason.startswith("black.mp4: black: ")
+  assert counts["reward"] >= 0
+
+  process = _launch(broken)
+  metrics = broken / "train_diffusion_dpo" / "run" / "metrics.jsonl"
+  until = time.monotonic() + 300
+  while time.monotonic() < until and process.poll() is None:
+    if metrics.exists() and metrics.read_text().count("\n") >= 1:
+      break
+    time.sleep(0.02)
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 75, output
+  assert "saved; the same command continues" in output
+  last = _launch(broken)
+  output, _ = last.communicate(timeout=600)
+  assert last.returncode == 0, output
+  name = "train_diffusion_dpo/lora/pytorch_lora_weights.safetensors"
+  assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_error_of_training_is_the_last_line_of_its_log(paired, tmp_path):
+  config = diffusion_runs.training_config()
+  config.targets = ("wq",)
+  (tmp_path / "store").symlink_to(paired / "store")
+  (tmp_path / "diffusion_pairs").symlink_to(paired / "diffusion_pairs")
+  with pytest.raises(errors.UserError, match=r"LoRA targets wq do not exist.*0.log"):
+    stages.run(train_diffusion_dpo.STAGE, config, tmp_path)

@@ -1,0 +1,55 @@
+"""Asserts that a rehearsal fills every table and figure of the paper, by number.
+
+python -m tests.rehearsal.tables --workdir=runs/rehearsal
+"""
+
+import argparse
+import json
+import math
+import pathlib
+
+TABLES = ("1", "2", "3", "4", "5", "6")
+FIGURES = ("3", "4", "5")
+
+
+def check(results: dict) -> None:
+  """Every table has systems with intervals; every figure has pairs or levels."""
+  assert results["note"], "stand-ins are marked"
+  assert tuple(results["tables"]) == TABLES, tuple(results["tables"])
+  assert tuple(results["figures"]) == FIGURES, tuple(results["figures"])
+  for number, parts in results["tables"].items():
+    for part in parts:
+      assert len(part["rows"]) >= 2, f"table {number} compares systems"
+      cells = [cell for row in part["rows"] for cell in row["cells"]]
+      assert cells, f"table {number} has cells"
+      for cell in cells:
+        assert _is_interval(cell["mean"], cell["low"], cell["high"]), (number, cell)
+  (preferences,) = results["figures"]["3"]
+  for row in preferences["preferences"]:
+    net = row["net"]
+    assert _is_interval(net["share"], net["low"], net["high"]), row
+  by_judge = [part for part in results["figures"]["4"] if "rows" in part]
+  (by_people,) = [part for part in results["figures"]["4"] if "levels" in part]
+  assert by_judge
+  assert by_people["judge"]["videos"], "people and judge saw the same videos"
+  for part in results["figures"]["5"]:
+    for row in part["pairs"]:
+      assert _is_interval(row["net"], row["net_low"], row["net_high"]), row
+
+
+def _is_interval(mean: float, low: float, high: float) -> bool:
+  return all(map(math.isfinite, (mean, low, high))) and low <= high
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description="Checks a rehearsal's tables.")
+  parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  path = parser.parse_args().workdir / "evaluate" / "results.json"
+  check(json.loads(path.read_text()))
+  print(
+    f"{path}: tables {', '.join(TABLES)} and figures {', '.join(FIGURES)} are there"
+  )
+
+
+if __name__ == "__main__":
+  main()

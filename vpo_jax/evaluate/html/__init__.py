@@ -1,0 +1,1 @@
+"""The report that people look at: report.html, its data and its videos."""

@@ -1,0 +1,1 @@
+"""People's ratings of videos: studies, raters' pages, answers, statistics."""
