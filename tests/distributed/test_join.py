@@ -23,7 +23,10 @@ if "DIES" in os.environ:
 console.say("hello")
 counts = processes.index, processes.count, jax.process_count(), jax.local_device_count()
 pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, counts)))
-processes.shutdown()
+if "STUCK" in os.environ:
+  processes.LEAVING = 1
+  jax.distributed.shutdown = lambda: time.sleep(1000)
+processes.leave(int(os.environ.get("STUCK", 0)))
 """
 
 
@@ -88,6 +91,12 @@ def test_without_a_cluster_a_process_is_alone(start, tmp_path):
   out, err = process.communicate(timeout=120)
   assert (tmp_path / "answer0").read_text() == "0 1 1 2"
   assert (out, err.strip()) == ("", "hello")
+
+
+def test_a_process_that_cannot_disconnect_leaves(start, tmp_path):
+  for process in tasks_of(start, 2, STUCK="75"):
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
 
 
 def test_a_process_whose_peer_died_reports_it_and_exits(start):

@@ -49,12 +49,12 @@ def run_stage(module: str, default: str, *, distributed: bool = False) -> None:
       config = config[stage.name].copy_and_resolve_references()
     try:
       counts = stages.run(stage, config, workdir.value)
-    except SystemExit:  # a preempted run also leaves the distributed run
-      processes.shutdown()
+    except SystemExit as end:  # of a preempted run
+      processes.leave(int(end.code or 0))
       raise
     numbers = {k: v for k, v in counts.items() if isinstance(v, int | float | str)}
     console.say(" ".join(f"{key}={value}" for key, value in numbers.items()))
-    processes.shutdown()
+    processes.leave()
 
   run(main)
 
