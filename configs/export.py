@@ -11,7 +11,9 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
-  config.model = ""  # directory; "" is train_dpo/model of the workdir
+  # The stage that trained the model: "train_dpo" or "train_groups".
+  config.trained = "train_dpo"
+  config.model = ""  # directory; "" is the model of that stage in the workdir
   config.adapter = False  # True: only the LoRA adapter; False: the merged model
   config.base = ""  # base model named in the adapter's config; "" is the local path
   config.instruction = ""  # template file; "" is the model's, or the embedded one

@@ -20,6 +20,7 @@ from configs import (
   dpo,
   evaluate,
   export,
+  groups,
   hardware,
   merge_pairs,
   paper,
@@ -28,6 +29,7 @@ from configs import (
   score_videos,
   sft,
   text_pairs,
+  train_groups,
   video_pairs,
 )
 from vpo_jax.decoder import source
@@ -89,6 +91,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.train_dpo.update(seed=seed, batch_size=8)  # paper: 16
   shrink(config.train_dpo)
   config.train_dpo.optimizer.peak_lr = 2e-5  # paper: 5e-7, over 310 steps of 16
+
+  # Used by variants with export.trained=train_groups (docs/beyond.md).
+  config.groups = groups.get_config()
+  config.groups.seed = seed
+  config.train_groups = train_groups.get_config()
+  config.train_groups.update(seed=seed, batch_size=8)
+  shrink(config.train_groups)
+  config.train_groups.optimizer.peak_lr = 2e-5
 
   config.export = export.get_config()
   config.report = report.get_config()

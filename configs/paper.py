@@ -25,12 +25,14 @@ from configs import (
   dpo,
   evaluate,
   export,
+  groups,
   merge_pairs,
   report,
   sample,
   score_videos,
   sft,
   text_pairs,
+  train_groups,
   video_pairs,
 )
 from configs import teacher as teacher_config
@@ -91,6 +93,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.merge_pairs.seed = seed
   config.train_dpo = dpo.get_config()
   config.train_dpo.seed = seed
+  # Used instead of the three above if export.trained is "train_groups".
+  config.groups = groups.get_config()
+  config.groups.seed = seed
+  config.train_groups = train_groups.get_config()
+  config.train_groups.seed = seed
   config.export = export.get_config()
   config.export.dtype = "bfloat16"  # as the base model and the release
   config.variants = (WITHOUT_TEXT,)

@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Higher learning rates, because there are only a third of the miniature's steps.
   config.train_sft.optimizer.peak_lr = 4e-4
   config.train_dpo.optimizer.peak_lr = 5e-5
+  config.train_groups.optimizer.peak_lr = 5e-5
   # All pairs of prompts, not only neighbours in reward, because there are few queries.
   config.video_pairs.rules.pairing = "every"
   config.merge_pairs.heldout = 0.1

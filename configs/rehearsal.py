@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   for stage in (config.sample, config.evaluate.sample, config.report):
     stage.max_new_tokens = 24
-  for stage in (config.train_sft, config.train_dpo):
+  for stage in (config.train_sft, config.train_dpo, config.train_groups):
     stage.update(batch_size=8, micro_tokens=1024, shapes=1)
     stage.optimizer.peak_lr = 3e-3  # so that few steps change what the model writes
   config.train_sft.epochs = 1

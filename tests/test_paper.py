@@ -95,5 +95,5 @@ def test_the_evaluation_samples_on_the_accelerators_as_the_sampling_stage_does()
 
 def test_every_stage_has_its_part():
   config = paper.get_config()
-  for stage in (*pipeline.STAGES, evaluate.STAGE):
+  for stage in (*pipeline.STAGES.values(), evaluate.STAGE):
     assert stage.name in config

@@ -53,19 +53,31 @@ def test_without_the_text_check_the_judgements_are_no_input(config):
 
 def test_fewer_candidates_need_all_later_stages(config):
   found = steps(config, "two sample.num_candidates=2")
-  assert list(found) == [stage.name for stage in pipeline.STAGES[3:]]
+  assert list(found) == [stage.name for stage in pipeline.stages_for(config)[3:]]
   assert found["sample"].queries == "w/curate/dpo.jsonl"
   assert found["text_pairs"].candidates == "w/two/sample/candidates.jsonl"
 
 
+def test_groups_are_another_way_to_use_the_same_feedback(config):
+  found = steps(config, "grpo export.trained=train_groups train_groups.loss=grpo")
+  assert list(found) == ["groups", "train_groups", "export"]
+  groups, trained = found["groups"], found["train_groups"]
+  assert groups.candidates == "w/sample/candidates.jsonl"
+  assert groups.judged == "w/text_pairs/judged.jsonl"
+  assert groups.scores == "w/score_videos/scores.jsonl"
+  assert trained.train == "w/grpo/groups/train.jsonl"
+  assert trained.model == "w/train_sft/model"
+  assert found["export"].model == "w/grpo/train_groups/model"
+
+
 def test_every_input_is_a_key_of_its_stages_config(config):
-  for stage in pipeline.STAGES:
+  for stage in pipeline.STAGES.values():
     for one in stage.inputs_for(config[stage.name]):
       assert one.key in config[stage.name], (stage.name, one.key)
 
 
 def test_every_execution_key_is_a_key_of_its_stages_config(config):
-  for stage in pipeline.STAGES:
+  for stage in pipeline.STAGES.values():
     keys = stages.flat(config[stage.name].to_dict())
     for pattern in stage.execution_keys_for(config[stage.name]):
       assert fnmatch.filter(keys, pattern), (stage.name, pattern)
@@ -80,6 +92,7 @@ def test_every_execution_key_is_a_key_of_its_stages_config(config):
     ("one report.shown=2", "'report.shown' does not begin with the name of a stage"),
     ("one train_dpo.los=hinge", "one: train_dpo.los=hinge: "),
     ("one train_dpo.batch_size=many", "one: train_dpo.batch_size=many: "),
+    ("one export.trained=train_sft", "must be one of train_dpo, train_groups"),
     ("one train_dpo.loss=sigmoid", "one changes nothing"),
   ],
 )

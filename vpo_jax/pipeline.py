@@ -1,5 +1,6 @@
 """The stages in the paper's order, and variants that reuse the base run's results."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from vpo_jax.evaluate import evaluate, report
 from vpo_jax.feedback import (
   bridge,
   diffusion_pairs,
+  groups,
   merge_pairs,
   score_videos,
   text_pairs,
@@ -26,25 +28,45 @@ from vpo_jax.sample import candidates
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
 from vpo_jax.train import dpo, sft
+from vpo_jax.train import groups as train_groups
 
-STAGES = (
+FEEDBACK = (
   curate.STAGE,
   build_sft.STAGE,
   sft.STAGE,
   candidates.STAGE,
   text_pairs.STAGE,
   score_videos.STAGE,
-  video_pairs.STAGE,
-  merge_pairs.STAGE,
-  dpo.STAGE,
-  export.STAGE,
 )
+# How the feedback is used, by the stage whose model is exported.
+METHODS = {
+  dpo.STAGE.name: (video_pairs.STAGE, merge_pairs.STAGE, dpo.STAGE),  # the paper's
+  train_groups.STAGE.name: (groups.STAGE, train_groups.STAGE),  # docs/beyond.md
+}
 # Run if `config.diffusion_dpo` is True, before the evaluation.
 DIFFUSION_DPO = (diffusion_pairs.STAGE, train_diffusion_dpo.STAGE)
 _TUNED = "diffusion_dpo"  # the video model that they make, in the evaluation
-_NAMES = tuple(stage.name for stage in STAGES)
+# All of them by name.
+STAGES = {
+  stage.name: stage
+  for stage in (*FEEDBACK, *itertools.chain(*METHODS.values()), export.STAGE)
+}
 
 Step = tuple[stages.Stage, ml_collections.ConfigDict]
+
+
+def stages_for(config: ml_collections.ConfigDict) -> tuple[stages.Stage, ...]:
+  """The stages from the queries to the exported model.
+
+  Raises:
+    UserError: `config.export.trained` is not one of `METHODS`.
+  """
+  trained = config.export.trained
+  if trained not in METHODS:
+    raise errors.UserError(
+      f"config.export.trained={trained!r}: must be one of {', '.join(METHODS)}"
+    )
+  return (*FEEDBACK, *METHODS[trained], export.STAGE)
 
 
 def run(
@@ -60,6 +82,7 @@ def run(
       `evaluate` (configs/evaluate.py), `variants` and `diffusion_dpo`. A variant is
       trained in a folder of its own and is compared as one more system. If
       `diffusion_dpo` is True, the video model is trained too (figure 5).
+      `export.trained` decides how the feedback is used.
 
   Returns: the counts of each stage, without those of the variants.
 
@@ -71,7 +94,7 @@ def run(
   bridge.check(config.score_videos)  # before the earlier stages work for hours
   if "evaluate" in config:
     evaluate.check(config.evaluate)
-  steps = [(stage, config[stage.name]) for stage in STAGES]
+  steps = [(stage, config[stage.name]) for stage in stages_for(config)]
   counts = _run("", steps, workdir, workdir)
   for name, steps in variants.items():
     _run(f"{name}: ", steps, workdir / name, workdir)
@@ -163,12 +186,13 @@ def _changed_steps(
   Inputs that do not differ are read from the base run's folders.
   """
   differing: set[str] = set()  # folders
-  for stage in STAGES:
+  of_base = stages_for(base)
+  for stage in stages_for(changed):
     config = changed[stage.name].copy_and_resolve_references()
     inputs = [one for one in stage.inputs_for(config) if not config[one.key]]
     folders = {one.key: one.default.partition("/")[0] for one in inputs}
-    same_config = config.to_dict() == base[stage.name].to_dict()
-    if same_config and not differing & set(folders.values()):
+    same = stage in of_base and config.to_dict() == base[stage.name].to_dict()
+    if same and not differing & set(folders.values()):
       continue
     differing.add(stage.folder_for(config))
     for one in inputs:
@@ -188,7 +212,7 @@ def _variant(
     UserError: another form, an unknown key, or a value of another type.
   """
   name, *changes = text.split()
-  if not re.fullmatch(r"\w+", name) or name in _NAMES or not changes:
+  if not re.fullmatch(r"\w+", name) or name in STAGES or not changes:
     raise errors.UserError(
       f"config.variants: {text!r}: must be NAME STAGE.KEY=VALUE ..., where NAME is not"
       " the name of a stage"
@@ -197,7 +221,7 @@ def _variant(
   for change in changes:
     key, _, value = change.partition("=")
     try:
-      if key.partition(".")[0] not in _NAMES:
+      if key.partition(".")[0] not in STAGES:
         raise KeyError(f"{key!r} does not begin with the name of a stage")
       changed.update_from_flattened_dict({key: _typed(changed, key, value)})
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:

@@ -138,14 +138,13 @@ def _shorten(text: str) -> str:
 def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
   """The rows of the table: a title and a text."""
   c = counts
-  sft, dpo = c["train_sft"], c["train_dpo"]
   return [
     ("queries", f"{c['curate']['read']} in, {c['curate']['kept']} kept"),
     (
       "SFT examples",
       f"{c['build_sft']['examples']}, {c['build_sft']['refined']} of them refined",
     ),
-    ("SFT loss", _sft_loss(sft)),
+    ("SFT loss", _sft_loss(c["train_sft"])),
     (
       "candidates",
       f"{c['text_pairs']['candidates']}, {c['text_pairs']['flawed']} found flawed,"
@@ -156,8 +155,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
       "videos",
       f"{c['score_videos']['rendered']} rendered, {c['score_videos']['scored']} scored",
     ),
-    ("video pairs", f"{c['video_pairs']['pairs']}"),
-    *_dpo_loss(dpo),
+    *(_of_pairs(c) if "train_dpo" in c else _of_groups(c)),
     *(_compared(c["evaluate"]) if "evaluate" in c else ()),
   ]
 
@@ -169,6 +167,24 @@ def _sft_loss(sft: Mapping[str, Any]) -> str:
     f"{sft['loss_before']:.3f} before, {sft['loss_after']:.3f} after"
     f" (nats per token, {sft['heldout']} held-out examples)"
   )
+
+
+def _of_pairs(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+  return [
+    ("video pairs", f"{counts['video_pairs']['pairs']}"),
+    *_dpo_loss(counts["train_dpo"]),
+  ]
+
+
+def _of_groups(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+  made, trained = counts["groups"], counts["train_groups"]
+  loss = "not measured (no held-out groups)"
+  if trained["loss_before"] is not None:
+    loss = f"{trained['loss_before']:.4f} before, {trained['loss_after']:.4f} after"
+  return [
+    ("groups", f"{made['groups']} with {made['responses']} candidates"),
+    ("loss on groups", f"{loss} ({trained['steps']} steps)"),
+  ]
 
 
 def _dpo_loss(dpo: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ def _checks(
     )
   yield "disk", lambda: _disk(config, folder)
   meshes: dict[str, list[str]] = {}  # stages by mesh
-  for stage in ("train_sft", "sample", "train_dpo"):
+  for stage in ("train_sft", "sample", config.export.trained):
     meshes.setdefault(config[stage].mesh.to_json(), []).append(stage)
   for mesh, names in meshes.items():
     yield (
@@ -155,7 +155,7 @@ def _system(one: systems.System, config: ml_collections.ConfigDict) -> str:
 def _made_by_the_run(path: str, config: ml_collections.ConfigDict) -> bool:
   first = path.partition("/")[0]
   variants = [text.split()[0] for text in config.get("variants", ())]
-  return first in ("train_sft", "train_dpo", "vpo", *variants)
+  return first in ("train_sft", config.export.trained, "vpo", *variants)
 
 
 def _file(key: str, path: str) -> str:
@@ -203,7 +203,7 @@ def _disk(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
   if not epath.Path(policy).exists():
     return "not checked: the policy is not on this machine yet"
   needed = checkpoint_bytes(config.train_sft, policy)
-  needed += checkpoint_bytes(config.train_dpo, policy)
+  needed += checkpoint_bytes(config[config.export.trained], policy)
   free = shutil.disk_usage(folder.parent if folder.parent.exists() else ".").free
   line = f"{free / 1e9:,.0f} GB free, checkpoints need {needed / 1e9:,.0f} GB"
   if free < needed:

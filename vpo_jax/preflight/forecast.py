@@ -77,7 +77,7 @@ def forecast(
       found[name] = _asked(one, counts["candidates"], prompts)
     elif name == "sample":
       found[name] = Forecast(_sampling(one, prompts) / 3600)
-    elif name in ("train_sft", "train_dpo"):
+    elif name in ("train_sft", config.export.trained):
       found[name] = _training(
         one,
         _examples(name, config, measured),
@@ -149,13 +149,14 @@ def _sft_queries(config: ml_collections.ConfigDict) -> int:
 def _examples(
   name: str, config: ml_collections.ConfigDict, measured: Mapping[str, Measured]
 ) -> float:
-  """The number of SFT examples, or of pairs, in the full run."""
+  """The number of SFT examples, pairs or groups in the full run."""
   if name == "train_sft":
     asked = measured["build_sft"]
     return _sft_queries(config) * asked.counts["examples"] / _queries_asked(asked)
   sizes = config.curate.sizes
   queries = measured["sample"].counts["queries"]
-  pairs = measured["merge_pairs"].counts
+  made = "groups" if name == "train_groups" else "merge_pairs"
+  pairs = measured[made].counts
   per_query = (pairs["train"] + pairs["heldout"]) / queries
   return (sizes.dpo_general + sizes.dpo_safety) * per_query
 

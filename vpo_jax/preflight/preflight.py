@@ -18,7 +18,7 @@ from vpo_jax.evaluate import evaluate
 from vpo_jax.preflight import checks, forecast, usage
 from vpo_jax.runtime import child, console
 
-_STAGES = {stage.name: stage for stage in (*pipeline.STAGES, evaluate.STAGE)}
+_STAGES = pipeline.STAGES | {evaluate.STAGE.name: evaluate.STAGE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +123,12 @@ def small(config: ml_collections.ConfigDict, queries: int) -> ml_collections.Con
     test_general=max(queries - 1, 1),
     test_safety=1,
   )
-  config.build_sft.heldout = config.merge_pairs.heldout = 0.25
+  for name in ("build_sft", "merge_pairs", "groups"):
+    config[name].heldout = 0.25
   # Enough pairs from few queries, whatever the rewards are.
   config.text_pairs.pairs = "all"
   config.video_pairs.rules.update(dominance="none", margin=0.0)
-  for name in ("train_sft", "train_dpo"):
+  for name in ("train_sft", config.export.trained):
     stage = config[name]
     # Three steps or more: the first compiles, the others are measured.
     stage.update(batch_size=min(stage.batch_size, 8), epochs=3)
@@ -145,12 +146,12 @@ def _run_stages(
   rows: list[Row] = []
   measured: dict[str, forecast.Measured] = {}
   folders: set[str] = set()  # of the stages that succeeded
-  made_by_stages = {
-    s.folder_for(reduced[n]) for n, s in _STAGES.items() if n in reduced
-  }
-  for name, stage in _STAGES.items():
-    if name not in reduced:
-      continue
+  steps = pipeline.stages_for(reduced)
+  if "evaluate" in reduced:
+    steps = (*steps, evaluate.STAGE)
+  made_by_stages = {stage.folder_for(reduced[stage.name]) for stage in steps}
+  for stage in steps:
+    name = stage.name
     own = reduced[name]
     needed = _missing(stage, own, made_by_stages - folders)
     if needed:

@@ -19,6 +19,8 @@ _STAGES = (
   "video_pairs",
   "merge_pairs",
   "train_dpo",
+  "groups",
+  "train_groups",
 )
 
 _CARD = """---

@@ -124,10 +124,14 @@ def _json(value: Any) -> str:
   return json.dumps(value, indent=2) + "\n"
 
 
+def _inputs(config: stages.Config) -> stages.Inputs:
+  return (stages.Input("model", f"{config.trained}/model", resolve=source.resolve),)
+
+
 STAGE = stages.Stage(
   name="export",
   run=run,
-  inputs=(stages.Input("model", "train_dpo/model", resolve=source.resolve),),
+  inputs=_inputs,
   folder=lambda config: "vpo_adapter" if config.adapter else "vpo",
   uses_jax=True,
 )
