@@ -40,3 +40,13 @@ def test_rewards_of_the_test_queries_are_shown_where_they_were_measured():
     ),
     ("vpo - sft", "+0.250, 95 % interval +0.125 to +0.500"),
   ]
+
+
+def test_training_on_groups_has_rows_of_its_own():
+  groups = counts()
+  groups["groups"] |= {"groups": 5, "responses": 17}
+  groups["train_groups"] |= {"loss_before": 1.5, "loss_after": 1.25, "steps": 3}
+  assert report.lines(groups)[-2:] == [
+    ("groups", "5 with 17 candidates"),
+    ("loss on groups", "1.5000 before, 1.2500 after (3 steps)"),
+  ]

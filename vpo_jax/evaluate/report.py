@@ -155,7 +155,7 @@ def lines(counts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
       "videos",
       f"{c['score_videos']['rendered']} rendered, {c['score_videos']['scored']} scored",
     ),
-    *(_of_pairs(c) if "train_dpo" in c else _of_groups(c)),
+    *(_of_groups(c) if "train_groups" in c else _of_pairs(c)),
     *(_compared(c["evaluate"]) if "evaluate" in c else ()),
   ]
 
