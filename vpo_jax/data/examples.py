@@ -77,7 +77,7 @@ def read(
     try:
       if row.problem:
         raise ValueError(row.problem)
-      example = _tokens(identity, forms.parse(row.value, kind), chat_format)
+      example = tokens(identity, forms.parse(row.value, kind), chat_format)
       length = len(example.prompt) + max(map(len, example.responses))
       if length > max_tokens:
         raise ValueError(f"{length} tokens, more than max_tokens={max_tokens}")
@@ -105,12 +105,17 @@ def queries(path: epath.PathLike) -> list[str]:
   return found
 
 
-def _tokens(id: str, row: forms.Row, chat_format: chat.Format) -> Example:
+def tokens(id: str, row: forms.Row, chat_format: chat.Format) -> Example:
+  """A row as tokens.
+
+  Raises:
+    ValueError, jinja2.TemplateError: the chat template refuses the row.
+  """
   if isinstance(row.prompt, str):
     prompt, responses = chat_format.plain_example(row.prompt, row.responses)
   else:
     prompt, responses = chat_format.example(row.prompt, row.responses)
-  arrays = [np.asarray(tokens, np.int32) for tokens in (prompt, *responses)]
+  arrays = [np.asarray(ids, np.int32) for ids in (prompt, *responses)]
   return Example(id, arrays[0], tuple(arrays[1:]))
 
 

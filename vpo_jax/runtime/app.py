@@ -59,19 +59,20 @@ def run_stage(module: str, default: str, *, distributed: bool = False) -> None:
   run(main)
 
 
-def run_pipeline(config: str) -> None:
-  """Runs `pipeline.run` from the command line, with `--config` and `--workdir`.
+def run_pipeline(config: str, module: str = "vpo_jax.pipeline") -> None:
+  """Runs several stages from the command line, with `--config` and `--workdir`.
 
   Args:
     config: the default for `--config`, a file of configs/.
+    module: the dotted name of the module whose `run` gets both.
   """
   flag, workdir = _define_config(config), _define_workdir()
   allocator.use_huge_pages()
 
   def main() -> None:
-    pipeline = importlib.import_module("vpo_jax.pipeline")
+    several = importlib.import_module(module)
     _forbid_devices()
-    pipeline.run(flag.value, workdir.value)
+    several.run(flag.value, workdir.value)
 
   run(main)
 

@@ -7,6 +7,7 @@ from etils import epath
 
 from vpo_jax import errors, files, records, stages, templates
 from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forms
 from vpo_jax.decoder import source
 from vpo_jax.train import (
   group_objective,
@@ -102,7 +103,10 @@ def _read(work: stages.Work, key: str, model: setup.Setup, template: str) -> loo
     try:
       if len(set(known)) < 2:
         raise ValueError("its responses do not differ in reward")
-      example = _example(group, [prompt for prompt, _ in found], model, template)
+      content = templates.fill(template, query=group.query)
+      turns = ({"role": "user", "content": content},)
+      row = forms.Row(turns, tuple(prompt for prompt, _ in found))
+      example = data_examples.tokens(group.query_id, row, model.format)
       length = len(example.prompt) + max(map(len, example.responses))
       if length > limit:
         raise ValueError(f"{length} tokens, more than max_tokens={limit}")
@@ -122,16 +126,6 @@ def _read(work: stages.Work, key: str, model: setup.Setup, template: str) -> loo
   for row, values in zip(reward_XE, rewards, strict=True):
     row[: len(values)] = values
   return loop.Split(examples, reward_XE=reward_XE)
-
-
-def _example(
-  group: records.Group, prompts: list[str], model: setup.Setup, template: str
-) -> data_examples.Example:
-  content = templates.fill(template, query=group.query)
-  messages = [{"role": "user", "content": content}]
-  prompt, responses = model.format.example(messages, prompts)
-  arrays = [np.asarray(tokens, np.int32) for tokens in (prompt, *responses)]
-  return data_examples.Example(group.query_id, arrays[0], tuple(arrays[1:]))
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
