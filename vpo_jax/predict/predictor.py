@@ -111,6 +111,24 @@ class Predictor:
       found.append((mean_K, deviation_K))
     return found
 
+  def gains(
+    self,
+    policy: lm.LanguageModel,
+    queries: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+  ) -> list[list[float | None]]:
+    """The means of `predict`; None for a prompt that the model cannot read."""
+    found = self.predict(policy, queries, prompts)
+    return [
+      [None if np.isnan(mean) else float(mean) for mean in mean_K]
+      for mean_K, _ in found
+    ]
+
+  def fingerprint(self) -> str:
+    """16 hex digits that identify the head and its model."""
+    weights = self.head.weight_F / self.head.scale_F
+    return records.row_id(weights.tobytes().hex(), *dataclasses.astuple(self.reader))
+
 
 def find(path: str) -> epath.Path:
   """The file of a predictor, given it or its folder."""
