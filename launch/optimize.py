@@ -1,12 +1,15 @@
-"""Rewrites a query into a prompt for a text-to-video model.
+r"""Rewrites a query into a prompt for a text-to-video model.
 
     python launch/optimize.py --model=runs/mine/vpo "a cat on a skateboard"
     python launch/optimize.py --model=... --file=queries.txt --output=prompts.jsonl
+    python launch/optimize.py --model=... --best_of=8 \
+      --predictor=runs/mine/train_predictor "a cat on a skateboard"
 
 The prompt goes to stdout, everything else to stderr. The guard samples a prompt again
 if it is empty, truncated, repetitive, not in English, or contains template markers. If
 all attempts fail, a prompt is still printed, stderr says what is wrong with it, and the
-exit status is 1.
+exit status is 1. With --best_of the prompt is the one that the predictor expects to get
+the highest video reward (docs/beyond.md).
 """
 
 import sys
@@ -21,6 +24,15 @@ _MODEL = flags.DEFINE_string(
   "model", None, "Model directory, hub id, or smollm2-135m-instruct.", required=True
 )
 _CANDIDATES = flags.DEFINE_integer("num_candidates", 1, "Prompts per query.")
+_BEST_OF = flags.DEFINE_integer(
+  "best_of", 1, "Prompts to choose one from; needs --predictor."
+)
+_PREDICTOR = flags.DEFINE_string(
+  "predictor", "", "Folder of launch/train_predictor.py, trained with this model."
+)
+_SHOW_ALL = flags.DEFINE_bool(
+  "show_all", False, "With --best_of: all prompts and predicted gains, to stderr."
+)
 # The release's inference settings.
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "0 is greedy decoding.")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus sampling; 1 keeps all tokens.")
@@ -50,7 +62,7 @@ _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once, with --f
 def main() -> None:
   args = flags.FLAGS(sys.argv)[1:]
   sampling = settings.Settings(
-    num_candidates=_CANDIDATES.value,
+    num_candidates=max(_CANDIDATES.value, _BEST_OF.value),
     temperature=_TEMPERATURE.value,
     top_p=_TOP_P.value,
     top_k=_TOP_K.value,
@@ -63,19 +75,27 @@ def main() -> None:
     raise errors.UserError("--file and --output must be given together")
   if _ITERATIONS.value < 1:
     raise errors.UserError(f"--iterations={_ITERATIONS.value}: must be at least 1")
+  if _BEST_OF.value < 1 or (_BEST_OF.value > 1) != bool(_PREDICTOR.value):
+    raise errors.UserError("--best_of (2 or more) and --predictor need each other")
+  if _BEST_OF.value > 1 and _CANDIDATES.value > 1:
+    raise errors.UserError("give either --best_of or --num_candidates")
+  from vpo_jax.predict import predictor as predictors
   from vpo_jax.sample import lm
 
+  predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   compilation.enable_cache()
   model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )
+  if predictor:
+    predictor.check(model)
   if _FILE.value:
-    _file(model, sampling)
+    _file(model, sampling, predictor)
   else:
-    _query(model, args[0], sampling)
+    _query(model, args[0], sampling, predictor)
 
 
-def _file(model, sampling: settings.Settings) -> None:
+def _file(model, sampling: settings.Settings, predictor) -> None:
   from vpo_jax.serve import optimize
 
   counts = optimize.optimize_file(
@@ -87,11 +107,12 @@ def _file(model, sampling: settings.Settings) -> None:
     language=_LANGUAGE.value,
     iterations=_ITERATIONS.value,
     slots=_SLOTS.value,
+    predictor=predictor,
   )
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
 
-def _query(model, query: str, sampling: settings.Settings) -> None:
+def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
   from vpo_jax.serve import optimize, streaming
 
   live = sys.stdout.isatty() and sampling.num_candidates == 1
@@ -117,8 +138,14 @@ def _query(model, query: str, sampling: settings.Settings) -> None:
     iterations=_ITERATIONS.value,
     slots=sampling.num_candidates,
     listen=listen if live else None,
+    predictor=predictor,
   )[0]
-  if not live:
+  if predictor:
+    if _SHOW_ALL.value:
+      for gain, prompt in zip(result.gains, result.prompts, strict=True):
+        console.say(f"{'unknown' if gain is None else format(gain, '+.2f')}  {prompt}")
+    print(result.prompt)
+  elif not live:
     print("\n".join(result.prompts))
   if result.problem:
     raise errors.UserError(

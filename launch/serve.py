@@ -33,13 +33,18 @@ _INSTRUCTION = flags.DEFINE_string(
 _LANGUAGE = flags.DEFINE_string(
   "language", "en", "Language required of /optimize's prompts; '' allows any."
 )
+_PREDICTOR = flags.DEFINE_string(
+  "predictor",
+  "",
+  "Folder of launch/train_predictor.py, trained with this model; allows 'best_of'.",
+)
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once.")
 _QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; more get 429.")
 _BODY = flags.DEFINE_integer("max_body_bytes", 256 * 1024, "Largest request body.")
 _PROMPT = flags.DEFINE_integer("max_prompt_tokens", 1024, "Longest prompt accepted.")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 2048, "Longest answer allowed.")
 _CANDIDATES = flags.DEFINE_integer(
-  "max_candidates", 16, "Most answers of a request: 'n' times prompts."
+  "max_candidates", 16, "Most answers of a request: 'n' times prompts, or 'best_of'."
 )
 
 
@@ -55,14 +60,18 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[serve]'"
     ) from error
+  from vpo_jax.predict import predictor as predictors
   from vpo_jax.sample import lm
 
+  predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   key = server.read_api_key(_KEY.value)
   sock = server.bind(_HOST.value, _PORT.value)
   compilation.enable_cache()
   model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value
   )
+  if predictor:
+    predictor.check(model)
   server.serve(
     sock,
     model,
@@ -72,6 +81,7 @@ def main() -> None:
     guard_language=_LANGUAGE.value,
     aliases=tuple(_ALIASES.value),
     key=key,
+    predictor=predictor,
   )
 
 

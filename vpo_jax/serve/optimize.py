@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from etils import epath
 
 from vpo_jax import errors, files, json_input, records
 from vpo_jax import queries as queries_lib
+from vpo_jax.predict import predictor as predictors
 from vpo_jax.runtime import console
 from vpo_jax.sample import generate, lm, pool, settings
 from vpo_jax.serve import guard as guards
@@ -29,9 +31,12 @@ class Optimized:
   Attributes:
     query: the query.
     rendered: the exact chat text that `prompt` answers, in the last iteration.
-    prompt: the first of `prompts` that passes the guard, else the first.
+    prompt: the first of `prompts` that passes the guard, else the first; with a
+      predictor that of the highest predicted gain instead of the first.
     prompts: all candidates.
     problem: why the guard rejects `prompt`; None if it passes.
+    gains: with a predictor, each prompt's predicted reward minus the mean of them all;
+      None for a prompt that it cannot read.
   """
 
   query: str
@@ -39,6 +44,7 @@ class Optimized:
   prompt: str
   prompts: tuple[str, ...]
   problem: str | None
+  gains: tuple[float | None, ...] = ()
 
 
 def optimize(
@@ -51,6 +57,7 @@ def optimize(
   iterations: int = 1,
   slots: int = 32,
   listen: _OnUpdate | None = None,
+  predictor: predictors.Predictor | None = None,
 ) -> list[Optimized]:
   """Rewrites queries, optionally several times (paper, table 6).
 
@@ -60,11 +67,14 @@ def optimize(
     iterations: 1 rewrites the query; more also rewrite each prompt in turn.
     slots: candidates decoded at once.
     listen: called with the last iteration's tokens as they are drawn.
+    predictor: chooses among the candidates that pass the guard (best of N). They are
+      then sampled again only if none of a query's passes.
   """
+  enough = any if predictor else all
   check = functools.partial(guards.problem, language=language) if guard else None
   listeners = [None] * (iterations - 1) + [listen]
   prompts = [policy.prompt(query) for query in queries]
-  answers = _sample(policy, prompts, sampling, check, slots, listeners[0])
+  answers = _sample(policy, prompts, sampling, check, enough, slots, listeners[0])
   rows = [
     [(prompt, answer) for answer in row]
     for prompt, row in zip(prompts, answers, strict=True)
@@ -73,22 +83,49 @@ def optimize(
   single = dataclasses.replace(sampling, num_candidates=1)
   for listener in listeners[1:]:
     prompts = [policy.prompt(answer.prompt) for row in rows for _, answer in row]
-    answers = _sample(policy, prompts, single, check, slots, listener)
+    answers = _sample(policy, prompts, single, check, enough, slots, listener)
     pairs = zip(prompts, (row[0] for row in answers), strict=True)
     rows = [[next(pairs) for _ in row] for row in rows]
-  return [_best(query, row, check) for query, row in zip(queries, rows, strict=True)]
+  gains: list[list[float | None]] = [[] for _ in rows]
+  if predictor:
+    texts = [[answer.prompt for _, answer in row] for row in rows]
+    gains = predictor.gains(policy, queries, texts)
+  return [
+    _optimized(query, row, check, gains_K)
+    for query, row, gains_K in zip(queries, rows, gains, strict=True)
+  ]
 
 
-def _best(
+def _optimized(
   query: str,
   candidates: list[tuple[lm.Prompt, records.Candidate]],
   check: _Check | None,
+  gains_K: Sequence[float | None],
 ) -> Optimized:
   problems = [check(answer) if check else None for _, answer in candidates]
-  best = problems.index(None) if None in problems else 0
-  prompt, answer = candidates[best]
+  chosen = best(problems, gains_K)
+  prompt, answer = candidates[chosen]
   prompts = tuple(answer.prompt for _, answer in candidates)
-  return Optimized(query, prompt.rendered, answer.prompt, prompts, problems[best])
+  return Optimized(
+    query, prompt.rendered, answer.prompt, prompts, problems[chosen], tuple(gains_K)
+  )
+
+
+def best(problems: Sequence[str | None], gains_K: Sequence[float | None] = ()) -> int:
+  """The first candidate without a problem, or with gains the one of the highest.
+
+  Args:
+    problems: the guard's, of each candidate. If all have one, all may be chosen.
+    gains_K: predicted gains; None for a prompt that the predictor cannot read.
+  """
+  allowed = [k for k, problem in enumerate(problems) if problem is None]
+  allowed = allowed or range(len(problems))
+
+  def gain(k: int) -> float:
+    found = gains_K[k] if gains_K else 0.0
+    return -math.inf if found is None else found
+
+  return max(allowed, key=gain)
 
 
 def _sample(
@@ -96,10 +133,15 @@ def _sample(
   prompts: Sequence[lm.Prompt],
   sampling: settings.Settings,
   check: _Check | None,
+  enough: Callable[[Iterable[bool]], bool],
   slots: int,
   listen: _OnUpdate | None,
 ) -> list[tuple[records.Candidate, ...]]:
-  """The candidates of each prompt; those with a problem are sampled again."""
+  """The candidates of each prompt; those with a problem are sampled again.
+
+  Args:
+    enough: whether `all` or `any` of a prompt's candidates must pass the check.
+  """
   answers: dict[int, list[records.Candidate]] = {}
   pending = list(range(len(prompts)))
   for attempt in attempts(sampling, check is not None):
@@ -110,7 +152,9 @@ def _sample(
       for index, answer in enumerate(row):
         if check and check(best[index]) and not check(answer):
           best[index] = answer
-    pending = [i for i in pending if check and any(map(check, answers[i]))]
+    pending = [
+      i for i in pending if check and not enough(not check(a) for a in answers[i])
+    ]
     if not pending:
       break
   return [tuple(answers[index]) for index in range(len(prompts))]
@@ -141,6 +185,7 @@ def optimize_file(
   language: str = guards.LANGUAGE,
   iterations: int = 1,
   slots: int = 32,
+  predictor: predictors.Predictor | None = None,
 ) -> dict[str, int]:
   """Rewrites a file of queries (see `queries.read`) to JSON Lines of `Optimized` rows.
 
@@ -157,6 +202,7 @@ def optimize_file(
     "iterations": iterations,
     "precision": policy.precision,
     "model": policy.fingerprint(),
+    "predictor": predictor.fingerprint() if predictor else None,
   }
   rows = _resume(epath.Path(output), made_with)
   missing = [query for query in queries if query not in rows]
@@ -171,6 +217,7 @@ def optimize_file(
         language=language,
         iterations=iterations,
         slots=slots,
+        predictor=predictor,
       ):
         rows[row.query] = row
       records.write(output, [rows[query] for query in queries if query in rows])

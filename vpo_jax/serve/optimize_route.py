@@ -1,5 +1,6 @@
 """POST /optimize: rewrites a query into a prompt that passes the guard."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -20,6 +21,9 @@ def router(service: services.Service) -> fastapi.APIRouter:
   )
   async def rewrite(body: protocol.OptimizeRequest, request: fastapi.Request):
     """Rewrites a query; 422 if the guard rejects every attempt.
+
+    With `best_of`, the prompt is the one of several that passes the guard and of which
+    the server's predictor expects the highest video reward.
 
     With `stream`, the server-sent events are {"text": ...}, which continues the prompt;
     {"again": reason}, which starts it over; and last {"optimized": ...}.
@@ -54,7 +58,10 @@ class _Attempts:
     self.guarded = body.guard is not False
     self._service = service
     self._query = limits.check_user_text(service.policy, body.query, "query")
-    self._samplings = optimize.attempts(body.settings(service.limits), self.guarded)
+    sampling = body.settings(
+      service.limits, has_predictor=service.predictor is not None
+    )
+    self._samplings = optimize.attempts(sampling, self.guarded)
 
   async def start(self) -> generation.Generation:
     make = self._service.policy.prompt
@@ -62,11 +69,22 @@ class _Attempts:
     return self._service.generate([prompt], self._samplings[0])
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
-    number, candidate = 1, (await running.candidates())[0]
+    number, candidate = 1, await self._best(running)
     while (problem := self._problem(candidate)) and number < len(self._samplings):
       running = self._retry(running, number)
-      number, candidate = number + 1, (await running.candidates())[0]
+      number, candidate = number + 1, await self._best(running)
     return self._result(running, candidate, problem, number)
+
+  async def _best(self, running: generation.Generation) -> records.Candidate:
+    """The candidate of the highest predicted reward among those that pass the guard."""
+    candidates = await running.candidates()
+    predictor, gains = self._service.predictor, [[]]
+    if len(candidates) > 1 and predictor:
+      prompts = [candidate.prompt for candidate in candidates]
+      gains = await asyncio.to_thread(
+        predictor.gains, self._service.policy, [self._query], [prompts]
+      )
+    return candidates[optimize.best([*map(self._problem, candidates)], gains[0])]
 
   async def events(self, running: generation.Generation) -> AsyncIterator[str]:
     for number in range(1, len(self._samplings) + 1):

@@ -129,15 +129,31 @@ class OptimizeRequest(_Request):
   query: str
   max_new_tokens: fields.Count | None = None
   guard: bool | None = None
+  best_of: fields.Count | None = None
 
-  def settings(self, limits: limits_lib.Limits) -> settings.Settings:
+  def settings(
+    self, limits: limits_lib.Limits, *, has_predictor: bool
+  ) -> settings.Settings:
     """The sampler's settings; a missing seed is 0, as in launch/optimize.py.
 
+    Args:
+      has_predictor: whether the server can choose the best of several prompts.
+
     Raises:
-      ApiError: a value exceeds its limit.
+      ApiError: a value exceeds its limit, or `best_of` is not possible.
     """
+    count = self.best_of or 1
+    problem = ""
+    if count > limits.candidates:
+      problem = f"at most {limits.candidates} are allowed"
+    elif count > 1 and not has_predictor:
+      problem = "the server was started without --predictor; omit it"
+    elif count > 1 and self.stream:
+      problem = "the best of several prompts cannot be streamed"
+    if problem:
+      raise api_errors.ApiError(400, f"best_of={count}: {problem}", param="best_of")
     tokens = self.max_new_tokens
-    return _settings(self, limits, self.seed or 0, tokens, "max_new_tokens", 1)
+    return _settings(self, limits, self.seed or 0, tokens, "max_new_tokens", count)
 
 
 def _settings(
@@ -239,7 +255,7 @@ class Optimized(pydantic.BaseModel):
   Attributes:
     rendered: the exact chat text given to the model.
     problem: why the guard rejects the prompt; only set in a stream.
-    attempts: number of prompts sampled.
+    attempts: how often a prompt, or `best_of` prompts, were sampled.
   """
 
   query: str

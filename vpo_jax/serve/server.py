@@ -8,6 +8,7 @@ import socket
 import uvicorn
 
 from vpo_jax import errors
+from vpo_jax.predict import predictor as predictors
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm
 from vpo_jax.serve import engine as engines
@@ -57,6 +58,7 @@ def serve(
   guard_language: str,
   aliases: tuple[str, ...] = (),
   key: str = "",
+  predictor: predictors.Predictor | None = None,
   shutdown_seconds: int = _SHUTDOWN_SECONDS,
 ) -> None:
   """Serves until SIGTERM or SIGINT, then finishes running requests.
@@ -69,11 +71,12 @@ def serve(
     guard_language: see `service.Service`.
     aliases: see `service.Service`.
     key: see `web.make`.
+    predictor: see `service.Service`.
     shutdown_seconds: requests that run longer after the signal are cut off.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
   shared = service.Service(
-    policy, engine, limits, metrics.Metrics(engine), guard_language, aliases
+    policy, engine, limits, metrics.Metrics(engine), guard_language, aliases, predictor
   )
   config = uvicorn.Config(
     web.make(shared, key=key),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import responses
 
+from vpo_jax.predict import predictor as predictors
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, metrics
 from vpo_jax.serve import engine as engines
@@ -37,6 +38,8 @@ class Service:
     metrics: the server's counters.
     guard_language: language that the guard requires; "" allows any.
     aliases: other names of the optimizer, for clients with a fixed model name.
+    predictor: chooses among several prompts, if there is one; it was trained with the
+      policy.
     created: start time, in seconds since 1970.
   """
 
@@ -46,6 +49,7 @@ class Service:
   metrics: metrics.Metrics
   guard_language: str
   aliases: tuple[str, ...] = ()
+  predictor: predictors.Predictor | None = None
   created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
   async def render(
