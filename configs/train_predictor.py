@@ -14,6 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
   """Our settings; the paper has no predictor."""
   config = ml_collections.ConfigDict()
   config.groups = ""  # groups; "" is groups/groups.jsonl of the workdir
+  # scored.jsonl of an earlier predictor, whose groups are learned from too.
+  config.earlier = ""
   # Directory or hub id of the model that reads the prompts; "" is train_sft/model of
   # the workdir. To choose among prompts at use, name the model that is served.
   config.model = ""

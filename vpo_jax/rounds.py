@@ -86,12 +86,13 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> list[Roun
     model = str(work.folder(number) / config.export.trained / "model")
     rewards = work.measure(number, model)
     kl = work.divergence(number, model)
-    this = _compare(Round(number, model, videos, _mean(rewards), kl=kl), best_rewards,
-                    rewards)
-    without_gain = without_gain + 1 if this.gain <= config.rounds.min_gain else 0
+    this = Round(number, model, videos, _mean(rewards), kl=kl)
+    this = _compare(this, best_rewards, rewards)
+    grew = this.gain is not None and this.gain > config.rounds.min_gain
+    without_gain = 0 if grew else without_gain + 1
     if kl > config.rounds.max_kl:
       this = dataclasses.replace(this, note=f"KL over {config.rounds.max_kl:g}")
-    elif without_gain:
+    elif not grew:
       this = dataclasses.replace(this, note="no gain")
     else:
       best, best_rewards = this, rewards
@@ -254,7 +255,9 @@ def _show(found: list[Round], best: Round) -> None:
   for title in ("round", "videos", "reward", "gain (95 % interval)", "KL", ""):
     table.add_column(title, justify="right")
   for one in found:
-    gain = "" if one.gain is None else f"{one.gain:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+    gain = ""
+    if one.gain is not None:
+      gain = f"{one.gain:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
     note = one.note or ("exported" if one is best else "")
     table.add_row(
       str(one.number) if one.number else "SFT",

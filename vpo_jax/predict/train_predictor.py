@@ -4,6 +4,7 @@ The predictor reads a query and a prompt with the policy and renders nothing.
 """
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -16,11 +17,14 @@ from vpo_jax.predict import head as heads
 from vpo_jax.runtime import console, processes
 from vpo_jax.sample import lm
 
+SCORED = "scored.jsonl"  # the groups that it was fitted on
 LEAST_QUERIES = 20  # with two scored prompts
 
 
 def run(work: stages.Work) -> stages.Counts:
-  """Writes predictor.npz and report.json.
+  """Writes predictor.npz, report.json and scored.jsonl.
+
+  With `config.earlier` it also learns from the groups of an earlier predictor.
 
   Raises:
     UserError: a setting is out of range, the model cannot be loaded, or there are too
@@ -55,6 +59,8 @@ def run(work: stages.Work) -> stages.Counts:
     x_NF, reward_N, query_N, fold_Q=fold_Q, margin=config.margin
   )
   head = heads.fit(x_NF, reward_N, query_N)
+  if processes.first():
+    records.write(work.folder / SCORED, scored)
   accuracy = math.nan if report.pair_accuracy is None else report.pair_accuracy
   if processes.first():
     fitted = predictor.Predictor(head, predictor.reader(policy), accuracy)
@@ -67,14 +73,19 @@ def run(work: stages.Work) -> stages.Counts:
 def _scored(work: stages.Work) -> list[records.Group]:
   """The groups with their scored responses alone; those with two or more.
 
-  A query that is in the file twice counts once.
+  The groups of a query that occurs several times become one.
   """
   found = {}
-  for group in records.read(work.inputs["groups"], records.Group):
-    responses = tuple(one for one in group.responses if one.reward is not None)
-    if len(responses) > 1:
-      found[group.query_id] = dataclasses.replace(group, responses=responses)
-  return list(found.values())
+  keys = [key for key in ("earlier", "groups") if key in work.inputs]
+  rows = itertools.chain(
+    *(records.read(work.inputs[key], records.Group) for key in keys)
+  )
+  for group in rows:
+    known = found[group.query_id].responses if group.query_id in found else ()
+    responses = {one.prompt: one for one in (*known, *group.responses)}
+    scored = tuple(one for one in responses.values() if one.reward is not None)
+    found[group.query_id] = dataclasses.replace(group, responses=scored)
+  return [group for group in found.values() if len(group.responses) > 1]
 
 
 def _check_size(work: stages.Work, queries: int) -> None:
@@ -102,7 +113,7 @@ def _counts(report: validation.Report, head: heads.Head) -> stages.Counts:
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
-  named = [stages.Input("instruction")] if config.instruction else []
+  named = [stages.Input(key) for key in ("earlier", "instruction") if config[key]]
   return (
     stages.Input("groups", "groups/groups.jsonl"),
     stages.Input("model", "train_sft/model", resolve=source.resolve),
