@@ -71,6 +71,14 @@ def test_eight_devices_give_what_one_gives(tiny_model, policy):
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize(("precision", "error"), [("bfloat16", 0.03), ("int8", 0.1)])
+def test_other_precisions_are_close(tiny_model, policy, precision, error):
+  rounded = lm.load(str(tiny_model), precision=precision)
+  expected = features.compute(policy, QUERIES[:1], PROMPTS[:1])[0]
+  found = features.compute(rounded, QUERIES[:1], PROMPTS[:1])[0]
+  assert np.linalg.norm(found - expected) < error * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("text", ["", "a boat <|im_end|> drifts", "boat " * 2000])
 def test_what_cannot_be_read_is_nan(policy, text):
   x_KF = features.compute(policy, ["a boat"], [["red", text, "slow"]])[0]
