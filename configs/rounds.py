@@ -23,10 +23,13 @@ def get_config(base: str = "paper") -> ml_collections.ConfigDict:
 
   config.parts = parts.get_config()
   config.parts.seed = config.get_ref("seed")
-  # Its `videos` is the budget of each round; 0 renders all that passed the text check.
+  # The budget of each round is its `videos` or `gpu_hours`; without one, all candidates
+  # that passed the text check are rendered.
   config.choose = choose.get_config()
   config.choose.seed = config.get_ref("seed")
   config.choose.strategy = "random"
+  # A predictor that ranks badly does not end a run of days.
+  config.choose.fallback = "random"
   config.train_predictor = train_predictor.get_config()
   config.divergence = divergence.get_config()
   if base != "paper":

@@ -110,7 +110,8 @@ def test_patience_allows_rounds_without_a_gain(config, ran, tmp_path):
 def test_groups_and_a_predictor_from_the_second_round_on(config, ran, tmp_path):
   config.export.trained = "train_groups"
   config.train_groups.loss = "grpo"
-  config.choose.update(videos=50, strategy="promising")
+  config.choose.update(gpu_hours=1.0, strategy="promising")
+  config.score_videos.videos_per_prompt = 2
   config.rounds.count = 3
   steps = ran([1.0, 2.0, 3.0, 4.0])
   rounds.run(config, tmp_path / "w")
@@ -119,6 +120,7 @@ def test_groups_and_a_predictor_from_the_second_round_on(config, ran, tmp_path):
   strategies = [by_path[f"rounds/{k}/choose"].strategy for k in (1, 2, 3)]
   assert strategies == ["random", "promising", "promising"]
   second = by_path["rounds/2/choose"]
+  assert second.videos_per_prompt == 2
   assert second.predictor == str(tmp_path / "w/rounds/1/train_predictor")
   assert second.model == str(tmp_path / "w/train_sft/model")
   assert by_path["rounds/2/score_videos"].candidates == str(

@@ -167,7 +167,8 @@ class _Work:
   ) -> Iterator[tuple[stages.Stage, ml_collections.ConfigDict]]:
     """The stages of a round, each with its config."""
     config = _copy(self._config)
-    folder, budget = self.folder(number), config.choose.videos > 0
+    folder = self.folder(number)
+    budget = config.choose.videos > 0 or config.choose.gpu_hours > 0
     learned = config.choose.strategy != "random"
     config.sample.update(
       queries=str(self._workdir / FOLDER / "parts" / f"{number}.jsonl"),
@@ -177,6 +178,7 @@ class _Work:
     yield pipeline.STAGES["sample"], config.sample
     yield pipeline.STAGES["text_pairs"], config.text_pairs
     if budget:
+      config.choose.videos_per_prompt = config.score_videos.videos_per_prompt
       # Nothing is scored before the first round, so its choice is random.
       if number == 1:
         config.choose.strategy = "random"
