@@ -44,8 +44,8 @@ def ran(monkeypatch):
           for i in range(8)
         ]
         records.write(workdir / "score_videos" / "scores.jsonl", rows)
-      rendered = {"rendered": 5} if stage.name == "score_videos" else {}
-      return rendered | {"kl": kl}
+      counts = {"scored": 5} if stage.name == "score_videos" else {}
+      return counts | {"kl": kl}
 
     def run_in_workdir(stage, config, workdir, root=None, **own):
       return run(stage, config, workdir, root or workdir, **own)

@@ -52,12 +52,6 @@ STAGES = {
   for stage in (*FEEDBACK, *itertools.chain(*METHODS.values()), export.STAGE)
 }
 
-# What a wrong variant raises.
-_WRONG = (
-  *(AttributeError, KeyError, TypeError, ValueError),
-  *(yaml.YAMLError, errors.UserError),
-)
-
 Step = tuple[stages.Stage, ml_collections.ConfigDict]
 
 
@@ -230,10 +224,13 @@ def _variant(
       if key.partition(".")[0] not in STAGES:
         raise KeyError(f"{key!r} does not begin with the name of a stage")
       changed.update_from_flattened_dict({key: _typed(changed, key, value)})
-      stages_for(changed)
-    except _WRONG as error:
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
       reason = " ".join(str(error.args[0] if error.args else error).split())
       raise errors.UserError(f"config.variants: {name}: {change}: {reason}") from error
+  try:
+    stages_for(changed)
+  except errors.UserError as error:
+    raise errors.UserError(f"config.variants: {name}: {error}") from error
   return name, changed
 
 

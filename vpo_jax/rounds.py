@@ -8,7 +8,7 @@ continues at the stage where it was. With the paper's pairs this is iterative DP
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
@@ -36,7 +36,7 @@ class Round:
   Attributes:
     number: 0 is the SFT model.
     model: the model's folder.
-    videos: rendered for training in this round.
+    videos: that were scored for training in this round.
     reward: mean over the held-out queries.
     gain: mean difference to the best round before it; None for round 0.
     low, high: 95 % interval of the gain, over queries.
@@ -72,8 +72,8 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> list[Roun
   """
   workdir = epath.Path(workdir)
   _check(config)
-  for stage in pipeline.FEEDBACK[:3]:  # up to the SFT model
-    stages.run(stage, config[stage.name], workdir, own_process=True)
+  for name in ("curate", "build_sft", "train_sft"):
+    stages.run(pipeline.STAGES[name], config[name], workdir, own_process=True)
   work = _Work(config, workdir)
   work.split()
   sft = str(workdir / "train_sft" / "model")
@@ -125,13 +125,13 @@ class _Work:
     self._run(parts.STAGE, config, self._workdir / FOLDER)
 
   def train(self, number: int, model: str) -> int:
-    """Runs a round's stages; returns the number of videos that were rendered."""
+    """Runs a round's stages; returns the number of videos that were scored."""
     folder = self.folder(number)
-    rendered = 0
-    for stage, config in self._steps(number, model):
-      counts = self._run(stage, config, folder)
-      rendered += counts.get("rendered", 0)
-    return rendered
+    counts = {
+      stage.name: self._run(stage, config, folder)
+      for stage, config in self._steps(number, model)
+    }
+    return counts["score_videos"]["scored"]
 
   def measure(self, number: int, model: str) -> Rewards:
     """The reward of a model's prompt for each held-out query that has a video."""
@@ -248,8 +248,9 @@ def _compare(this: Round, before: Rewards, after: Rewards) -> Round:
 
 def _write(workdir: epath.Path, found: list[Round], best: Round) -> None:
   rows = [dataclasses.asdict(one) for one in found]
-  table: Mapping[str, object] = {"best": best.number, "rounds": rows}
-  files.write_json(workdir / FOLDER / "rounds.json", table)
+  files.write_json(
+    workdir / FOLDER / "rounds.json", {"best": best.number, "rounds": rows}
+  )
 
 
 def _show(found: list[Round], best: Round) -> None:

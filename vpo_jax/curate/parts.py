@@ -4,7 +4,9 @@ from vpo_jax import errors, queries, records, stages
 
 
 def run(work: stages.Work) -> stages.Counts:
-  """Writes 1.jsonl to n.jsonl and heldout.jsonl, each in an order of its own.
+  """Writes heldout.jsonl, and 1.jsonl to n.jsonl for n rounds.
+
+  With `config.fresh` each round has its own queries; otherwise all have the same.
 
   Raises:
     UserError: a number is out of range, or there are too few queries.

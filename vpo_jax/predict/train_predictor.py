@@ -59,10 +59,9 @@ def run(work: stages.Work) -> stages.Counts:
     x_NF, reward_N, query_N, fold_Q=fold_Q, margin=config.margin
   )
   head = heads.fit(x_NF, reward_N, query_N)
-  if processes.first():
-    records.write(work.folder / SCORED, scored)
   accuracy = math.nan if report.pair_accuracy is None else report.pair_accuracy
   if processes.first():
+    records.write(work.folder / SCORED, scored)
     fitted = predictor.Predictor(head, predictor.reader(policy), accuracy)
     fitted.save(work.folder / predictor.FILE)
     values = dataclasses.asdict(report) | {"margin": config.margin, "noise": head.noise}

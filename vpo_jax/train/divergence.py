@@ -15,8 +15,9 @@ def run(work: stages.Work) -> stages.Counts:
   """Estimates KL(model || reference) from prompts that the model sampled.
 
   The estimate is the mean over the prompts of log p(prompt | query) under the model
-  minus that under the reference, in nats of a whole prompt. It is that of the sampled
-  distribution if the temperature and top-p were 1.
+  minus that under the reference, in nats of a whole prompt. It is an unbiased estimate
+  of the KL if the prompts were sampled with temperature 1 and top-p 1. At a lower
+  temperature it measures the difference on the model's likeliest prompts.
 
   Raises:
     UserError: a model cannot be read, or no prompt can be tokenized.
