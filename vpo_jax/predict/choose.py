@@ -44,7 +44,10 @@ def run(work: stages.Work) -> stages.Counts:
   """
   config = work.config
   videos = budget(config)
-  strategy = _strategy(work)
+  trained = None
+  if "predictor" in work.inputs:
+    trained = predictor.load(work.inputs["predictor"])
+  strategy = _strategy(work, trained)
   rows = list(records.read(work.inputs["candidates"], records.Candidates))
   passed = None
   if "judged" in work.inputs:
@@ -56,7 +59,9 @@ def run(work: stages.Work) -> stages.Counts:
       f"{work.name}: no query of {work.inputs['candidates']} has two different"
       " candidates to choose from"
     )
-  predictions = _predict(work, rows, options, strategy)
+  predictions = [dict.fromkeys(one, (None, None)) for one in options]
+  if trained and strategy != "random":
+    predictions = _predict(work, rows, options, trained)
   ranked = [
     strategies.rank(strategy, config.seed, row.query_id, one)
     for row, one in zip(rows, predictions, strict=True)
@@ -118,7 +123,7 @@ def budget(config: stages.Config) -> int:
   return videos
 
 
-def _strategy(work: stages.Work) -> str:
+def _strategy(work: stages.Work, trained: predictor.Predictor | None) -> str:
   """The strategy, or the fallback if the predictor cannot be trusted.
 
   Raises:
@@ -133,9 +138,9 @@ def _strategy(work: stages.Work) -> str:
     )
   if config.fallback not in ("", "random"):
     raise errors.UserError(f"config.fallback={config.fallback!r}: must be '' or random")
-  if config.strategy == "random":
+  if trained is None:
     return "random"
-  accuracy = predictor.load(work.inputs["predictor"]).accuracy
+  accuracy = trained.accuracy
   if accuracy >= config.min_accuracy:  # False if it is NaN
     return config.strategy
   problem = (
@@ -165,24 +170,21 @@ def _predict(
   work: stages.Work,
   rows: Sequence[records.Candidates],
   options: Sequence[dict[int, str]],
-  strategy: str,
+  trained: predictor.Predictor,
 ) -> list[strategies.Predictions]:
-  """The predictions for each query's options; nothing if the choice is random."""
-  if strategy == "random":
-    return [dict.fromkeys(one, (None, None)) for one in options]
+  """The predictions for each query's options."""
   config = work.config
-  loaded = predictor.load(work.inputs["predictor"])
   policy = lm.load(
     str(work.inputs["model"]),
     precision=config.precision,
     instruction=config.instruction,
     mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
   )
-  loaded.check(policy)
+  trained.check(policy)
   queries = [row.query for row in rows]
   prompts = [list(one.values()) for one in options]
   with console.progress(work.name, sum(map(len, prompts))) as advance:
-    found = loaded.predict(policy, queries, prompts, advance)
+    found = trained.predict(policy, queries, prompts, advance)
 
   def known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
