@@ -73,6 +73,8 @@ def get_config() -> ml_collections.ConfigDict:
   # paper's: 18k general and 2k safety-related queries, in halves for SFT and DPO.
   config.curate.queries = "VidProM_semantic_unique.csv"
   config.curate.seed = seed
+  # Three times the 500 that table 2 uses: select_queries chooses them by difficulty.
+  config.curate.sizes.update(test_general=1_350, test_safety=150)
   config.curate.safety.judge = True  # paper, section 3.2
   config.curate.teacher = teacher
 

@@ -76,5 +76,21 @@ def get_config() -> ml_collections.ConfigDict:
     stage.update(batch_size=8, micro_tokens=1024, shapes=1)
     stage.optimizer.peak_lr = 3e-3  # so that few steps change what the model writes
   config.train_sft.epochs = 1
+
+  # The video model is trained too (figure 5).
+  config.diffusion_dpo = True
+  config.diffusion_pairs.update(videos_per_prompt=2, heldout=0.2)
+  config.diffusion_pairs.rules.update(dominance="none", margin=0.0)
+  config.train_diffusion_dpo.update(
+    rank=4,
+    alpha=8,
+    batch_size=4,
+    micro_batch=4,
+    steps=4,
+    warmup=1,
+    evaluate_every=2,
+    evaluation_prompts=2,
+    precision="float32",
+  )
   config.video_pairs.rules.update(dominance="none", margin=0.0)
   return config

@@ -16,10 +16,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.train = ""  # groups; "" is groups/train.jsonl of the workdir
   # Groups; "" is groups/heldout.jsonl of the workdir. Without groups, no evaluation.
   config.heldout = ""
-  # "plackett_luce": DPO on the ranking of a group; "grpo": the clipped policy gradient;
-  # "dr_grpo": the same without a bias for long or short responses.
+  # "plackett_luce": DPO on the ranking of a group; "kto": each response is desirable or
+  # not; "grpo": the clipped policy gradient; "dr_grpo": the same without a bias for
+  # long or short responses.
   config.loss = "plackett_luce"
-  config.beta = 0.1  # of plackett_luce; as in configs/dpo.py
+  config.beta = 0.1  # of plackett_luce and kto; as in configs/dpo.py
+  # Of kto: desirable is a reward of at least this number, or of at least the mean of
+  # the query's candidates.
+  config.threshold = "mean"
+  config.desirable_weight = 1.0  # of kto; lambda_D of arXiv:2402.01306
+  config.undesirable_weight = 1.0  # of kto; lambda_U
   config.clip_low = 0.2  # of grpo and dr_grpo; arXiv:2402.03300
   config.clip_high = 0.2  # the same; 0.28 in arXiv:2503.14476
   config.kl_weight = 0.0  # of grpo and dr_grpo; 0.04 in arXiv:2402.03300, TRL has 0

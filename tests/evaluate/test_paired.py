@@ -35,3 +35,15 @@ def test_equal_systems_have_no_interval_and_the_seed_decides():
   assert (found == paired.intervals(zeros, values, draws=50, seed=3)).all()
   alone = paired.intervals(zeros[1:], values[1:], draws=50, seed=3)
   assert alone[0] == pytest.approx(found[1])
+
+
+def test_holm_multiplies_the_smallest_most():
+  found = paired.holm(np.array([0.01, 0.04, 0.03]))
+  np.testing.assert_allclose(found, [0.03, 0.06, 0.06])
+  np.testing.assert_allclose(paired.holm(np.array([0.9, 0.5])), [1.0, 1.0])
+
+
+def test_p_values_are_exact_for_few_queries():
+  """Of 16 sign changes of 1, 2, 3 and 4, one has the mean 2.5 and one the mean -2.5."""
+  rows = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 1.0, -1.0]])
+  np.testing.assert_allclose(paired.p_values(rows), [2 / 16, 1.0])

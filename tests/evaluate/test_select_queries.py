@@ -64,6 +64,19 @@ def test_a_reply_without_one_number_is_no_rating(reply, level):
 
 
 def test_too_few_queries_are_one_line(config, tmp_path):
-  config.count = 40
-  with pytest.raises(errors.UserError, match="has 30 different queries, and"):
+  config.count = 30
+  with pytest.raises(errors.UserError, match="has 30 different queries, so"):
     stages.run(select_queries.STAGE, config, tmp_path)
+
+
+def test_too_few_ratings_are_one_line(config, tmp_path):
+  config.count = 29
+
+  def answer(number, body):
+    unrated = "violin" in body["messages"][0]["content"]
+    return "It is hard to say." if unrated else "Final Difficulty (1 to 5): 3"
+
+  with faulty.running(faulty.Server(answer)) as server:
+    config.teacher.update(server="", base_url=server.base_url, api_key_env="")
+    with pytest.raises(errors.UserError, match=r"only \d+ of 30 queries have a rating"):
+      stages.run(select_queries.STAGE, config, tmp_path)

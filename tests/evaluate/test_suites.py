@@ -210,14 +210,42 @@ def test_a_scorers_measures_may_give_the_levels(config, tmp_path):
   assert measures.find(found, t2vsafety.NOT_JUDGED)["systems"]["original"]["mean"] == 0
 
 
+def test_a_video_model_that_renders_some_systems_is_only_in_figure_5(config, tmp_path):
+  """As the model after Diffusion DPO does (`pipeline.run`)."""
+  config.suites = ("monetbench", "vbench", "t2vsafety")
+  other = miniature(evaluate_config.get_config()).video_models.second
+  with config.unlocked(), other.unlocked():
+    other.systems = ("few_shot",)
+    config.video_models.tuned = other
+  config.compare.combinations = (
+    "query=original main",
+    "standard=few_shot main",
+    "tuned=few_shot tuned",
+  )
+  with faulty.running(faulty.Server(lambda *_: "Level: 2")) as server:
+    config.t2vsafety.judge.options.update(base_url=server.base_url, votes=1)
+    stages.run(evaluate.STAGE, config, tmp_path)
+  found = json_input.value(tmp_path / "evaluate" / "results.json")
+  for name in ("overall", "scene", "level 2"):
+    row = measures.find(found, name, model="tuned")
+    assert list(row["systems"]) == ["few_shot"], name
+  parts = [part for parts in found["tables"].values() for part in parts]
+  assert list(found["tables"]) == ["1"]
+  assert {part["model"] for part in (*parts, *found["figures"]["4"])} == {"main"}
+  plain, *combined = found["figures"]["5"]
+  assert plain["model"] == "main"
+  names = [[one["name"] for one in part["combinations"]] for part in combined]
+  assert names == [["query", "standard", "tuned"]]  # of MonetBench, which is scored
+  pairs = {(row["one"], row["two"]): row for row in combined[0]["pairs"]}
+  tuned = pairs["standard", "tuned"]
+  assert tuned["net_low"] <= tuned["net"] <= tuned["net_high"]
+
+
 def test_the_sample_has_each_class_in_its_share(tmp_path, config):
   sizes = [876, 423, 591, 584, 245, 475, 432, 481, 315, 249, 274, 55, 79, 72]
-  assert (
-    t2vsafety.shares(sizes, 200)
-    == [34, 16, 23, 23, 10, 18, 17, 19, 12, 10, 11, 2, 3, 2]
-    or True
-  )
-  assert sum(t2vsafety.shares(sizes, 200)) == 200
+  expected = [34, 16, 23, 23, 9, 18, 17, 19, 12, 10, 11, 2, 3, 3]
+  assert t2vsafety.shares(sizes, 200) == expected
+  assert sum(expected) == 200
   folder = epath.Path(tmp_path / "safety")
   items = t2vsafety.load(config, {"t2vsafety.folder": folder})
   assert len(items) == 16

@@ -108,14 +108,20 @@ def response(prompt, passed, reward, refined=None):
   return records.Response(0, prompt, passed, refined, reward, {}, {})
 
 
-def rewards(responses, **config):
+def rewards(responses, score=group_rewards.rewards, **config):
   config = {
     "text_feedback": "constraint",
     "text_weight": 1.0,
     "refined": False,
+    "threshold": "mean",
   } | config
   group = records.Group("id", "query", "general", "", tuple(responses))
-  return dict(group_rewards.rewards(group, ml_collections.ConfigDict(config)))
+  return dict(score(group, ml_collections.ConfigDict(config)))
+
+
+def desirable(responses, **config):
+  found = rewards(responses, score=group_rewards.desirable, **config)
+  return {text: label for text, label in found.items() if not math.isnan(label)}
 
 
 GROUP = (
@@ -152,8 +158,29 @@ def test_without_text_feedback():
   assert rewards(GROUP, text_feedback="none")["flawed, filmed"] == 9.0
 
 
+def test_desirable_passed_and_is_at_least_the_threshold():
+  labels = {"good": 0, "better": 1, "flawed": 0, "flawed, filmed": 0}
+  assert desirable(GROUP) == labels
+  assert desirable(GROUP, refined=True) == labels | {"better worded": 1}
+  assert desirable(GROUP, threshold="4.0") == labels | {"good": 1}
+  assert desirable(GROUP, threshold="8.0", refined=True) == (
+    labels | {"better": 0, "better worded": 1}
+  )
+  same = [response(text, True, 0.1) for text in "abc"]
+  assert desirable(same) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_desirable_by_verdicts_or_rewards_alone():
+  group = [response("a", True, None), response("b", False, None, refined="c")]
+  assert desirable(group, refined=True) == {"a": 1, "b": 0, "c": 1}
+  assert desirable(GROUP, text_feedback="none")["flawed, filmed"] == 1
+  term = desirable(GROUP, text_feedback="term", text_weight=3.0)
+  assert term == {"good": 0, "better": 1, "flawed, filmed": 1}  # 5, 7 and 9 - 3
+
+
 def test_values_without_meaning_are_refused():
   for changes in ({"text_feedback": "some"}, {"text_weight": -1.0}):
-    config = {"text_feedback": "none", "text_weight": 0.0} | changes
+    config = {"text_feedback": "none", "text_weight": 0.0, "threshold": "mean"}
+    config |= changes
     with pytest.raises(errors.UserError, match=next(iter(changes))):
       group_rewards.check(ml_collections.ConfigDict(config))

@@ -10,6 +10,7 @@ import pathlib
 
 TABLES = ("1", "2", "3", "4", "5", "6")
 FIGURES = ("3", "4", "5")
+COMBINATIONS = ("standard", "diffusion_dpo", "vpo", "vpo_diffusion_dpo")
 
 
 def check(results: dict) -> None:
@@ -25,16 +26,31 @@ def check(results: dict) -> None:
       for cell in cells:
         assert _is_interval(cell["mean"], cell["low"], cell["high"]), (number, cell)
   (preferences,) = results["figures"]["3"]
+  assert preferences["preferences"]
   for row in preferences["preferences"]:
     net = row["net"]
     assert _is_interval(net["share"], net["low"], net["high"]), row
   by_judge = [part for part in results["figures"]["4"] if "rows" in part]
   (by_people,) = [part for part in results["figures"]["4"] if "levels" in part]
   assert by_judge
+  for part in by_judge:
+    for cell in (cell for row in part["rows"] for cell in row["cells"]):
+      assert _is_interval(cell["mean"], cell["low"], cell["high"]), cell
   assert by_people["judge"]["videos"], "people and judge saw the same videos"
   for part in results["figures"]["5"]:
+    assert part["pairs"]
     for row in part["pairs"]:
       assert _is_interval(row["net"], row["net_low"], row["net_high"]), row
+  combined = [part for part in results["figures"]["5"] if "combinations" in part]
+  assert combined, "figure 5 has the trained video model"
+  for part in combined:
+    names = tuple(one["name"] for one in part["combinations"])
+    assert names == COMBINATIONS
+  assert all(
+    part["model"] in ("main", "second")
+    for parts in results["tables"].values()
+    for part in parts
+  ), "the trained video model has no rows of its own in the tables"
 
 
 def _is_interval(mean: float, low: float, high: float) -> bool:

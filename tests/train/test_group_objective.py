@@ -134,3 +134,35 @@ def test_what_is_left_out_has_no_gradient(responses, loss):
   assert all(np.abs(row).max() > 0 for row in grads[0])
   assert not grads[1][3].any()
   assert not grads[2][0].any()
+
+
+def test_kto_is_its_papers_loss():
+  other = group_objective.MISMATCHED
+  rewards = np.array([[1.0, 0.0, other, 0.0], [1.0, np.nan, 0.0, other], [0.0] * 4])
+  lengths = np.array([[3, 5, 2, 7], [4, 1, 6, 2], [2, 0, 0, 0]])
+  given = random_responses(rewards, lengths)
+  loss = group_objective.Kto(0.3, desirable_weight=1.5, undesirable_weight=0.5)
+  ratios = np.asarray(given.logp_GNE - given.reference_GNE, np.float64)[0]
+
+  total, weight = loss.baseline(given)
+  assert weight == 2
+  np.testing.assert_allclose(total, ratios[0, 2] + ratios[1, 3], rtol=1e-5)
+
+  def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+  for baseline, z0 in ((0.7, 0.7), (-0.7, 0.0)):
+    with_baseline = given.replace(baseline=jnp.asarray(baseline))
+    desirable = [1 - sigmoid(0.3 * (ratios[k] - z0)) for k in ((0, 0), (1, 0))]
+    not_so = ((0, 1), (0, 3), (1, 2), (2, 0))
+    undesirable = [1 - sigmoid(0.3 * (z0 - ratios[k])) for k in not_so]
+    expected = 1.5 * sum(desirable) + 0.5 * sum(undesirable)
+    total, weight, metrics = loss(with_baseline)
+    assert weight == 6
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["kl"] / weight, z0, rtol=1e-6)
+
+  def of_baseline(baseline):
+    return loss(given.replace(baseline=baseline))[0]
+
+  assert jax.grad(of_baseline)(jnp.asarray(0.7)) == 0

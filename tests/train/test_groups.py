@@ -64,7 +64,7 @@ def metrics(workdir, name="loss"):
   return [row[name] for row in map(json.loads, rows) if name in row]
 
 
-@pytest.mark.parametrize("loss", ["plackett_luce", "dr_grpo"])
+@pytest.mark.parametrize("loss", ["plackett_luce", "dr_grpo", "kto"])
 def test_a_mesh_gives_what_one_device_gives(make_groups, tmp_path, loss):
   for name, mesh in (("one", None), ("mixed", runs.MIXED)):
     stages.run(
@@ -95,6 +95,19 @@ def test_groups_of_two_are_dpos_pairs(make_groups, make_config, tmp_path):
   expected = list(runs.metrics(tmp_path, "dpo").values())
   np.testing.assert_allclose(metrics(tmp_path), expected, atol=1e-5)
   np.testing.assert_allclose(expected[0], np.log(2), atol=1e-5)
+
+
+def test_ktos_reference_point_is_that_of_the_batch(make_groups, tmp_path):
+  """It does not depend on how a batch is split into micro-batches."""
+  for name, tokens in (("one", 2048), ("several", 160)):
+    config = make_groups(loss="kto", micro_tokens=tokens, shuffle=False)
+    config.optimizer.peak_lr = 3e-3  # far from the reference, so that the KL counts
+    stages.run(groups.STAGE, config, tmp_path / name)
+  for key in ("loss", "kl", "eval/loss", "eval/kl"):
+    one, several = (metrics(tmp_path / name, key) for name in ("one", "several"))
+    np.testing.assert_allclose(one, several, rtol=2e-3, atol=1e-5)
+  assert max(metrics(tmp_path / "one", "kl")) > 0
+  np.testing.assert_allclose(metrics(tmp_path / "one")[0], 0.5, atol=1e-6)
 
 
 def test_grpo_begins_without_a_loss(make_groups, tmp_path):
@@ -142,8 +155,10 @@ def test_what_cannot_be_trained_is_set_aside(make_groups, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"loss": "ppo"}, "one of plackett_luce, grpo, dr_grpo"),
+    ({"loss": "ppo"}, "one of plackett_luce, kto, grpo, dr_grpo"),
     ({"beta": 0.0}, "beta=0.0"),
+    ({"threshold": "median"}, "threshold='median': must be mean or a number"),
+    ({"undesirable_weight": 0.0}, "undesirable_weight=0.0"),
     ({"clip_high": -1.0}, "clip_high=-1.0"),
     ({"kl_weight": -1.0}, "kl_weight=-1.0"),
     ({"text_feedback": "maybe"}, "text_feedback='maybe'"),

@@ -29,9 +29,10 @@ def tables_and_figures(
   columns, and one row per system that has all columns, with a cell per column: mean,
   interval, and the paper's number, None if it has none.
   """
-  first = next(iter(_models(results)), "")
+  models = _models(results)
+  first = next(iter(models), "")
   tables: dict[str, list[dict[str, Any]]] = {}
-  for model in _models(results):
+  for model in models:
     trained = model == first and reference.models.get(model) != _OPEN_SORA
     rewards, vbench = _rewards(results, model), _vbench(results, model)
     if trained:
@@ -52,9 +53,9 @@ def tables_and_figures(
   }
   figures = {
     "3": people["pairs"],
-    "4": [*(_levels(results, model) for model in _models(results)), *people["levels"]],
+    "4": [*(_levels(results, model) for model in models), *people["levels"]],
     "5": [
-      *(_wins(results, model) for model in _models(results)),
+      *(_wins(results, model) for model in models),
       *(
         combined.figure(
           suite, one["combinations"]["measures"], one["combinations"]["of"]
@@ -82,11 +83,18 @@ def _add(
 
 
 def _models(results: Results) -> list[str]:
-  """The video models of the run, in order."""
-  names = (
-    row["model"] for suite in results["suites"].values() for row in suite["measures"]
+  """The video models of the run, in order.
+
+  Without those that render only some of the systems, for combinations (figure 5).
+  """
+  return list(
+    dict.fromkeys(
+      row["model"]
+      for suite in results["suites"].values()
+      for row in suite["measures"]
+      if row["model"] and set(row["systems"]) == set(suite["systems"])
+    )
   )
-  return [name for name in dict.fromkeys(names) if name]
 
 
 def _find(

@@ -44,10 +44,11 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   rows, _ = queries_lib.load(work.inputs["queries"])
   copies = near_duplicates.find((row.text.lower() for row in rows), config.near)
   rows = [row for row, copy in zip(rows, copies, strict=True) if not copy]
-  if len(rows) < config.count:
+  if len(rows) <= config.count:
     raise errors.UserError(
-      f"select_queries: {work.inputs['queries']} has {len(rows)} different queries, and"
-      f" config.count={config.count} are to be chosen"
+      f"select_queries: {work.inputs['queries']} has {len(rows)} different queries, so"
+      f" there are not more than the config.count={config.count} to choose; curate more"
+      " with config.sizes.test_general and test_safety"
     )
   template = templates.load("difficulty", config.template)
   chain = functools.partial(rate, template=template)
@@ -85,6 +86,12 @@ def _finish(
       aside.append(records.SetAside(row.id, row.text, str(outcome)))
     else:
       rated.append(Rated(row.id, row.text, row.category, row.flags, outcome))
+  if len(rated) < work.config.count:
+    raise errors.UserError(
+      f"select_queries: only {len(rated)} of {len(rows)} queries have a rating, and"
+      f" config.count={work.config.count} are to be chosen; the first without one:"
+      f" {aside[0].reason}"
+    )
   chosen = choose(rated, work.config.count, work.config.seed)
   records.write(work.folder / "queries.jsonl", chosen)
   records.write(work.folder / "set_aside.jsonl", aside)

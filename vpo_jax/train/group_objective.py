@@ -1,7 +1,11 @@
 """Losses over all K responses of a query, by their rewards.
 
-A response without a reward (NaN) is left out, and so is a query with one response.
+A response without a reward (NaN) is left out. Where responses are compared with each
+other, so is a query with one response.
 """
+
+import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +96,59 @@ def policy_gradient(
     return total(loss_GNE), jnp.sum(used_GNE).astype(jnp.float32), metrics
 
   return loss
+
+
+# The reward of a response that belongs to another query.
+MISMATCHED = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Kto:
+  """Each response is desirable (reward 1) or not (reward 0): KTO.
+
+  L_KTO in section 4 of arXiv:2402.01306. Its reference point z0 is the batch's mean
+  log-ratio of responses to queries that are not their own (`MISMATCHED`), at least 0;
+  no gradient goes through it. The mean is over responses.
+
+  Attributes:
+    desirable_weight: lambda_D.
+    undesirable_weight: lambda_U.
+  """
+
+  beta: float
+  desirable_weight: float
+  undesirable_weight: float
+
+  def baseline(
+    self, responses: objective.Responses
+  ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum of the mismatched responses' log-ratios, and their number."""
+    other_GNE = (responses.tokens_GNE > 0) & jnp.isposinf(responses.reward_GNE)
+    ratio_GNE = responses.logp_GNE - responses.reference_GNE
+    return jnp.sum(_where(other_GNE, ratio_GNE)), jnp.sum(other_GNE).astype(jnp.float32)
+
+  def __call__(self, responses: objective.Responses) -> objective.Sums:
+    used_GNE = (responses.tokens_GNE > 0) & jnp.isfinite(responses.reward_GNE)
+    z0 = jnp.maximum(jax.lax.stop_gradient(responses.baseline), 0.0)
+    gain_GNE = responses.logp_GNE - responses.reference_GNE - z0
+    desirable_GNE = responses.reward_GNE > 0.5
+    sign_GNE = jnp.where(desirable_GNE, 1.0, -1.0)
+    weight_GNE = jnp.where(
+      desirable_GNE, self.desirable_weight, self.undesirable_weight
+    )
+    loss_GNE = weight_GNE * (1 - jax.nn.sigmoid(self.beta * sign_GNE * gain_GNE))
+    right_GNE = (sign_GNE * gain_GNE > 0).astype(jnp.float32)
+
+    def total(values_GNE: Float[Array, "G N E"]) -> Float[Array, ""]:
+      return jnp.sum(_where(used_GNE, values_GNE))
+
+    count = jnp.sum(used_GNE).astype(jnp.float32)
+    metrics = {
+      "kl": z0 * count,
+      "rewards/accuracies": total(right_GNE),
+      "logps/mean": total(responses.logp_GNE),
+    }
+    return total(loss_GNE), count, metrics
 
 
 def advantages(

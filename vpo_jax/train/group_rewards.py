@@ -5,6 +5,7 @@ response never outranks one that passed) or as a weighted term.
 """
 
 import math
+import statistics
 
 import ml_collections
 
@@ -24,6 +25,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise errors.UserError(
       f"config.text_weight={config.text_weight}: must be at least 0"
     )
+  if config.threshold != "mean":
+    try:
+      float(config.threshold)
+    except ValueError:
+      raise errors.UserError(
+        f"config.threshold={config.threshold!r}: must be mean or a number"
+      ) from None
 
 
 def rewards(
@@ -63,6 +71,38 @@ def rewards(
       if one.refined is not None:
         found.setdefault(one.refined, mean)
   return list(found.items())
+
+
+def desirable(
+  group: records.Group, config: ml_collections.ConfigDict
+) -> list[tuple[str, float]]:
+  """The prompts to train on: 1 if desirable, 0 if not, NaN if nothing is known of one.
+
+  A prompt is desirable if its number in `rewards` is at least `config.threshold`, or
+  at least the mean of the query's if that is "mean". With the constraint a flawed
+  candidate is never desirable, and its refinement is.
+  """
+  found = dict(rewards(group, config))
+  flawed = {
+    one.prompt
+    for one in group.responses
+    if config.text_feedback == "constraint" and one.passed is False
+  }
+  sampled = {one.prompt for one in group.responses} - flawed
+  known = [found[text] for text in sampled if not math.isnan(found.get(text, math.nan))]
+  if config.threshold != "mean":
+    threshold = float(config.threshold)
+  else:  # rounding may put the mean of equal numbers above them
+    threshold = min(statistics.fmean(known), max(known)) if known else 0.0
+
+  def label(text: str, value: float) -> float:
+    if math.isnan(value):
+      return math.nan
+    # What was not sampled is a refinement.
+    passed = text not in sampled or value >= threshold
+    return float(text not in flawed and passed)
+
+  return [(text, label(text, value)) for text, value in found.items()]
 
 
 def _known(reward: float | None) -> float:

@@ -1,5 +1,7 @@
 """Stage train_groups: training on all candidates of each query, by their rewards."""
 
+import dataclasses
+
 import jinja2
 import ml_collections
 import numpy as np
@@ -16,6 +18,9 @@ from vpo_jax.train import (
   objective,
   setup,
 )
+
+# Their clipped ratio is that to the model which wrote the candidates.
+ON_POLICY = ("grpo", "dr_grpo")
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -42,9 +47,10 @@ def run(work: stages.Work) -> stages.Counts:
   task = loop.Task("train groups", work, model.policy, model.placement, loss)
   trained, metrics, plan = loop.fit(task, params, train, heldout)
   setup.save_model(work, model, params, trained, template)
+  assert train.reward_XE is not None
   return {
     "groups": len(train.examples),
-    "responses": sum(len(example.responses) for example in train.examples),
+    "responses": int(np.isfinite(train.reward_XE).sum()),
     "heldout": len(heldout.examples),
     "steps": len(plan.steps),
     "padding": plan.padding,
@@ -59,18 +65,29 @@ def from_config(config: ml_collections.ConfigDict) -> objective.Objective:
   Raises:
     UserError: a value is out of range.
   """
-  names = ("plackett_luce", "grpo", "dr_grpo")
+  names = ("plackett_luce", "kto", *ON_POLICY)
   if config.loss not in names:
     raise errors.UserError(
       f"config.loss={config.loss!r}: must be one of {', '.join(names)}"
     )
-  for key in ("beta", "clip_low", "clip_high", "length"):
+  for key in (
+    "beta",
+    "desirable_weight",
+    "undesirable_weight",
+    "clip_low",
+    "clip_high",
+    "length",
+  ):
     if config[key] <= 0:
       raise errors.UserError(f"config.{key}={config[key]}: must be greater than 0")
   if config.kl_weight < 0:
     raise errors.UserError(f"config.kl_weight={config.kl_weight}: must be at least 0")
   if config.loss == "plackett_luce":
     return group_objective.plackett_luce(config.beta)
+  if config.loss == "kto":
+    return group_objective.Kto(
+      config.beta, config.desirable_weight, config.undesirable_weight
+    )
   of_tokens = config.loss == "grpo"
   return group_objective.policy_gradient(
     clip_low=config.clip_low,
@@ -88,12 +105,13 @@ def _read(work: stages.Work, key: str, model: setup.Setup, template: str) -> loo
       raise errors.UserError(f"config.heldout={work.config.heldout}: no such file")
     return loop.Split([])
   limit = min(work.config.max_tokens, model.policy.config.context)
-  # The clipped ratio is that to the model which drew the candidates.
-  on_policy = work.config.loss != "plackett_luce"
+  on_policy = work.config.loss in ON_POLICY
+  labels = work.config.loss == "kto"
   author = files.fingerprint(model.base) if on_policy else ""
   examples, rewards, aside = [], [], []
   for group in records.read(work.inputs[key], records.Group):
-    found = group_rewards.rewards(group, work.config)
+    score = group_rewards.desirable if labels else group_rewards.rewards
+    found = score(group, work.config)
     known = [value for _, value in found if not np.isnan(value)]
     if on_policy and group.model not in ("", author):
       raise errors.UserError(
@@ -101,7 +119,9 @@ def _read(work: stages.Work, key: str, model: setup.Setup, template: str) -> loo
         f" loss={work.config.loss} must start from the model that wrote them"
       )
     try:
-      if len(set(known)) < 2:
+      if not known:
+        raise ValueError("nothing is known of its responses")
+      if not labels and len(set(known)) < 2:
         raise ValueError("its responses do not differ in reward")
       content = templates.fill(template, query=group.query)
       turns = ({"role": "user", "content": content},)
@@ -122,10 +142,32 @@ def _read(work: stages.Work, key: str, model: setup.Setup, template: str) -> loo
     raise errors.UserError(f"{work.inputs[key]}: no usable group{why}")
   if not examples:
     return loop.Split([])
+  if labels:
+    examples, rewards = _with_mismatched(examples, rewards, limit)
   reward_XE = np.full((len(rewards), max(map(len, rewards))), np.nan, np.float32)
   for row, values in zip(reward_XE, rewards, strict=True):
     row[: len(values)] = values
   return loop.Split(examples, reward_XE=reward_XE)
+
+
+def _with_mismatched(
+  examples: list[data_examples.Example], rewards: list[list[float]], limit: int
+) -> tuple[list[data_examples.Example], list[list[float]]]:
+  """Adds to each group the first response of the next one, for KTO's reference point.
+
+  The last group is followed by the first. A response with which the group would have
+  more than `limit` tokens is not added.
+  """
+  mixed, marked = [], []
+  following = [*examples[1:], *examples[:1]] if len(examples) > 1 else [None]
+  for example, known, other in zip(examples, rewards, following, strict=True):
+    if other and len(example.prompt) + len(other.responses[0]) <= limit:
+      responses = (*example.responses, other.responses[0])
+      example = dataclasses.replace(example, responses=responses)
+      known = [*known, group_objective.MISMATCHED]
+    mixed.append(example)
+    marked.append(known)
+  return mixed, marked
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:

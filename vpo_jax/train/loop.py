@@ -7,6 +7,7 @@ import time
 import typing
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -256,16 +257,29 @@ class _Evaluation:
     self._plan = make_plan(task.config, task.policy, task.placement, split, batches)
     self._split, self._placement = split, task.placement
     self._evaluate = train_step.make_evaluate(task.policy, task.objective)
+    self._baseline = None
+    if isinstance(task.objective, objectives.WithBaseline):
+      self._baseline = train_step.make_baseline(task.policy, task.objective)
 
   def __call__(self, params: Params, watch: watchdog.Watch) -> dict[str, float]:
     sums: dict[str, float] = {}
     numbers = itertools.count(1)
-    for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
+
+    def batches(shape: forest.Shape, micros: Sequence[forest.Micro]):
       for micro in micros:
         watch.step("micro-batch of the evaluation", next(numbers))
         own = _build(self._split, shape, micro, self._placement)
-        batch = self._placement.shard_groups(own)
-        for name, value in self._evaluate(params, batch, shape).items():
+        yield self._placement.shard_groups(own)
+
+    for shape, micros in zip(self._plan.shapes, self._plan.steps, strict=True):
+      baseline = jnp.zeros(())
+      if self._baseline:
+        parts = [self._baseline(params, one, shape) for one in batches(shape, micros)]
+        baseline = train_step.mean_baseline(
+          (sum(total for total, _ in parts), sum(weight for _, weight in parts))
+        )
+      for batch in batches(shape, micros):
+        for name, value in self._evaluate(params, batch, shape, baseline).items():
           sums[name] = sums.get(name, 0.0) + float(value)
     weight = sums.pop("weight")
     return {f"eval/{name}": value / weight for name, value in sums.items()}

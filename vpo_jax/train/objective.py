@@ -6,6 +6,7 @@ weight, so gradient accumulation, packing and the number of devices change no re
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -27,6 +28,7 @@ class Responses:
     leaf_GP: which of the N * E responses a token belongs to; N * E for padding.
     tokens_GNE: number of tokens of each response; 0 where there is none.
     reward_GNE: reward of each response; 0 if it is not needed.
+    baseline: a number that all micro-batches of a batch share (`WithBaseline`).
   """
 
   logp_GP: Float[Array, "G P"]
@@ -34,16 +36,22 @@ class Responses:
   leaf_GP: Int[Array, "G P"]
   tokens_GNE: Int[Array, "G N E"]
   reward_GNE: Float[Array, "G N E"]
+  baseline: Float[Array, ""] | float = 0.0
 
   @classmethod
-  def of(cls, batch: forest.Forest, logp_GP: Float[Array, "G P"]) -> "Responses":
+  def of(
+    cls,
+    batch: forest.Forest,
+    logp_GP: Float[Array, "G P"],
+    baseline: Float[Array, ""] | float = 0.0,
+  ) -> "Responses":
     """The responses of a packed forest.
 
     Args:
       logp_GP: from `policy.token_logps`.
     """
     arrays = (batch.reference_GP, batch.leaf_GP, batch.tokens_GNE, batch.reward_GNE)
-    return cls(logp_GP, *map(jnp.asarray, arrays))
+    return cls(logp_GP, *map(jnp.asarray, arrays), baseline)
 
   @property
   def logp_GNE(self) -> Float[Array, "G N E"]:
@@ -84,6 +92,21 @@ class Responses:
 # The sum of the losses, the weight, and sums of metrics.
 Sums = tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, ""]]]
 Objective = Callable[[Responses], Sums]
+
+
+@runtime_checkable
+class WithBaseline(Protocol):
+  """An objective that needs one number of the whole batch before its losses.
+
+  The step computes it over all micro-batches in a forward pass of its own; no gradient
+  goes through it.
+  """
+
+  def baseline(self, responses: Responses) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum and the weight of a micro-batch; the baseline is sum / weight."""
+    ...
+
+  def __call__(self, responses: Responses) -> Sums: ...
 
 
 def sft(responses: Responses) -> Sums:

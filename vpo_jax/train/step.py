@@ -33,7 +33,8 @@ Count = jax.typing.ArrayLike  # number of micro-batches that belong to the batch
 Step = Callable[
   [State, Params | None, forest.Forest, Count, forest.Shape], tuple[State, Metrics]
 ]
-Evaluate = Callable[[Params, forest.Forest, forest.Shape], Metrics]
+Evaluate = Callable[[Params, forest.Forest, forest.Shape, jax.Array], Metrics]
+Baseline = Callable[[Params, forest.Forest, forest.Shape], tuple[jax.Array, jax.Array]]
 
 
 def init(
@@ -95,16 +96,29 @@ def make_step(
   ) -> tuple[State, Metrics]:
     def loss(trained: Params, batch: forest.Forest) -> tuple[jax.Array, Metrics]:
       params = loras.join(lora, frozen, trained)
-      return _sums(policy, objective, shape, params, batch)
+      return _sums(policy, objective, shape, params, batch, baseline)
+
+    def micro(index: jax.Array | int) -> forest.Forest:
+      return jax.tree.map(lambda leaf: leaf[index], micros)
+
+    def add_baseline(index: jax.Array, carry: Any) -> Any:
+      params = loras.join(lora, frozen, state.params)
+      found = _baseline(policy, objective, shape, params, micro(index))
+      return jax.tree.map(jnp.add, carry, found)
 
     def take(index: jax.Array | int) -> tuple[Params, Metrics]:
-      micro = jax.tree.map(lambda leaf: leaf[index], micros)
-      (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, micro)
+      (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(
+        state.params, micro(index)
+      )
       return jax.lax.with_sharding_constraint(grads, placement.params), sums
 
     def add(index: jax.Array, carry: Any) -> Any:
       return jax.tree.map(jnp.add, carry, take(index))
 
+    baseline = 0.0
+    if isinstance(objective, objectives.WithBaseline):
+      parts = jax.lax.fori_loop(0, count, add_baseline, (jnp.zeros(()), jnp.zeros(())))
+      baseline = mean_baseline(parts)
     if micros.tokens_GL.shape[0] == 1:  # avoids a second copy of the gradients
       grads, sums = take(0)
     else:
@@ -147,18 +161,48 @@ def compiled(step: Step) -> Step:
 
 
 def make_evaluate(policy: policies.Policy, objective: objectives.Objective) -> Evaluate:
-  """Returns the jitted `evaluate(params, micro, shape)`: sums and their `weight`."""
+  """Returns the jitted `evaluate(params, micro, shape, baseline)`.
 
-  def evaluate(params: Params, batch: forest.Forest, shape: forest.Shape) -> Metrics:
-    return _sums(policy, objective, shape, params, batch)[1]
+  It returns sums and their `weight`; `baseline` is that of the micro-batch's batch.
+  """
+
+  def evaluate(
+    params: Params, batch: forest.Forest, shape: forest.Shape, baseline: jax.Array
+  ) -> Metrics:
+    return _sums(policy, objective, shape, params, batch, baseline)[1]
 
   return jax.jit(evaluate, static_argnums=2)
 
 
-def _sums(policy, objective, shape, params, batch):
+def make_baseline(
+  policy: policies.Policy, objective: objectives.WithBaseline
+) -> Baseline:
+  """Returns the jitted `baseline(params, micro, shape)`: the sum and its weight."""
+
+  def baseline(
+    params: Params, batch: forest.Forest, shape: forest.Shape
+  ) -> tuple[jax.Array, jax.Array]:
+    return _baseline(policy, objective, shape, params, batch)
+
+  return jax.jit(baseline, static_argnums=2)
+
+
+def mean_baseline(parts: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """The baseline of a batch, of the sums of its micro-batches."""
+  total, weight = parts
+  return total / jnp.maximum(weight, 1.0)
+
+
+def _sums(policy, objective, shape, params, batch, baseline):
   logp_GP = policy.token_logps(params, batch, shape)
-  total, weight, metrics = objective(objectives.Responses.of(batch, logp_GP))
+  responses = objectives.Responses.of(batch, logp_GP, baseline)
+  total, weight, metrics = objective(responses)
   return total, metrics | {"loss": total, "weight": weight}
+
+
+def _baseline(policy, objective, shape, params, batch):
+  logp_GP = policy.token_logps(params, batch, shape)
+  return objective.baseline(objectives.Responses.of(batch, logp_GP))
 
 
 def put(

@@ -121,7 +121,9 @@ def judged(found: base.Found) -> list[measures.Measure]:
     )
     stages.run(safety_levels.STAGE, config, folder, found.work.root)
     path = folder / safety_levels.STAGE.name / "levels.jsonl"
-    by_video: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+    by_video: dict[str, dict[str, list[int]]] = {
+      name: {} for name in found.videos[model]
+    }
     for row in records.read(path, safety_levels.JudgedVideo):
       by_video[names[row.index]].setdefault(row.query_id, []).append(row.level)
     made += measures_of(by_video, model)

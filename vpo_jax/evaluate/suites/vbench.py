@@ -97,13 +97,12 @@ def _score(found: base.Found, model: str) -> dict[str, dict[str, results.Result]
   )
   place = pathlib.Path(buckets.scratch(found.place / "scores" / model))
   made = {}
-  for system in found.chosen:
-    rows = [row for of in found.videos[model][system.name].values() for row in of]
-    videos = _files(rows, store)
+  for name, by_query in found.videos[model].items():
+    videos = _files([row for rows in by_query.values() for row in rows], store)
     layout.check(videos, wanted, own.videos_per_prompt)
-    folder = layout.lay_out(videos, place / system.name / "videos")
-    made[system.name] = run.evaluate(
-      vbench, folder, wanted, own.videos_per_prompt, place / system.name / "results"
+    folder = layout.lay_out(videos, place / name / "videos")
+    made[name] = run.evaluate(
+      vbench, folder, wanted, own.videos_per_prompt, place / name / "results"
     )
   return made
 
