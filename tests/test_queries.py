@@ -15,6 +15,9 @@ def _texts(path):
   return [raw.text for raw in queries.read(path)]
 
 
+USER = {"role": "user", "content": "a cat"}
+
+
 def _write(folder, name, content):
   path = folder / name
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -119,9 +122,47 @@ def test_bytes_that_are_not_utf8_are_read_as_windows_1252(tmp_path):
   assert rows[2].text == "plain"
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "koi8-r", "shift-jis"])
+def test_other_encodings_are_not_read_as_windows_1252(tmp_path, encoding):
+  text = "кот на доске" if encoding == "koi8-r" else "一只猫在滑板上"
+  text = text.replace("只", "匹") if encoding == "shift-jis" else text
+  path = _write(tmp_path, "q.txt", text.encode(encoding, "replace") + b"\nplain\n")
+  bad, good = queries.read(path)
+  assert bad.problem == "damaged: neither UTF-8 nor Windows-1252"
+  assert good.text == "plain"
+
+
+@pytest.mark.parametrize(
+  ("messages", "text"),
+  [
+    ([{"role": "system", "content": "Be brief."}, USER], "a cat"),
+    ([{"role": "user", "content": "Hi"}, {"role": "assistant"}, USER], "a cat"),
+    ([USER, {"role": "assistant", "content": "A cat sits."}], "a cat"),
+    ([{"role": "user", "content": [{"type": "text", "text": "a cat"}]}], "a cat"),
+    ([{"role": "user", "content": [{"type": "image_url"}]}], None),
+    ([{"role": "system", "content": "Be brief."}], None),
+    ("a cat", None),
+  ],
+)
+def test_the_query_of_messages_is_the_last_user_turn(tmp_path, messages, text):
+  path = _write(tmp_path, "q.json", json.dumps([{"messages": messages}]))
+  (row,) = queries.read(path)
+  assert row.text == text if text else row.problem.startswith("messages without")
+
+
+def test_null_fields_count_as_missing(tmp_path):
+  """As pandas writes them."""
+  rows = [{"id": None, "text": text, "flags": None} for text in ("a cat", "a dog")]
+  found, aside = queries.load(_write(tmp_path, "q.json", json.dumps(rows)))
+  assert [row.id for row in found] == [records.row_id(row.text) for row in found]
+  assert not aside
+
+
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [
+    ("q.txt", "a cat\n".encode("utf-16-le"), "UTF-16"),
+    ("q.csv", "prompt\na cat\n".encode("utf-16-be"), "UTF-16"),
     ("q.jsonl", '{"text": "a"}\n{"text": \n', "q.jsonl:2: not JSON"),
     ("q.json", '["a",\n"b"', "q.json:2: not JSON"),
     ("q.json", '{\n"text": "a"}', "one JSON value per line"),

@@ -53,6 +53,7 @@ _CODES = {
     "guardrailintervened",
     "imagesafety",
     "moderationblocked",
+    "moderationflagged",
     "prohibitedcontent",
     "recitation",
     "responsibleaipolicyviolation",
@@ -102,7 +103,9 @@ _FILTER_WORDS = re.compile(
   r"|code['\"]: ?['\"]content_(filter|policy_violation)['\"]"
   r"|content filtering policy|content exists risk|violated guardrail policy"
   r"|flagged as potentially violating|rejected (as a result of|by) our safety system"
-  r"|violates usage guidelines|considered high risk|your input was flagged"
+  r"|violates usage guidelines|considered high risk|input (was )?flagged"
+  r"|flagged by moderation|violated content safety policy|blocked pii entity"
+  r"|guardrail_intervened"
   r"|may contain inappropriate content|不安全或敏感内容"
   r"|(prompt|response|content|request|input|output) (was|has been) blocked"
   r" (due to|because of|by) .*(safety|polic|prohibit|content|blocklist|guardrail)",
@@ -110,9 +113,14 @@ _FILTER_WORDS = re.compile(
 )
 _BILLING_WORDS = re.compile(
   r"\bbilling\b|insufficient (account )?(balance|credit|funds|quota)|credit balance"
-  r"|(not enough|no|more|out of) credits|payment required",
+  r"|payment required",
   re.IGNORECASE,
 )
+# A prompt that an error repeats may have these words, so they need a status that says
+# more than that the request is wrong.
+_CREDIT_WORDS = re.compile(r"(not enough|no|more|out of) credits", re.IGNORECASE)
+# Of a limit by the minute, whose message may advise to pay.
+_RATE_LIMITS = {"ratelimitexceeded", "ratelimitreached", "ratelimiterror"}
 _KEY_WORDS = re.compile(
   r"(api key|token) (is )?(not valid|invalid)|invalid api key", re.I
 )
@@ -264,8 +272,11 @@ def _kind(status: int, found: _Found, wait_s: float) -> Kind:
     return Kind.REFUSED
   if status == 402 or says(Kind.BILLING):
     return Kind.BILLING
-  # Gemini mentions billing at its limits by the minute too, and names the wait.
-  if status in (400, 403, 429) and not wait_s and _BILLING_WORDS.search(message):
+  # Limits by the minute mention billing too; Gemini's names the wait, OpenAI's a code.
+  brief = wait_s or not found.codes.isdisjoint(_RATE_LIMITS)
+  if status in (400, 403, 429) and not brief and _BILLING_WORDS.search(message):
+    return Kind.BILLING
+  if status in (403, 429) and not brief and _CREDIT_WORDS.search(message):
     return Kind.BILLING
   if status in (401, 403) or says(Kind.KEY):
     return Kind.KEY

@@ -128,7 +128,7 @@ def read(body: object) -> Reply:
     ServerError: it is an error, or something else; a proxy or a broken server may send
       anything.
   """
-  fields = _dict(body)
+  fields = _dict(body[0] if isinstance(body, list) and body else body)
   choices = fields.get("choices")
   choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
   message = _dict(choice.get("message"))
@@ -226,6 +226,8 @@ def _finish_reason(choice: dict[str, Any]) -> str:
 def _error(fields: dict[str, Any], choice: dict[str, Any]) -> api_errors.Error | None:
   """The error in the body of a response with status 200."""
   error = fields.get("error") or choice.get("error")
+  if isinstance(error, dict) and not any(error.values()):
+    error = None  # some servers send an empty one with every reply
   if not error and not fields.get("choices") and _ERROR_FIELDS & fields.keys():
     error = fields
   return api_errors.read(200, error) if error else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from torch_bridge import contract, video
+from torch_bridge import client, contract, video
 from torch_bridge.scorers import base
 
 
@@ -30,7 +30,8 @@ class Scoring:
   ) -> Iterator[tuple[contract.ScoreRequest, contract.Failure | None]]:
     """Scores videos and publishes the answers.
 
-    Yields: each request, with its failure if its video is damaged.
+    Yields: each request, with its failure if its video is damaged or the scorer's
+      server refuses it.
     """
     for request in requests:
       yield request, self._score(request, heartbeat)
@@ -46,7 +47,10 @@ class Scoring:
       reason = f"video {request.video_id} is missing or does not match its hash"
       return contract.Failure(request.id, "video", reason, 1)
     frames, fps = video.read(self._store.root / found.path)
-    verdict = self._scorer.score(frames, fps, request.text, heartbeat)
+    try:
+      verdict = self._scorer.score(frames, fps, request.text, heartbeat)
+    except client.Refused as error:  # the same request would be refused again
+      return contract.Failure(request.id, self.stage, str(error), 1)
     answers = contract.Answers(
       id=request.id,
       video_id=request.video_id,

@@ -90,6 +90,18 @@ def value(path: epath.PathLike) -> Any:
   return _parse(_decode(content, path, 0), path)
 
 
+def fields(path: epath.Path) -> dict[str, Any]:
+  """The JSON object in a file.
+
+  Raises:
+    UserError: as `value`, or the file has another JSON value.
+  """
+  found = value(path)
+  if not isinstance(found, dict):
+    raise errors.UserError(f"{path}: not a JSON object")
+  return found
+
+
 def repair(found: Any) -> Any:
   """Replaces every half of a surrogate pair in a value by U+FFFD."""
   if isinstance(found, str):

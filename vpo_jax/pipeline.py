@@ -27,7 +27,7 @@ from vpo_jax.runtime import console
 from vpo_jax.sample import candidates
 from vpo_jax.serve import export
 from vpo_jax.teacher import build_sft
-from vpo_jax.train import dpo, sft
+from vpo_jax.train import dpo, setup, sft
 from vpo_jax.train import groups as train_groups
 
 FEEDBACK = (
@@ -91,7 +91,9 @@ def run(
   """
   workdir, began = epath.Path(workdir), time.monotonic()
   variants = variant_steps(config, workdir)
-  bridge.check(config.score_videos)  # before the earlier stages work for hours
+  # Before the earlier stages work for hours.
+  bridge.check(config.score_videos)
+  setup.check_model(config.train_sft.model, config.train_sft.reasoning)
   if "evaluate" in config:
     evaluate.check(config.evaluate)
   steps = [(stage, config[stage.name]) for stage in stages_for(config)]

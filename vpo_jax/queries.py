@@ -149,7 +149,11 @@ def _arrays(folder: epath.Path) -> Iterator[Raw]:
 
 
 def _utf8(path: epath.Path, file: Any) -> Any:
-  if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+  start = file.read(8)
+  # Without a mark, every second byte of an English text is zero.
+  if start[:2] in (b"\xff\xfe", b"\xfe\xff") or (
+    len(start) == 8 and (not any(start[::2]) or not any(start[1::2]))
+  ):
     raise errors.UserError(f"{path}: UTF-16 text; save it as UTF-8")
   file.seek(0)
   return file
@@ -177,22 +181,27 @@ def _value(row: Any) -> Raw:
     text = next((row[key] for key in TEXT_KEYS if key in row), None)
   if not isinstance(text, str):
     return Raw(json.dumps(row), problem=f"no text under {', '.join(TEXT_KEYS)}")
-  category, flags = row.get("category"), row.get("flags", "")
+  category, flags, identity = (row.get(key) for key in ("category", "flags", "id"))
   if category not in (None, "general", "safety"):
     return Raw(text, problem=f"category {category!r} is not general or safety")
-  if not isinstance(flags, str):
+  if not isinstance(flags, str | None):
     return Raw(text, problem=f"flags {flags!r} are not a string")
-  return Raw(text, category, id=str(row.get("id", "")), flags=flags)
+  identity = "" if identity is None else str(identity)
+  return Raw(text, category, id=identity, flags=flags or "")
 
 
 def _from_messages(row: Mapping[str, Any]) -> Raw:
-  """A row of the release, with the query inside the template of the user's turn."""
-  try:
-    content = row["messages"][0]["content"]
-  except (IndexError, KeyError, TypeError):
-    content = None
+  """The last user turn; in a row of the release, the query inside its template."""
+  content = None
+  for turn in row["messages"] if isinstance(row["messages"], list) else ():
+    if isinstance(turn, Mapping) and turn.get("role", "user") == "user":
+      content = turn.get("content")
+  if isinstance(content, list):
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    alone = len(texts) == len(content) and all(isinstance(one, str) for one in texts)
+    content = "".join(texts) if alone else None
   if not isinstance(content, str):
-    return Raw(json.dumps(row), problem="messages without a user's turn")
+    return Raw(json.dumps(row), problem="messages without a user's turn of text")
   return Raw(of_instruction(content))
 
 
@@ -283,8 +292,12 @@ def _decode_cp1252(raw: Raw) -> Raw:
     pass
   try:
     text = raw.text.encode("utf-8", "surrogateescape").decode("cp1252")
-    return dataclasses.replace(raw, text=text)
   except UnicodeError:
-    text = raw.text.encode("utf-8", "replace").decode()
-    problem = raw.problem or "damaged: neither UTF-8 nor Windows-1252"
-    return dataclasses.replace(raw, text=text, problem=problem)
+    text = ""
+  # In languages that Windows-1252 has, most letters are those of ASCII.
+  letters = [letter for letter in text if not letter.isspace()]
+  if 2 * sum(not letter.isascii() for letter in letters) < len(letters):
+    return dataclasses.replace(raw, text=text)
+  text = raw.text.encode("utf-8", "replace").decode()
+  problem = raw.problem or "damaged: neither UTF-8 nor Windows-1252"
+  return dataclasses.replace(raw, text=text, problem=problem)

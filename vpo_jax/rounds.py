@@ -23,7 +23,7 @@ from vpo_jax.feedback import bridge, groups, pairing
 from vpo_jax.predict import choose, train_predictor
 from vpo_jax.runtime import console
 from vpo_jax.serve import export
-from vpo_jax.train import divergence
+from vpo_jax.train import divergence, setup
 
 Rewards = dict[str, float]
 FOLDER = "rounds"
@@ -222,7 +222,9 @@ def _check(config: ml_collections.ConfigDict) -> None:
       f"config.rounds.max_kl={config.rounds.max_kl}: must be greater than 0"
     )
   pipeline.stages_for(config)
-  bridge.check(config.score_videos)  # before the earlier stages work for hours
+  # Before the earlier stages work for hours.
+  bridge.check(config.score_videos)
+  setup.check_model(config.train_sft.model, config.train_sft.reasoning)
 
 
 def _copy(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -64,6 +64,11 @@ DPO = {
     "chosen": [assistant(ANSWER)],
     "rejected": [assistant(WORSE)],
   },
+  "TRL, a prompt that the conversations repeat": {
+    "prompt": [user(QUERY)],
+    "chosen": [user(QUERY), assistant(ANSWER)],
+    "rejected": [user(QUERY), assistant(WORSE)],
+  },
   "TRL, implicit": {
     "chosen": [user(QUERY), assistant(ANSWER)],
     "rejected": [user(QUERY), assistant(WORSE)],
@@ -200,6 +205,20 @@ def test_only_the_last_answer_of_a_conversation_is_trained(tmp_path, chat_format
   assert responses == [ANSWER + "<|im_end|>"]
 
 
+def test_conversations_continue_the_messages_of_a_prompt(tmp_path, chat_format):
+  """As in TRL, whose chosen and rejected may have several messages."""
+  more = [assistant("A kite?"), user("Yes, red.")]
+  row = {
+    "prompt": [{"role": "system", "content": "Be brief."}, user(QUERY)],
+    "chosen": [*more, assistant(ANSWER)],
+    "rejected": [*more, assistant(WORSE)],
+  }
+  (example,), _ = read(tmp_path, chat_format, "dpo", row)
+  prompt, responses = trained(chat_format, example)
+  assert prompt == chat_format.render([*row["prompt"], *more])
+  assert responses == [ANSWER + "<|im_end|>", WORSE + "<|im_end|>"]
+
+
 GOOD = {"sft": SFT["messages"], "dpo": DPO["TRL"]}
 
 
@@ -263,6 +282,43 @@ GOOD = {"sft": SFT["messages"], "dpo": DPO["TRL"]}
       "sft",
       {"instruction": QUERY, "output": ANSWER, "history": [["a"]]},
       "history is not a list of pairs",
+    ),
+    ("sft", SFT["alpaca"] | {"history": 5}, "history is not a list of pairs"),
+    ("sft", SFT["alpaca"] | {"instruction": ""}, "the prompt is empty"),
+    ("sft", {"messages": [user(" "), assistant(ANSWER)]}, "the prompt is empty"),
+    ("sft", SFT["messages"] | {"image": "a.png"}, "has image, which is not read"),
+    ("sft", {"messages": [user(QUERY) | {"role": ["user"]}]}, "role ['user'], which"),
+    (
+      "sft",
+      {"prompt": QUERY, "completion": ANSWER, "system": "Be brief."},
+      "has system, but a plain text has no chat template",
+    ),
+    (
+      "dpo",
+      {"prompt": QUERY, "chosen": ANSWER, "rejected": WORSE, "system": "Be brief."},
+      "has system, but a plain text has no chat template",
+    ),
+    (
+      "sft",
+      {
+        "system": "Be brief.",
+        "messages": [
+          {"role": "system", "content": "Be long."},
+          user(QUERY),
+          assistant(ANSWER),
+        ],
+      },
+      "has a system message and the column system",
+    ),
+    (
+      "dpo",
+      DPO["TRL, implicit"] | {"messages": [user("another query")]},
+      "has whole conversations, which do not begin with messages",
+    ),
+    (
+      "dpo",
+      DPO["TRL, implicit"] | {"prompt": "another query"},
+      "has whole conversations, which do not contain prompt",
     ),
     ("dpo", SFT["messages"], "chosen or rejected is missing"),
     ("dpo", {"chosen": ANSWER, "rejected": WORSE}, "none of the forms"),

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,9 @@ with lock.held(epath.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(float(sys.argv[2]))
 """
+
+
+OTHER = {"namespace": 0, "pid": 1, "started": 0.0, "token": "a", "beat": 0}
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_the_lock_of_a_reused_process_number_is_stale(path, capsys):
 @pytest.mark.parametrize("beats", [True, False])
 def test_on_another_machine_a_heartbeat_tells_who_lives(path, monkeypatch, beats):
   monkeypatch.setattr(lock, "SILENCE", 1.0)
-  content = {"host": "elsewhere", "pid": 1, "started": 0.0, "token": "a", "beat": 0}
+  content = OTHER | {"host": "elsewhere"}
   path.parent.mkdir()
   path.write_text(json.dumps(content))
   done = threading.Event()
@@ -92,6 +96,17 @@ def test_on_another_machine_a_heartbeat_tells_who_lives(path, monkeypatch, beats
   else:
     with lock.held(path):
       assert json.loads(path.read_text())["host"] != "elsewhere"
+
+
+def test_a_process_id_of_another_container_says_nothing(path, monkeypatch):
+  """Containers on one machine may have its name, but process ids of their own."""
+  monkeypatch.setattr(lock, "SILENCE", 1.0)
+  content = OTHER | {"host": socket.gethostname(), "namespace": 1}
+  path.parent.mkdir()
+  path.write_text(json.dumps(content))
+  began = time.monotonic()
+  with lock.held(path):
+    assert time.monotonic() - began >= 1.0  # it waited for a heartbeat
 
 
 def test_a_heartbeat_is_written(path, monkeypatch):

@@ -155,6 +155,11 @@ def test_an_annotated_answer_is_an_answer(extra):
   assert (reply.text, reply.refusal) == ("yes", False)
 
 
+def test_an_empty_error_beside_an_answer_is_none():
+  reply = chat_reply.read(completion("yes") | {"error": {"message": "", "code": 0}})
+  assert (reply.text, reply.refusal) == ("yes", False)
+
+
 @pytest.mark.parametrize(
   ("body", "status", "kind"),
   [
@@ -170,6 +175,7 @@ def test_an_annotated_answer_is_an_answer(extra):
     ({"error": "busy"}, 0, api_errors.Kind.BUSY),
     ({"error": {"code": 429, "message": "slow"}}, 429, api_errors.Kind.BUSY),
     ({"error": {"code": 402, "message": "pay"}}, 402, api_errors.Kind.BILLING),
+    ([{"error": {"code": 402, "message": "pay"}}], 402, api_errors.Kind.BILLING),
     ({"error": {"code": "401", "message": "who"}}, 401, api_errors.Kind.KEY),
     ({"object": "error", "code": 404, "message": "x"}, 404, api_errors.Kind.MODEL),
     ({"code": 400, "msg": "too long"}, 400, api_errors.Kind.REJECTED),

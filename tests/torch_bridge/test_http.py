@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from torch_bridge import chat_reply, client
+from torch_bridge import chat_reply, client, contract, loop, scoring, shards, video
 from torch_bridge.renderers import base
 from torch_bridge.scorers import http as http_scorer
 
@@ -221,6 +221,34 @@ def test_a_refusal_fails_its_video_and_is_not_retried(server, answer):
     _score(server)
   asked = [_question(body) for body, _ in server.requests]
   assert len(asked) == len(set(asked))
+
+
+def test_a_worker_never_sends_a_refused_request_again(server, tmp_path):
+  store = contract.Store(tmp_path / "store")
+  render = contract.render_request("a cat", "m", {}, 0)
+  path = store.video(render.id)
+  path.parent.mkdir(parents=True)
+  video.write(path, VIDEO, 8, {"codec": "libx264", "crf": 17})
+  contract.publish_row(
+    store.rendered(render.id),
+    contract.RenderedVideo(
+      *(render.id, str(path.relative_to(store.root)), contract.sha256(path)),
+      *(9, 8, 48, 32, 1.1, 0, {}, {}, 0.1),
+    ),
+  )
+  queue = shards.Queue(tmp_path / "queue")
+  request = contract.score_request(render.id, "judge", "a cat", "query")
+  queue.refill([request], 1)
+  server.answer = lambda body: (400, {"error": {"code": "content_filter"}})
+  task = scoring.Scoring(store, http_scorer.make(server.spec))
+  work = loop.Loop(queue, task, shards.Heartbeat(queue, "w", 0), batch=1)
+  shard = queue.take("w")
+  assert work.run(shard)
+  asked = [_question(body) for body, _ in server.requests]
+  assert len(asked) == len(set(asked))
+  failure = queue.failure(request.id)
+  assert failure.stage == "score"
+  assert failure.tries == 1
 
 
 def _reasons(answer, **message):

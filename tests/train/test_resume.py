@@ -145,6 +145,30 @@ def test_if_all_checkpoints_are_damaged_it_is_one_line(tmp_path, make_config, di
     stages.run(sft.STAGE, config, tmp_path)
 
 
+@pytest.mark.parametrize(
+  "error",
+  [
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."),
+    PermissionError("checkpoints/4"),
+    ValueError("UNAVAILABLE: the bucket does not answer"),
+  ],
+)
+def test_what_says_nothing_of_its_files_is_no_damage(
+  tmp_path, make_config, died, error, monkeypatch
+):
+  config = make_config("sft", eval_every=1000, keep_checkpoints=5)
+  died(config, tmp_path)
+
+  def restore(*_, **__):
+    raise error
+
+  monkeypatch.setattr(checkpoint.Checkpoints, "_restore", restore)
+  with pytest.raises(type(error)):
+    stages.run(sft.STAGE, config, tmp_path)
+  checkpoints = tmp_path / "train_sft" / "checkpoints"
+  assert {"2", "4"} <= {path.name for path in checkpoints.iterdir()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_killed_at_random_it_ends_the_same(tmp_path, make_config, unbroken, kind):

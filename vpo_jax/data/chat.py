@@ -1,6 +1,8 @@
 """Text and tokens of chats, by the model's tokenizer and chat template."""
 
 import dataclasses
+import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +17,10 @@ Tokens = tuple[list[int], list[list[int]]]  # of a prompt, and of each response
 # A user's turn and an answer, with which a template is tried out when it is loaded.
 _PROBE = ({"role": "user", "content": "a red kite"},)
 _ANSWER = "A red kite climbs."
+# Templates of Llama 3.1 and others write today's date. With a fixed one, a run that
+# continues on another day has the same prompts; this is Llama's own default.
+_DATE = datetime.date(2024, 7, 26)
+_NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 _SMALL = (".json", ".jinja", ".model", ".txt")  # suffixes of a directory's small files
 
 
@@ -49,6 +55,7 @@ class Format:
     end: the token that the template writes after an assistant's turn; training teaches
       it. It is not always the tokenizer's end token (early Llama-3-8B-Instruct).
     stops: every token that ends an answer.
+    vocab: the number of rows of the model's embedding.
     reasoning: whether prompts ask models that can reason to do so. Templates without
       that choice ignore it.
   """
@@ -56,6 +63,7 @@ class Format:
   tokenizer: Tokenizer
   end: int
   stops: tuple[int, ...]
+  vocab: int
   reasoning: bool = False
 
   def render(self, messages: Messages, *, generation_prompt: bool = True) -> str:
@@ -92,7 +100,8 @@ class Format:
     ChatML) is left out: the model stops before it.
 
     Raises:
-      ValueError: the template changes an answer, or an answer contains the end token.
+      ValueError: the template changes an answer, an answer contains the end token, or
+        the model does not know a token.
       jinja2.TemplateError: the template refuses the messages.
     """
     before = self.render(messages)
@@ -110,10 +119,14 @@ class Format:
     if not whole.startswith(before) or answer.strip() not in whole[len(before) :]:
       raise ValueError("the chat template changes the response")
     ids = self._continuation(prompt, before, whole)
-    if ids.count(self.end) > 1:
+    # The template's own end token, if it writes one, comes after the answer.
+    _, _, after = whole[len(before) :].rpartition(answer.strip())
+    own = self.tokens(after).count(self.end)
+    ends = [place for place, id in enumerate(ids) if id == self.end]
+    if own:
+      ids = ids[: ends[-own]]
+    if set(ids) & set(self.stops):
       raise ValueError("the response contains the model's end token")
-    if self.end in ids:
-      ids = ids[: ids.index(self.end)]
     return [*ids, self.end]
 
   def plain_example(self, text: str, answers: Sequence[str]) -> Tokens:
@@ -122,8 +135,10 @@ class Format:
     The tokenizer puts its special tokens before the text. An answer ends with the
     tokenizer's end token.
     """
-    end = self.tokenizer.eos_token_id
-    prompt = self.tokenizer(text).input_ids
+    end, begin = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
+    prompt = self._known(self.tokenizer(text).input_ids)
+    if begin is not None and prompt[:2] == [begin, begin]:
+      raise ValueError("the text begins with the begin token, which is added to it")
     responses = []
     for answer in answers:
       ids = self._continuation(prompt, text, text + answer, add_special_tokens=True)
@@ -131,8 +146,26 @@ class Format:
     return prompt, responses
 
   def tokens(self, text: str) -> list[int]:
-    """Tokens of a text, in which special tokens are read and none are added."""
-    return self.tokenizer(text, add_special_tokens=False).input_ids
+    """Tokens of a text, in which special tokens are read and none are added.
+
+    Raises:
+      ValueError: the model's embedding has no row for a token.
+    """
+    return self._known(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+  def markers(self) -> list[str]:
+    """The texts that are read as special tokens, or that end an answer."""
+    return [
+      token.content
+      for id, token in self.tokenizer.added_tokens_decoder.items()
+      if token.special or id in self.stops
+    ]
+
+  def _known(self, ids: list[int]) -> list[int]:
+    if unknown := [id for id in ids if id >= self.vocab]:
+      token = self.tokenizer.decode(unknown[:1])
+      raise ValueError(f"contains {token}, for which the model has no embedding")
+    return ids
 
   def _continuation(
     self,
@@ -146,7 +179,9 @@ class Format:
     They are those of the whole text, as other trainers compute them, if none spans the
     boundary. Otherwise it is tokenized separately, as the model generates it.
     """
-    ids = self.tokenizer(whole, add_special_tokens=add_special_tokens).input_ids
+    ids = self._known(
+      self.tokenizer(whole, add_special_tokens=add_special_tokens).input_ids
+    )
     fits = ids[: len(prompt)] == prompt
     return ids[len(prompt) :] if fits else self.tokens(whole[len(before) :])
 
@@ -166,17 +201,21 @@ def load(folder: epath.PathLike, vocab: int, reasoning: bool = False) -> Format:
   folder = epath.Path(folder)
   try:
     tokenizer = _tokenizer_class(folder).from_pretrained(str(_local(folder)))
-  except (OSError, ValueError) as error:
-    reason = str(error).splitlines()[0]
+  except errors.UserError:
+    raise
+  except Exception as error:  # tokenizers raises nothing more specific
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
     raise errors.UserError(f"{folder}: no usable tokenizer: {reason}") from error
   if tokenizer.chat_template is None:
     raise errors.UserError(f"{folder}: the tokenizer has no chat template")
   if tokenizer.eos_token_id is None:
     raise errors.UserError(f"{folder}: the tokenizer has no end token")
-  _check_vocabulary(tokenizer, folder, vocab)
-  end = _end(tokenizer, folder, reasoning)
+  end, written = _end(tokenizer, folder, reasoning)
   stops = {end, int(tokenizer.eos_token_id), *_configured_ends(folder)}
-  return Format(tokenizer, end, tuple(sorted(stops)), reasoning)
+  if tokenizer.bos_token_id is not None:
+    written.add(int(tokenizer.bos_token_id))
+  _check_vocabulary(tokenizer, folder, vocab, written | stops)
+  return Format(tokenizer, end, tuple(sorted(stops)), vocab, reasoning)
 
 
 def _local(folder: epath.Path) -> epath.Path:
@@ -192,7 +231,7 @@ def _tokenizer_class(folder: epath.Path) -> Any:
   import transformers
 
   path = folder / "tokenizer_config.json"
-  name = json_input.value(path).get("tokenizer_class") if path.exists() else None
+  name = json_input.fields(path).get("tokenizer_class") if path.exists() else None
   fast = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
   if fast and (folder / "tokenizer.json").exists():
     return transformers.PreTrainedTokenizerFast
@@ -202,16 +241,27 @@ def _tokenizer_class(folder: epath.Path) -> Any:
 def _render(
   tokenizer: Tokenizer, messages: Messages, reasoning: bool, **options: Any
 ) -> str:
+  template = tokenizer.chat_template
+  if isinstance(template, str):
+    template = _NOW.sub(lambda found: repr(_DATE.strftime(found[2])), template)
+  else:
+    template = None  # several: the tokenizer chooses
   return tokenizer.apply_chat_template(
     [dict(message) for message in messages],
+    chat_template=template,
     tokenize=False,
     enable_thinking=reasoning,
     **options,
   )
 
 
-def _end(tokenizer: Tokenizer, folder: epath.Path, reasoning: bool) -> int:
-  """The token after an assistant's turn, or the tokenizer's if there is none."""
+def _end(
+  tokenizer: Tokenizer, folder: epath.Path, reasoning: bool
+) -> tuple[int, set[int]]:
+  """The token after an assistant's turn, and all tokens that the template writes.
+
+  If the template writes none there, it is the tokenizer's end token.
+  """
   try:
     before = _render(tokenizer, _PROBE, reasoning, add_generation_prompt=True)
     answer = {"role": "assistant", "content": _ANSWER}
@@ -228,10 +278,12 @@ def _end(tokenizer: Tokenizer, folder: epath.Path, reasoning: bool) -> int:
       f"{folder}: the chat template writes an answer elsewhere than its generation"
       " prompt ends, so that training and sampling would differ"
     )
+  # An added token need not be marked as special to end a turn; some are spaces.
   added = tokenizer.added_tokens_decoder.items()
-  special = {id for id, token in added if token.special}
+  marks = {id for id, token in added if token.special or token.content.strip()}
   ids = tokenizer(after, add_special_tokens=False).input_ids
-  return next((id for id in ids if id in special), int(tokenizer.eos_token_id))
+  end = next((id for id in ids if id in marks), int(tokenizer.eos_token_id))
+  return end, set(tokenizer(whole, add_special_tokens=False).input_ids)
 
 
 def _configured_ends(folder: epath.Path) -> list[int]:
@@ -242,18 +294,26 @@ def _configured_ends(folder: epath.Path) -> list[int]:
   for name in ("generation_config.json", "config.json"):
     path = folder / name
     if path.exists():
-      found = json_input.value(path).get("eos_token_id")
+      found = json_input.fields(path).get("eos_token_id")
       return found if isinstance(found, list) else [] if found is None else [found]
   return []
 
 
-def _check_vocabulary(tokenizer: Tokenizer, folder: epath.Path, vocab: int) -> None:
+def _check_vocabulary(
+  tokenizer: Tokenizer, folder: epath.Path, vocab: int, written: set[int]
+) -> None:
   """Raises UserError if a token has no row in the embedding.
 
-  Padding may have none: it is never part of an input.
+  Padding and special tokens may have none if the template never writes them, such as
+  Gemma 3's place holder of images. A text that contains one is refused by itself.
+
+  Args:
+    written: the tokens that the template writes, and the begin and end tokens.
   """
-  ids = tokenizer.get_vocab().values()
-  last = max((id for id in ids if id != tokenizer.pad_token_id), default=0)
+  added = tokenizer.added_tokens_decoder
+  spare = {id for id, token in added.items() if token.special}
+  spare = (spare | {tokenizer.pad_token_id}) - written
+  last = max({*tokenizer.get_vocab().values()} - spare, default=0)
   if last >= vocab:
     raise errors.UserError(
       f"{folder}: the tokenizer has a token with id {last}, but the model's vocabulary"

@@ -4,7 +4,7 @@
 |---|---|---|
 | messages (OpenAI, LLaMA-Factory) | `messages` | `messages` |
 | TRL, conversational | `prompt`, `completion` | `prompt` |
-| TRL, implicit prompt | | nothing; each is a whole conversation |
+| TRL, conversations | | nothing or `prompt`; each is a conversation |
 | TRL, plain text | `prompt`, `completion` | `prompt` |
 | alpaca | `instruction`, `input`, `output` | `instruction`, `input` |
 | sharegpt | `conversations` | `conversations` |
@@ -38,8 +38,11 @@ _ROLES = {
 # What would change the tokens or the meaning of a row, and is not read.
 _UNREAD_COLUMNS = (
   "tools",
+  "image",
   "images",
+  "video",
   "videos",
+  "audio",
   "audios",
   "chat_template_kwargs",
   "kto_tag",  # LLaMA-Factory: whether the answer is a good one
@@ -91,7 +94,13 @@ def parse(value: Any, kind: Kind) -> Row:
   if isinstance(parsed.prompt, tuple):
     if not parsed.prompt or parsed.prompt[-1]["role"] != "user":
       raise ValueError("the message before the response is not a user's")
-  elif not parsed.prompt:
+    if (
+      row.get("system") and [turn["role"] for turn in parsed.prompt].count("system") > 1
+    ):
+      raise ValueError("has a system message and the column system")
+  elif row.get("system"):
+    raise ValueError("has system, but a plain text has no chat template to write it")
+  if not parsed.query.strip():
     raise ValueError("the prompt is empty")
   if len(parsed.responses) == 2 and parsed.responses[0] == parsed.responses[1]:
     raise ValueError("chosen and rejected are equal")
@@ -125,7 +134,7 @@ def _preferences(row: dict[str, Any]) -> Row:
   if "chosen" not in row or "rejected" not in row:
     raise ValueError(f"chosen or rejected is missing; rows have {FORMS['dpo']}")
   if _is_conversation(row["chosen"]) or _is_conversation(row["rejected"]):
-    return _implicit(row)
+    return _conversations(row)
   names = ("messages", "prompt", "instruction", "conversations")
   name = _only([name for name in names if name in row], "dpo")
   pair = row["chosen"], row["rejected"]
@@ -139,14 +148,29 @@ def _preferences(row: dict[str, Any]) -> Row:
   return Row((*(() if name == "instruction" else _system(row)), *turns), answers)
 
 
-def _implicit(row: dict[str, Any]) -> Row:
-  """Two whole conversations that differ in their last message only."""
-  *prompt, chosen = _turns(row["chosen"], "chosen")
-  *other, rejected = _turns(row["rejected"], "rejected")
-  if prompt != other:
+def _conversations(row: dict[str, Any]) -> Row:
+  """Two conversations that differ in their last message only.
+
+  They are whole ones or, as in TRL, continue the messages of `prompt`.
+  """
+  *chosen, good = _turns(row["chosen"], "chosen")
+  *rejected, bad = _turns(row["rejected"], "rejected")
+  if chosen != rejected:
     raise ValueError("chosen and rejected differ before their last message")
-  answers = _response(chosen, "chosen"), _response(rejected, "rejected")
-  return Row((*_system(row), *prompt), answers)
+  for name in ("prompt", "messages", "conversations"):
+    before = row.get(name)
+    if isinstance(before, str):
+      if not any(before.strip() in turn["content"] for turn in chosen):
+        raise ValueError(f"has whole conversations, which do not contain {name}")
+    elif before is not None:
+      turns = list(_turns(before, name))
+      if [*chosen, good][: len(turns)] == turns:
+        continue
+      if name != "prompt":
+        raise ValueError(f"has whole conversations, which do not begin with {name}")
+      chosen = [*turns, *chosen]
+  answers = _response(good, "chosen"), _response(bad, "rejected")
+  return Row((*_system(row), *chosen), answers)
 
 
 def _is_conversation(value: Any) -> bool:
@@ -164,7 +188,8 @@ def _only(forms: list[str], kind: Kind) -> str:
 def _alpaca(row: dict[str, Any]) -> tuple[Turn, ...]:
   """System turn, earlier turns, and instruction and input on lines of their own."""
   turns = list(_system(row))
-  for pair in row.get("history", []):
+  history = row.get("history", [])
+  for pair in history if isinstance(history, list) else [history]:
     if not isinstance(pair, list) or len(pair) != 2:
       raise ValueError("history is not a list of pairs of texts")
     for role, text in zip(("user", "assistant"), pair, strict=True):
@@ -195,7 +220,7 @@ def _turn(message: Any, name: str) -> Turn:
     raise ValueError(f"a message of {name} has weight 0, which is not read")
   keys = ("from", "value") if "from" in message else ("role", "content")
   role, content = (message.get(key) for key in keys)
-  if role not in _ROLES:
+  if not isinstance(role, str) or role not in _ROLES:
     raise ValueError(f"{name} has a message with {keys[0]} {role!r}, which is not read")
   return {"role": _ROLES[role], "content": _text(content, f"{keys[1]} in {name}")}
 

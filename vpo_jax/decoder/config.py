@@ -91,7 +91,7 @@ def read(folder: epath.PathLike) -> DecoderConfig:
   path = epath.Path(folder) / "config.json"
   if not path.exists():
     raise errors.UserError(f"{path}: no such file; is it a model directory?")
-  return parse(json_input.value(path), where=str(path))
+  return parse(json_input.fields(path), where=str(path))
 
 
 def parse(hf: dict[str, Any], where: str = "config") -> DecoderConfig:

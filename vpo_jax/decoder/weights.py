@@ -199,7 +199,9 @@ def _digest(leaf):
 def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
   """The tensors of a directory by name; all of `tree` are there and can be read."""
   if (folder / INDEX).exists():
-    index = json_input.value(folder / INDEX)["weight_map"]
+    index = json_input.fields(folder / INDEX).get("weight_map")
+    if not isinstance(index, dict):
+      raise errors.UserError(f"{folder / INDEX}: has no weight_map")
     paths = {folder / file for file in index.values()}
   elif (folder / "model.safetensors").exists():
     paths = {folder / "model.safetensors"}

@@ -24,7 +24,7 @@ BEAT = 10.0  # seconds between heartbeats
 SILENCE = 35.0  # seconds without one, after which a run on another machine is dead
 
 # The number of heartbeats is counted, because clocks of machines differ.
-_KEYS = ("host", "pid", "started", "token", "beat")
+_KEYS = ("host", "namespace", "pid", "started", "token", "beat")
 
 
 @contextlib.contextmanager
@@ -40,6 +40,7 @@ def held(path: epath.Path) -> Iterator[None]:
   process = psutil.Process()
   own = {
     "host": socket.gethostname(),
+    "namespace": _namespace(),
     "pid": process.pid,
     "started": process.create_time(),
     "token": uuid.uuid4().hex,
@@ -104,8 +105,16 @@ def _holder(path: epath.Path) -> dict[str, Any] | None:
   return dict.fromkeys(_KEYS, 0) | {"host": "an unknown machine"}
 
 
+def _namespace() -> int:
+  """Identifies whose process ids these are: containers have their own."""
+  with contextlib.suppress(OSError):  # Linux only
+    return os.stat("/proc/self/ns/pid").st_ino
+  return 0
+
+
 def _is_alive(path: epath.Path, holder: dict[str, Any]) -> bool:
-  if holder["host"] == socket.gethostname():
+  own = socket.gethostname(), _namespace()
+  if (holder["host"], holder["namespace"]) == own:
     with contextlib.suppress(psutil.Error):
       started = psutil.Process(holder["pid"]).create_time()
       return abs(started - holder["started"]) < 1

@@ -120,7 +120,11 @@ def _sample(
   """Samples the candidates of `queries`; returns the new tokens per second."""
   prompts, kept, aside = [], [], []
   for query in queries:
-    prompt = model.prompt(query.text)
+    try:
+      prompt = model.prompt(query.text)
+    except errors.UserError as error:
+      aside.append(records.SetAside(query.id, query.text, str(error)))
+      continue
     if len(prompt.tokens) > config.max_prompt_tokens:
       reason = f"{len(prompt.tokens)} tokens, more than {config.max_prompt_tokens=}"
       aside.append(records.SetAside(query.id, query.text, reason))

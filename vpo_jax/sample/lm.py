@@ -107,14 +107,23 @@ class LanguageModel:
     return self.text(rendered)
 
   def text(self, rendered: str) -> Prompt:
-    """The prompt of a text, without the chat template."""
-    return Prompt(rendered, tuple(self.format.tokens(rendered)))
+    """The prompt of a text, without the chat template.
+
+    Raises:
+      UserError: the model does not know one of its tokens.
+    """
+    try:
+      return Prompt(rendered, tuple(self.format.tokens(rendered)))
+    except ValueError as error:
+      raise errors.UserError(f"the prompt {error}") from error
 
   def decode(self, tokens: list[int]) -> str:
     """The text of a response, stripped and without special tokens.
 
     If the model writes the header itself, the response is what follows the last one.
     """
+    if tokens and tokens[-1] in self.format.stops:  # not always a special token
+      tokens = tokens[:-1]
     size = len(self.header)
     for start in range(len(tokens) - size, -1, -1) if size else ():
       if tuple(tokens[start : start + size]) == self.header:

@@ -127,18 +127,12 @@ def check_user_text(
     ApiError: as `check_text`, or it contains a special token.
   """
   check_text(text, param, empty=empty)
-  for token in special_tokens(policy):
+  for token in policy.format.markers():
     if token in text:
       raise api_errors.ApiError(
         400, f"{param} contains {token}, a special token of the model", param=param
       )
   return text
-
-
-def special_tokens(policy: lm.LanguageModel) -> list[str]:
-  """The texts that the model's tokenizer parses as special tokens."""
-  added = policy.format.tokenizer.added_tokens_decoder.values()
-  return [token.content for token in added if token.special]
 
 
 def check_prompt(

@@ -15,6 +15,15 @@ from vpo_jax.runtime import console, processes
 from vpo_jax.train import mirror as mirrors
 from vpo_jax.train import step as train_step
 
+# In errors of JAX and of object storage that say nothing of a checkpoint's files.
+_NO_DAMAGE = (
+  "RESOURCE_EXHAUSTED",
+  "UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+)
+
 
 class Checkpoints:
   """The checkpoints of one run.
@@ -82,6 +91,7 @@ class Checkpoints:
 
     Raises:
       UserError: all checkpoints are damaged.
+      Exception: the memory is full, or the storage does not answer or refuses.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
@@ -89,6 +99,8 @@ class Checkpoints:
       try:
         state = self._restore(step, like)
       except Exception as error:  # files cut short fail in many ways
+        if not _is_damage(error):
+          raise
         problem = " ".join(str(error).split())[:200] or type(error).__name__
       # The damaged file may be one that only some processes read.
       if processes.all_agree(not problem) and state is not None:
@@ -123,6 +135,13 @@ class Checkpoints:
 
   def wait(self) -> None:
     self._manager.wait_until_finished()
+
+
+def _is_damage(error: Exception) -> bool:
+  """Whether an error in reading a checkpoint says something about its files."""
+  if isinstance(error, MemoryError | PermissionError | ConnectionError | TimeoutError):
+    return False
+  return not any(word in str(error) for word in _NO_DAMAGE)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ def run(work: stages.Work) -> stages.Counts:
     before and after (None without held-out pairs).
   """
   config = work.config
-  loop.check(config)
+  loop.check(config, work.folder)
   preference = pair_objective.from_config(config)
   model = setup.open_model(config, work.inputs["model"])
   template = setup.instruction(work, model.base)

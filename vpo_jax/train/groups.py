@@ -32,7 +32,7 @@ def run(work: stages.Work) -> stages.Counts:
     groups).
   """
   config = work.config
-  loop.check(config)
+  loop.check(config, work.folder)
   group_rewards.check(config)
   loss = from_config(config)
   model = setup.open_model(config, work.inputs["model"])

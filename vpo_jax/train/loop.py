@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epath
 
 from vpo_jax import errors, stages
 from vpo_jax.data import examples as data_examples
@@ -18,7 +19,7 @@ from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder import model, sharding
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, preemption, watchdog
-from vpo_jax.train import checkpoint, log, optimizer, report
+from vpo_jax.train import checkpoint, log, mirror, optimizer, report
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -76,8 +77,16 @@ class Task:
     return self.work.config
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError for config values that would only fail after expensive work."""
+def check(
+  config: ml_collections.ConfigDict, folder: epath.PathLike | None = None
+) -> None:
+  """Raises UserError for what would only fail after expensive work.
+
+  Args:
+    folder: where the checkpoints will be saved, if they are.
+  """
+  if folder is not None:
+    mirror.check(folder)
   for key in (
     "batch_size",
     "epochs",

@@ -32,16 +32,12 @@ class Mirror:
       UserError: several processes save to S3, or the object store refuses a file.
     """
     self._folder = epath.Path(folder)
-    self.on = str(folder).startswith("s3://")
+    self.on = _is_on(folder)
     if not self.on:
       local = self._folder
       self.local = local if files.is_bucket(local) else local.resolve()
       return
-    if processes.count > 1:
-      raise errors.UserError(
-        f"{folder}: several processes cannot save checkpoints to s3://; use gs:// or a"
-        " disk that all machines share"
-      )
+    check(folder)
     self.local = buckets.scratch(folder)
     self.local.mkdir(parents=True, exist_ok=True)
     found = buckets.names(folder)
@@ -85,6 +81,23 @@ class Mirror:
     wanted = {name for name in found if name.startswith(f"{step}/")}
     buckets.fetch_all(self._folder, wanted)
     buckets.fetch(mark)  # last: a fetch that was cut short is done again
+
+
+def check(folder: epath.PathLike) -> None:
+  """Checks that checkpoints can be saved below a path.
+
+  Raises:
+    UserError: several processes save to S3.
+  """
+  if _is_on(folder) and processes.count > 1:
+    raise errors.UserError(
+      f"{folder}: several processes cannot save checkpoints to s3://; use gs:// or a"
+      " disk that all machines share"
+    )
+
+
+def _is_on(folder: epath.PathLike) -> bool:
+  return str(folder).startswith("s3://")
 
 
 def _complete(names: set[str]) -> set[str]:

@@ -11,7 +11,7 @@ from vpo_jax import errors, records, stages, templates
 from vpo_jax.data import chat
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import directory, sharding, weights
+from vpo_jax.decoder import directory, sharding, source, weights
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, processes
@@ -57,6 +57,23 @@ def open_model(config: ml_collections.ConfigDict, base: epath.Path) -> Setup:
   )
   chat_format = chat.load(base, architecture.vocab, config.reasoning)
   return Setup(base, chat_format, policy, placement)
+
+
+def check_model(model: str, reasoning: bool) -> None:
+  """Checks a model directory without loading it; a model on the hub is not checked.
+
+  Args:
+    model: as in `source.resolve`.
+
+  Raises:
+    UserError: see `open_model`.
+  """
+  if model != source.SMOLLM2 and not epath.Path(model).exists():
+    return
+  base = source.resolve(model)
+  architecture = decoder_config.read(base)
+  weights.check(base, architecture)
+  chat.load(base, architecture.vocab, reasoning)
 
 
 def inputs(config: stages.Config) -> stages.Inputs:

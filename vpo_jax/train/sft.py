@@ -11,7 +11,7 @@ def run(work: stages.Work) -> stages.Counts:
   Returns: counts, and the held-out loss before and after, in nats per token (None
     without held-out examples).
   """
-  loop.check(work.config)
+  loop.check(work.config, work.folder)
   loss = objective.sft_from_config(work.config)
   model = setup.open_model(work.config, work.inputs["model"])
   template = setup.instruction(work, model.base)
