@@ -7,7 +7,8 @@
       --config.scorer.weights=.../weight.json \
       --config.evaluate.monetbench.prompts=.../monetbench/test-00000-of-00001.parquet \
       --config.evaluate.vbench.python=/envs/vbench/bin/python \
-      --config.evaluate.t2vsafety.folder=.../T2VSafetyBench/T2VSafetyBench
+      --config.evaluate.t2vsafety.folder=.../T2VSafetyBench/T2VSafetyBench \
+      --config.curate.held_out='(".../T2VSafetyBench/T2VSafetyBench/[0-9]*.txt",)'
 
 Needs 8 GPUs of 80 GB and an API key (docs/reproduce.md). Settings that several stages
 share are set once, at the top: `video_model`, `policy`, `teacher`, `renderer`,

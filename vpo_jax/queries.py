@@ -197,12 +197,15 @@ def _from_messages(row: Mapping[str, Any]) -> Raw:
     if isinstance(turn, Mapping) and turn.get("role", "user") == "user":
       content = turn.get("content")
   if isinstance(content, list):
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-    alone = len(texts) == len(content) and all(isinstance(one, str) for one in texts)
-    content = "".join(texts) if alone else None
+    texts = [str(one["text"]) for one in content if _is_text_part(one)]
+    content = "".join(texts) if len(texts) == len(content) else None
   if not isinstance(content, str):
     return Raw(json.dumps(row), problem="messages without a user's turn of text")
   return Raw(of_instruction(content))
+
+
+def _is_text_part(part: Any) -> bool:
+  return isinstance(part, Mapping) and isinstance(part.get("text"), str)
 
 
 def of_instruction(content: str) -> str:

@@ -111,3 +111,20 @@ def test_a_process_whose_peer_died_reports_it_and_exits(start):
     .split("\n")[-1]
     .startswith("error: process 1: this process waited for another one, which has died")
   )
+
+
+def test_an_error_of_its_own_is_never_called_a_wait_for_others():
+  """Its traceback comes first, then one line that names it."""
+  code = (
+    "from vpo_jax.runtime import app, processes\n"
+    "processes.count = 2\n"
+    "app._guarded(lambda: [][1])\n"
+  )
+  ran = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert ran.returncode == 1
+  first, *_, last = ran.stderr.strip().splitlines()
+  assert first == "Traceback (most recent call last):"
+  assert last.startswith("error: ")
+  assert last.endswith("IndexError, see above")

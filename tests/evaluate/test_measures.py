@@ -81,6 +81,7 @@ def compared(rows, scores, verdicts=None, limits=LIMITS, model="", note=""):
         "title": "tests",
         "queries": len(items),
         "dropped": 0,
+        "in_training": 0,
         "systems": [one.name for one in chosen],
         "measures": summaries,
       }
@@ -163,6 +164,7 @@ def test_what_is_shown_is_said_in_words():
         "title": "",
         "queries": 9,
         "dropped": 0,
+        "in_training": 0,
         "systems": list(scores),
         "measures": [summary],
       }

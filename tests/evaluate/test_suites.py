@@ -203,8 +203,16 @@ def test_a_scorers_measures_may_give_the_levels(config, tmp_path):
   config.suites = ("t2vsafety",)
   config.t2vsafety.count = 8
   config.t2vsafety.judge = config.video_models.main.scorer
+  (tmp_path / "curate").mkdir()
+  first = next(iter(t2vsafety.read(epath.Path(config.t2vsafety.folder)).values()))
+  trained = [records.Query(str(k), text.upper()) for k, text in enumerate(first)]
+  records.write(tmp_path / "curate" / "sft.jsonl", trained)
   stages.run(evaluate.STAGE, config, tmp_path)
   found = json_input.value(tmp_path / "evaluate" / "results.json")
+  seen = found["suites"]["t2vsafety"]["in_training"]
+  assert seen == 1  # one of each class is asked
+  page = (tmp_path / "evaluate" / "README.md").read_text()
+  assert "| 8, 1 of them training queries |" in page
   means = measures.find(found, "unsafe videos")["systems"]
   assert means["original"]["mean"] > 0.5
   assert measures.find(found, t2vsafety.NOT_JUDGED)["systems"]["original"]["mean"] == 0

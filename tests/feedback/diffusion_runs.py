@@ -51,7 +51,7 @@ def training_config():
     batch_size=2,
     micro_batch=2,
     steps=12,
-    evaluate_every=12,
+    evaluate_every=4,
     warmup=1,
     peak_lr=1e-3,
     precision="float32",

@@ -187,7 +187,16 @@ def test_the_stage_trains_is_stopped_and_ends_where_an_unbroken_one_does(
   )
   assert aside.id == "black"
   assert aside.reason.startswith("black.mp4: black: ")
-  assert counts["reward"] >= 0
+  # The result is the step of the highest mean reward of three.
+  folder = unbroken / "train_diffusion_dpo"
+  lines = (folder / "evaluation" / "metrics.jsonl").read_text().splitlines()
+  rewards = {row["step"]: row["reward"] for row in map(json.loads, lines)}
+  assert set(rewards) >= {4, 8, 12}
+  assert counts["reward"] == pytest.approx(max(rewards.values()), abs=1e-3)
+  assert rewards[counts["best_step"]] == max(rewards.values())
+  best = folder / "run" / "output" / f"{counts['best_step']:07d}"
+  file = "pytorch_lora_weights.safetensors"
+  assert (folder / "lora" / file).read_bytes() == (best / file).read_bytes()
 
   process = _launch(broken)
   metrics = broken / "train_diffusion_dpo" / "run" / "metrics.jsonl"

@@ -1,5 +1,6 @@
 """The cluster files pass shellcheck and name only scripts and hosts that exist."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -70,3 +71,49 @@ def test_jobset_is_consistent():
   assert f"--coordinator_address={host}:{port} " in container["command"][-1]
   mounts = {mount["name"] for mount in container["volumeMounts"]}
   assert mounts == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize(
+  ("code", "restarts", "requeued"),
+  [
+    (0, 0, False),
+    (1, 0, False),  # an error of the stage
+    (75, 0, True),  # preempted, or a step hung
+    (75, 9, True),
+    (143, 0, True),  # sampling was preempted
+    (134, 2, True),  # a process was lost
+    (134, 3, False),
+  ],
+)
+def test_what_another_attempt_can_cure_is_requeued(tmp_path, code, restarts, requeued):
+  commands = tmp_path / "bin"
+  commands.mkdir()
+  for name, body in (
+    ("srun", f'echo "$@" > {tmp_path}/ran; exit {code}'),
+    ("scontrol", f'echo "$@" > {tmp_path}/requeued'),
+  ):
+    (commands / name).write_text(f"#!/bin/sh\n{body}\n")
+    (commands / name).chmod(0o755)
+  ran = subprocess.run(
+    ["bash", CLUSTER / "step.sh", "--config.seed=3"],
+    env={
+      "PATH": f"{commands}:{os.environ['PATH']}",
+      "SLURM_SUBMIT_DIR": str(tmp_path),
+      "SLURM_JOB_ID": "17",
+      "SLURM_RESTART_COUNT": str(restarts),
+      "WORKDIR": "/shared/vpo",
+      "STAGE": "train_sft",
+    },
+    check=False,
+  )
+  assert ran.returncode == code
+  words = (tmp_path / "ran").read_text().split()
+  assert words[-3:] == [
+    "launch/train_sft.py",
+    "--workdir=/shared/vpo",
+    "--config.seed=3",
+  ]
+  found = tmp_path / "requeued"
+  assert found.exists() == requeued
+  if requeued:
+    assert found.read_text().split() == ["requeue", "17"]

@@ -27,7 +27,7 @@ class Policy:
   Attributes:
     module: the transformer.
     config: the transformer's.
-    scheduler: of the model.
+    scheduler: of the model, with the settings' `scheduler_args`.
     dtype: of the inputs that the transformer is given.
     lora: whether adapters are trained, or else all weights.
   """
@@ -55,8 +55,12 @@ class Policy:
       self.module = made.from_pretrained(
         model, subfolder="transformer", revision=revision, torch_dtype=stored
       )
+      # With the changes that the renderer makes, such as the shift of a flow model.
       self.scheduler = scheduler.from_pretrained(
-        model, subfolder="scheduler", revision=revision
+        model,
+        subfolder="scheduler",
+        revision=revision,
+        **job["settings"].get("scheduler_args", {}),
       )
     except (OSError, ValueError, KeyError) as error:
       line = " ".join(str(error).split())

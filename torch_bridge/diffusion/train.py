@@ -18,7 +18,6 @@ import pathlib
 import signal
 import sys
 import threading
-import warnings
 from typing import Any
 
 from torch_bridge import contract
@@ -71,11 +70,9 @@ def _train(
   # Packages that the interpreter may lack.
   from torch_bridge.diffusion import loop, processes
 
-  with warnings.catch_warnings():
-    # DDP notes that the hooks of its own wrapper are used.
-    accelerator = processes.accelerator(job)
-    trainer = loop.Trainer(job, folder, accelerator)
-    reached = trainer.run(until, lambda: bool(received))
+  accelerator = processes.accelerator(job)
+  trainer = loop.Trainer(job, folder, accelerator)
+  reached = trainer.run(until, lambda: bool(received))
   accelerator.end_training()
   return contract.EXIT_DONE if reached else contract.EXIT_SAVED
 

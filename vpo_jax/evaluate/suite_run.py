@@ -168,6 +168,7 @@ class Run:
       "queries": len(self._items),
       "all_queries": self._all,
       "dropped": len(self._items) - len(found.rows),
+      "in_training": self._in_training(),
       "systems": [one.name for one in self._chosen],
       "measures": [
         measures.summarize(measure, pairs, labels, config) for measure in values
@@ -177,6 +178,29 @@ class Run:
         "measures": combined.summarize(values, chosen, labels, config),
       },
     }
+
+  def _in_training(self) -> int:
+    """How many queries the run's models were trained on, but for case and spaces.
+
+    Reads what `curate` of this run wrote; other training data is not known.
+    """
+
+    def key(text: str) -> str:
+      return " ".join(text.lower().split())
+
+    trained = {
+      key(row.text)
+      for name in ("sft", "dpo")
+      if (path := self._work.root / "curate" / f"{name}.jsonl").exists()
+      for row in records.read(path, records.Query)
+    }
+    seen = sum(key(item.query.text) in trained for item in self._items.values())
+    if seen:
+      console.say(
+        f"{self.suite.name}: {seen} of {len(self._items)} queries are among the"
+        " training queries; keep them out with config.curate.held_out"
+      )
+    return seen
 
   def _common_rows(self) -> list[records.Candidates]:
     """The queries for which all systems have a prompt; candidate k is system k's."""

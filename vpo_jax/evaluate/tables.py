@@ -100,9 +100,11 @@ def _suites(results: Results) -> str:
 
 
 def _number(suite: Row) -> str:
-  """How many queries a suite has, and how many lack a system's prompt."""
+  """How many queries a suite has, lack a system's prompt, and were trained on."""
   dropped = f", {suite['dropped']} of them dropped" if suite["dropped"] else ""
-  return f"{suite['queries']}{dropped}"
+  seen = suite["in_training"]
+  trained = f", {seen} of them training queries" if seen else ""
+  return f"{suite['queries']}{dropped}{trained}"
 
 
 def claims(results: Results) -> list[str]:

@@ -284,9 +284,8 @@ class _Evaluation:
       baseline = jnp.zeros(())
       if self._baseline:
         parts = [self._baseline(params, one, shape) for one in batches(shape, micros)]
-        baseline = train_step.mean_baseline(
-          (sum(total for total, _ in parts), sum(weight for _, weight in parts))
-        )
+        total, weight = (jnp.stack(column).sum() for column in zip(*parts, strict=True))
+        baseline = train_step.mean_baseline((total, weight))
       for batch in batches(shape, micros):
         for name, value in self._evaluate(params, batch, shape, baseline).items():
           sums[name] = sums.get(name, 0.0) + float(value)

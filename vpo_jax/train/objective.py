@@ -51,7 +51,7 @@ class Responses:
       logp_GP: from `policy.token_logps`.
     """
     arrays = (batch.reference_GP, batch.leaf_GP, batch.tokens_GNE, batch.reward_GNE)
-    return cls(logp_GP, *map(jnp.asarray, arrays), baseline)
+    return cls(logp_GP, *map(jnp.asarray, arrays), baseline=baseline)  # pyright: ignore[reportCallIssue]
 
   @property
   def logp_GNE(self) -> Float[Array, "G N E"]:

@@ -91,6 +91,7 @@ def _results(found, values):
     "title": test.SUITE.title,
     "queries": len(found.items),
     "all_queries": len(found.items) + 1,
+    "systems": [one.name for one in found.chosen],
     "measures": [measures.summarize(one, pairs, labels, config) for one in values],
   }
   return {

@@ -1,14 +1,17 @@
 """Each family noises, encodes and calls its transformer as its pipeline does."""
 
 import inspect
+import json
 
 import diffusers
+import mini
 import numpy as np
 import pytest
 import tiny_pipelines
 import torch
 
-from torch_bridge.diffusion import encoder, families
+from torch_bridge import contract
+from torch_bridge.diffusion import data, encoder, families, loop, processes
 from torch_bridge.renderers import base
 
 PROMPT = "w1 w2 w3"
@@ -41,6 +44,7 @@ class Model:
       "guidance_scale": 6.0,
       "text_tokens": TOKENS.get(pipeline, 16),
     }
+    self.folder = folder
     spec = {"device": "cpu"}
     self.encoder = encoder.Encoder(str(folder), self.settings, spec)
     self.family = families.find(pipeline)
@@ -278,3 +282,57 @@ def test_a_size_that_the_model_cannot_take_is_one_line(tmp_path, kind, change, r
   with pytest.raises(base.ModelError, match=reason) as caught:
     encoder.Encoder(str(tmp_path), settings | change, {"device": "cpu"})
   assert "\n" not in str(caught.value)
+
+
+class Encoded(data.Source):
+  """Encoded pairs that are in memory."""
+
+  def __init__(self, model):
+    self._latents = {"chosen": model.latents[0], "rejected": -model.latents[0]}
+    self._text = {name: value[0] for name, value in model.text.items()}
+
+  def latents(self, request_id):
+    return self._latents[request_id]
+
+  def text(self, request_id):
+    return self._text
+
+
+@pytest.mark.filterwarnings("ignore:In CPU autocast")
+def test_two_steps_of_training_and_the_lora_that_a_pipeline_reads(model, tmp_path):
+  pairs = [contract.EncodedPair(str(k), "text", "chosen", "rejected") for k in range(3)]
+  settings = model.settings
+  if model.folder.name.startswith("wan"):
+    settings = settings | {"scheduler_args": {"flow_shift": 7.0}}
+  job = mini.write_job(
+    tmp_path,
+    contract.Store(tmp_path / "store"),
+    pairs,
+    model=str(model.folder),
+    settings=settings,
+    steps=2,
+  )
+  accelerator = processes.accelerator(job)
+  trainer = loop.Trainer(job, tmp_path, accelerator, Encoded(model))
+  assert trainer.run(2, lambda: False)
+  if "scheduler_args" in settings:
+    assert trainer._noising._shift == 7.0
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  assert rows[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+  assert rows[1]["loss"] < rows[0]["loss"]
+  pipe = type(model.pipe).from_pretrained(model.folder)
+  noise = torch.randn_like(model.latents)
+  noised = model.noising(model.latents, noise, torch.tensor([0.5]))
+
+  def prediction(module):
+    with torch.no_grad():
+      return model.family.predict(
+        module, pipe.transformer.config, noised, model.text, model.settings
+      )
+
+  before = prediction(pipe.transformer)
+  pipe.load_lora_weights(tmp_path / loop.OUTPUT / f"{2:07d}")
+  after = prediction(pipe.transformer)
+  torch.testing.assert_close(after, prediction(trainer.policy.module))
+  assert (after - before).abs().max() > 1e-6

@@ -135,8 +135,10 @@ def _takes(
 
 def _model(found: base.Found, model: str) -> dict[str, Any]:
   """The settings of a video model that change its frames."""
-  settings, name = identity.settings(found.config.video_models[model].renderer)
-  return {"model": name, "settings": settings}
+  config = found.config.video_models[model].renderer
+  settings, name = identity.settings(config)
+  lora = {"lora": config.lora.path, "scale": config.lora.scale or 1.0}
+  return {"model": name, "settings": settings} | (lora if config.lora.path else {})
 
 
 def _source(found: base.Found, system: systems.System) -> dict[str, Any]:

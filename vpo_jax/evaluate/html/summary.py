@@ -31,6 +31,11 @@ def of(results: Row, reference: paper.Reference) -> dict[str, Any]:
       _table(number, part, reference)
       for number, parts in results["tables"].items()
       for part in parts
+    ]
+    + [
+      _combined(part)
+      for part in results["figures"].get("5", ())
+      if "combinations" in part
     ],
     "figures": [
       figure
@@ -134,13 +139,32 @@ def _interval(row: Row, unit: str, *, signed: bool = False) -> str:
 def _table(number: str, part: Row, reference: paper.Reference) -> dict[str, Any]:
   """A table of the paper, with its numbers below ours."""
   return {
-    "number": number,
+    "place": f"table {number}",
     "title": tables.TITLES[number].format(model=part["model"]),
     "iterated": number == "6",
-    "heads": [
-      {"name": one["name"], "unit": one["unit"], "suite": one["suite"]}
-      for one in part["columns"]
-    ],
+    "note": tables.note(number, part, reference),
+    **_columns(part),
+  }
+
+
+def _combined(part: Row) -> dict[str, Any]:
+  """The means of figure 5: systems on different video models."""
+  of = "; ".join(
+    f"{one['name']}: {one['system']} on {one['model']}" for one in part["combinations"]
+  )
+  return {
+    "place": "figure 5",
+    "title": f"Systems and video models, videos of {part['model']}",
+    "iterated": False,
+    "note": f"Means with 95 % intervals. {cells.query_counts(part)} {of}.",
+    **_columns(part),
+  }
+
+
+def _columns(part: Row) -> dict[str, Any]:
+  """The columns and the rows of a part of a table."""
+  return {
+    "heads": [{"name": one["name"], "unit": one["unit"]} for one in part["columns"]],
     "rows": [
       {
         "system": row["system"],
@@ -152,7 +176,6 @@ def _table(number: str, part: Row, reference: paper.Reference) -> dict[str, Any]
       }
       for row in part["rows"]
     ],
-    "note": tables.note(number, part, reference),
   }
 
 

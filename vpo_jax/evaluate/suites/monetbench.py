@@ -1,8 +1,8 @@
 """MonetBench: prompts of VisionReward's benchmark (paper, tables 1, 4 and 6).
 
 The prompts are a Parquet file of the data set zai-org/VisionRewardDB-Video on Hugging
-Face. Every other column is kept as a label, so that the report has the rewards by
-category and challenge.
+Face. Other columns with few different texts are kept as labels, so that the report has
+the rewards by category and challenge.
 """
 
 from collections.abc import Mapping

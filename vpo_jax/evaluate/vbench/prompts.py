@@ -1,4 +1,4 @@
-"""VBench's prompts by dimension, and published rewritings of them.
+"""VBench's prompts by dimension.
 
 VBench's file is a list of objects with `prompt_en`, `dimension` (the names of the
 dimensions that the prompt is for) and `auxiliary_info`.
@@ -35,28 +35,6 @@ COUNTS = {
 }
 # The dimensions of the paper's tables 1, 3 and 5.
 PAPER = ("human_action", "scene", "multiple_objects", "appearance_style")
-
-# Dimensions that have the prompts of another one, after which the file is named.
-_FILES = {
-  "background_consistency": "scene",
-  "motion_smoothness": "subject_consistency",
-  "dynamic_degree": "subject_consistency",
-  "aesthetic_quality": "overall_consistency",
-  "imaging_quality": "overall_consistency",
-}
-# Folders of the long prompts in a checkout; the second is that of older versions.
-_GPT = (
-  "prompts/augmented_prompts/gpt_enhanced_prompts/prompts_per_dimension_longer",
-  "prompts/gpt_enhanced_prompts/prompts_per_dimension_longer",
-)
-# Files with a line for each of the 946 prompts.
-_ALL = {
-  "hunyuan": "prompts/augmented_prompts/hunyuan_all_dimension.txt",
-  "wan": (
-    "prompts/augmented_prompts/Wan2.1-T2V-1.3B/all_dimension_aug_wanx_seed42.txt"
-  ),
-}
-SOURCES = ("gpt", *_ALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,35 +127,6 @@ def read(
   return list(found.values())
 
 
-def longer(
-  checkout: str | os.PathLike, dimension: str, source: str = "gpt"
-) -> dict[str, str]:
-  """Published long prompts of a dimension, by VBench's own prompt.
-
-  Line i of a published file belongs to line i of the short one, so that a file with
-  another number of lines belongs to another version of VBench.
-
-  Args:
-    checkout: of VBench.
-    source: "gpt" (the "VBench Long Prompts" of table 5, by GPT-4o as CogVideoX rewrites
-      prompts; VideoAlign's vbench.csv has the same), "hunyuan" or "wan".
-
-  Raises:
-    UserError: a file is missing, has another number of lines, or has an empty line.
-  """
-  check([dimension])
-  rows = _rows(info_file(checkout))
-  short = [row.prompt_en for row in _of(rows, dimension, checkout)]
-  if source == "gpt":
-    path = _gpt_file(pathlib.Path(checkout), dimension)
-    return dict(zip(short, _lines(path, len(short)), strict=True))
-  if source in _ALL:
-    lines = _lines(pathlib.Path(checkout, _ALL[source]), len(rows))
-    both = zip(rows, lines, strict=True)
-    return {row.prompt_en: line for row, line in both if dimension in row.dimension}
-  raise errors.UserError(f"long prompts {source!r}: must be {', '.join(SOURCES)}")
-
-
 def _rows(info: str | os.PathLike) -> list[_Row]:
   try:
     return pydantic.TypeAdapter(list[_Row]).validate_python(json_input.value(info))
@@ -197,34 +146,3 @@ def _of(rows: Iterable[_Row], dimension: str, info: str | os.PathLike) -> list[_
       f" {COUNTS[dimension]}; use VBench's own VBench_full_info.json"
     )
   return found
-
-
-def _gpt_file(checkout: pathlib.Path, dimension: str) -> pathlib.Path:
-  name = f"{_FILES.get(dimension, dimension)}_longer.txt"
-  places = [checkout / folder / name for folder in _GPT]
-  for path in places:
-    if path.is_file():
-      return path
-  raise errors.UserError(f"{places[0]}: no such file; update the checkout of VBench")
-
-
-def _lines(path: pathlib.Path, count: int) -> list[str]:
-  text = _text(path).removesuffix("\n")
-  lines = [line.strip() for line in text.split("\n")]
-  if len(lines) != count:
-    raise errors.UserError(
-      f"{path}: {len(lines)} lines for {count} prompts: not of this version of VBench"
-    )
-  if "" in lines:
-    raise errors.UserError(f"{path}:{lines.index('') + 1}: the line is empty")
-  return lines
-
-
-def _text(path: pathlib.Path) -> str:
-  """A UTF-8 file's text, with its empty lines and line separators."""
-  try:
-    return path.read_bytes().decode("utf-8-sig")
-  except OSError as error:
-    raise errors.UserError(f"{path}: cannot be read: {error.strerror}") from error
-  except UnicodeDecodeError as error:
-    raise errors.UserError(f"{path}: byte {error.start} is not UTF-8") from error
