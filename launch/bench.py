@@ -5,6 +5,7 @@ r"""Benchmarks a stage, optionally against another program; prints JSON.
       --against=transformers-float32,transformers-bfloat16
     python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
       --against=trl --trl_micro_batches=1,2
+    python launch/bench.py --stage=groups --num_candidates=4 --batch=4  # beside DPO
     python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
     python launch/bench.py --stage=head --model=llama3-8b --rows=1,8   # compiles only
 """
@@ -30,9 +31,11 @@ _AGAINST = flags.DEFINE_string(
   "against", "", "Programs to compare with: trl; transformers-float32, ..."
 )
 _PRECISION = flags.DEFINE_string("precision", "float32", "float32 or bfloat16.")
-_MICRO = flags.DEFINE_integer("micro_tokens", 4096, "sft, dpo: see their configs.")
-_SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo: see their configs.")
-_REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo: see their configs.")
+_MICRO = flags.DEFINE_integer(
+  "micro_tokens", 4096, "sft, dpo, groups: see their configs."
+)
+_SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo, groups: see their configs.")
+_REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo, groups: see their configs.")
 _TRL_ROWS = flags.DEFINE_list(
   "trl_micro_batches", ["1"], "sft, dpo: TRL's rows per device, each compared."
 )
@@ -45,7 +48,9 @@ _DEVICES = flags.DEFINE_list(
   "devices", [], "sft, dpo: numbers of devices to measure; --batch is per device."
 )
 _ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8"], "head: rows of 2,048 tokens.")
-_CANDIDATES = flags.DEFINE_integer("num_candidates", 4, "sample: candidates per query.")
+_CANDIDATES = flags.DEFINE_integer(
+  "num_candidates", 4, "sample, groups: candidates per query."
+)
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 64, "sample: maximum length.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.9, "sample: 0 is greedy.")
 _TOP_P = flags.DEFINE_float("top_p", 0.9, "sample: nucleus sampling.")
@@ -110,6 +115,23 @@ def train() -> dict:
   )
 
 
+def groups() -> dict:
+  allocator.use_huge_pages()
+  from vpo_jax.bench import train as bench
+
+  return bench.bench_groups(
+    _MODEL.value,
+    read_queries(),
+    batch=_BATCH.value,
+    candidates=_CANDIDATES.value,
+    steps=_STEPS.value,
+    precision=_PRECISION.value,
+    micro_tokens=_MICRO.value,
+    remat=_REMAT.value,
+    shapes=_SHAPES.value,
+  )
+
+
 def on_devices() -> dict:
   from vpo_jax.plan import devices
 
@@ -146,7 +168,13 @@ def read_queries() -> list[str]:
   return [row.text for row in rows if not row.problem]
 
 
-STAGES = {"sample": sample, "sft": train, "dpo": train, "head": head}
+STAGES = {
+  "sample": sample,
+  "sft": train,
+  "dpo": train,
+  "groups": groups,
+  "head": head,
+}
 _STAGE = flags.DEFINE_enum(
   "stage", None, list(STAGES), "What to measure.", required=True
 )

@@ -23,7 +23,7 @@ _CLOSED = re.compile(
 )
 # Tags that other models (EXAONE and Gemini: thought) and users' prompts use. They may
 # also follow an answer, so only what stands between them is removed.
-_NAMES = "thinking|reasoning|thoughts?"
+_NAMES = "thinking|reasoning|thoughts?|reflection|scratchpad|analysis"
 _BLOCK = re.compile(rf"<({_NAMES})>.*?</\1>", re.IGNORECASE | re.DOTALL)
 _NAMED_CLOSED = re.compile(rf"</(?:{_NAMES})>", re.IGNORECASE)
 _OPENED = re.compile(

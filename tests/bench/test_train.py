@@ -65,6 +65,24 @@ def test_reported_figures_are_consistent(tiny_model, kind):
   json.dumps(result)
 
 
+def test_groups_are_timed_beside_dpo(tiny_model):
+  result = train.bench_groups(
+    str(tiny_model),
+    QUERIES,
+    batch=2,
+    candidates=3,
+    steps=1,
+    precision="float32",
+    micro_tokens=1024,
+    remat="none",
+  )
+  assert result["candidates_per_second"] > 0
+  assert result["dpo_candidates_per_second"] > 0
+  ratio = result["candidates_per_second"] / result["dpo_candidates_per_second"]
+  assert result["times_dpo"] == pytest.approx(ratio, rel=0.05)
+  json.dumps(result)
+
+
 def test_the_matrix_rate_covers_every_product(tiny_model):
   """7 matrices per layer for every token, and the head where a token is predicted."""
   config = decoder_config.read(tiny_model)

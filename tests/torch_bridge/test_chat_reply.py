@@ -32,6 +32,8 @@ def completion(content="", finish_reason="stop", choice=None, usage=(7, 3), **me
     "no</thought> yes",
     "yes\n<reasoning>no</reasoning>",
     "yes <reasoning>no",
+    "<reflection>Is it no?</reflection>yes",
+    "<scratchpad>no</scratchpad>\nyes",
   ],
 )
 def test_reasoning_between_tags_is_removed(text):

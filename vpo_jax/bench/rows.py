@@ -1,6 +1,5 @@
 """Training rows for benchmarks: real queries, responses of random words."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,6 +23,23 @@ def make(
   Raises:
     UserError: fewer queries than rows.
   """
+  make_row, responses = {
+    "sft": (data_examples.sft_row, 1),
+    "dpo": (data_examples.preference_row, 2),
+  }[kind]
+  return [
+    make_row(content, *answers)
+    for content, answers in groups(queries, count, responses, seed)
+  ]
+
+
+def groups(
+  queries: Sequence[str], count: int, responses: int, seed: int = 0
+) -> list[tuple[str, list[str]]]:
+  """Makes `count` user turns, each with this many responses.
+
+  Args and raises: as `make`.
+  """
   if len(queries) < count:
     raise errors.UserError(
       f"the run needs {count} queries, the file has {len(queries)}"
@@ -35,12 +51,10 @@ def make(
   def response() -> str:
     return " ".join(rng.choice(words, rng.integers(WORDS[0], WORDS[1] + 1)))
 
-  make_row, responses = {
-    "sft": (data_examples.sft_row, 1),
-    "dpo": (data_examples.preference_row, 2),
-  }[kind]
-  fill = functools.partial(templates.fill, instruction)
   return [
-    make_row(fill(query=query), *[response() for _ in range(responses)])
+    (
+      templates.fill(instruction, query=query),
+      [response() for _ in range(responses)],
+    )
     for query in queries[:count]
   ]

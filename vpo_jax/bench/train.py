@@ -15,14 +15,16 @@ from etils import epath
 
 from configs import dpo as dpo_config
 from configs import sft as sft_config
+from configs import train_groups as groups_config
 from vpo_jax import errors
 from vpo_jax.bench import interleave, machine, rows, trl
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import order
+from vpo_jax.data import forms, order
 from vpo_jax.runtime import console
 from vpo_jax.train import (
   computation,
+  group_objective,
   loop,
   matmul_rate,
   objective,
@@ -33,8 +35,8 @@ from vpo_jax.train import (
 )
 from vpo_jax.train import step as train_step
 
-Kind = Literal["sft", "dpo"]
-_CONFIGS = {"sft": sft_config, "dpo": dpo_config}
+Kind = Literal["sft", "dpo", "groups"]
+_CONFIGS = {"sft": sft_config, "dpo": dpo_config, "groups": groups_config}
 
 
 def make_config(kind: Kind, batch: int, **changes: Any) -> ml_collections.ConfigDict:
@@ -83,7 +85,7 @@ def bench(
       shapes=shapes,
     )
     with _compile_seconds() as compiling:
-      ours = Program(kind, config, str(base), train)
+      ours = read_program(kind, config, str(base), train)
       ours.warm_up()
     results: dict[str, dict[str, Any]] = {}
     for setting in against:
@@ -130,6 +132,70 @@ def bench(
   }
 
 
+def bench_groups(
+  model: str,
+  queries: Sequence[str],
+  *,
+  batch: int,
+  candidates: int,
+  steps: int,
+  precision: str,
+  micro_tokens: int = 4096,
+  remat: str = "cheap",
+  shapes: int = 1,
+) -> dict[str, Any]:
+  """What a candidate costs in training on groups (Plackett-Luce), beside DPO.
+
+  Both programs have the same queries and run in turns, each with its reference pass. A
+  pair of DPO is the first two candidates of the query's group.
+
+  Args:
+    batch: queries per step.
+    candidates: responses of each query in a group.
+
+  Returns: the candidates per second of both, and the median ratio of groups to DPO.
+  """
+  changes = {
+    "precision": precision,
+    "micro_tokens": micro_tokens,
+    "remat": remat,
+    "shapes": shapes,
+  }
+  made = rows.groups(queries, batch * interleave.calls(steps), candidates)
+  with tempfile.TemporaryDirectory() as folder:
+    base = known_shapes.resolve(model, epath.Path(folder) / "model")
+    programs: dict[str, interleave.Program] = {}
+    padding = {}
+    for kind, responses in (("groups", candidates), ("dpo", 2)):
+      config = make_config(kind, batch, **changes)
+      opened = setup.open_model(config, epath.Path(base))
+      examples = [
+        data_examples.tokens(
+          str(number),
+          forms.Row(
+            ({"role": "user", "content": content},), tuple(answers[:responses])
+          ),
+          opened.format,
+        )
+        for number, (content, answers) in enumerate(made)
+      ]
+      program = Program(kind, config, opened, examples)
+      program.warm_up()
+      padding[kind] = program.plan.padding
+      programs[kind] = lambda step, run=program, each=responses: each * run(step)
+    result = interleave.run(programs, steps, "candidates")
+  return {
+    "stage": "groups",
+    "model": model,
+    "batch": batch,
+    "candidates": candidates,
+    "steps": steps,
+    **changes,
+    **result,
+    "padding": padding,
+  }
+
+
 def _least_ratio(results: dict[str, dict[str, Any]]) -> float | None:
   """The ratio of our rate to TRL's fastest setting."""
   ratios = (r["times_trl"] for r in results.values() if "error" not in r)
@@ -158,6 +224,18 @@ def _compile_seconds() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def read_program(
+  kind: Literal["sft", "dpo"],
+  config: ml_collections.ConfigDict,
+  model: str,
+  path: epath.Path,
+) -> "Program":
+  """The training step on the rows of a file."""
+  opened = setup.open_model(config, epath.Path(model))
+  examples, _ = data_examples.read(path, opened.format, kind, config.max_tokens)
+  return Program(kind, config, opened, examples)
+
+
 class Program:
   """The training step of the stage, as a program for `interleave`."""
 
@@ -165,12 +243,11 @@ class Program:
     self,
     kind: Kind,
     config: ml_collections.ConfigDict,
-    model: str,
-    path: epath.Path,
+    model: setup.Setup,
+    examples: Sequence[data_examples.Example],
   ):
-    self.model = setup.open_model(config, epath.Path(model))
+    self.model = model
     policy, placement = self.model.policy, self.model.placement
-    examples, _ = data_examples.read(path, self.model.format, kind, config.max_tokens)
     self._batches = order.batches(len(examples), config.batch_size, 1, 0, False)
     self._objective = objective.sft
     values = None
@@ -178,8 +255,14 @@ class Program:
       self._objective = pair_objective.from_config(config)
       if config.loss not in pair_objective.REFERENCE_FREE:
         values = reference.zeros(examples)
+    rewards = None
+    if kind == "groups":
+      self._objective = group_objective.plackett_luce(config.beta)
+      values = reference.zeros(examples)
+      shape = len(examples), len(examples[0].responses)
+      rewards = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     self._values = values
-    self._split = loop.Split(examples, values)
+    self._split = loop.Split(examples, values, rewards)
     self.plan = loop.make_plan(
       config, policy, placement, self._split, self._batches, config.shapes
     )

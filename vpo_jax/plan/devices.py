@@ -88,7 +88,7 @@ def bench(
 
 
 def _run(kind, config, base, path) -> dict[str, Any]:
-  program = bench_train.Program(kind, config, base, path)
+  program = bench_train.read_program(kind, config, base, path)
   text, trips = program.compiled()
   sent: dict[str, float] = {}
   host = jax.default_backend() == "cpu"
