@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import faulty
 import polars as pl
@@ -96,6 +97,10 @@ def test_every_suite_fills_its_tables_and_people_fill_theirs(config, tmp_path):
     stages.run(evaluate.STAGE, config, tmp_path)
   found = json_input.value(tmp_path / "evaluate" / "results.json")
   assert list(found["suites"]) == list(config.suites)
+  made_by = found["provenance"]
+  assert re.fullmatch(r"[0-9a-f]{40}|", made_by["commit"])
+  assert made_by["seeds"] == {"sample": 0, "bootstrap": 0}
+  assert {"jax", "transformers"} <= made_by["versions"].keys()
   assert list(found["tables"]) == ["1", "2"]
   assert list(found["figures"]) == ["4", "5"]
   # MonetBench: the rewards by content and challenge.

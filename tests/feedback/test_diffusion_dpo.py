@@ -12,9 +12,10 @@ import diffusion_runs
 import numpy as np
 import pytest
 
+from configs import score_videos as score_videos_config
 from torch_bridge import contract, video
-from vpo_jax import errors, records, stages
-from vpo_jax.feedback import diffusion_pairs, train_diffusion_dpo
+from vpo_jax import errors, json_input, records, stages
+from vpo_jax.feedback import diffusion_pairs, score_videos, train_diffusion_dpo
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -129,6 +130,28 @@ def paired(tmp_path_factory):
   assert counts["train"] >= 2
   assert counts["heldout"] >= 1
   return workdir
+
+
+def test_videos_of_the_store_are_not_rendered_again(paired):
+  """`score_videos` of the same prompts takes its first video from the pairs'."""
+  config = diffusion_runs.pairs_config()
+  pairs = json_input.value(paired / "diffusion_pairs" / "manifest.json")["counts"]
+  assert pairs["rendered"] == pairs["asked"] == 18
+  config.videos_per_prompt = 1
+  scoring = score_videos_config.get_config()
+  scoring.update({key: config[key] for key in scoring})
+  counts = stages.run(score_videos.STAGE, scoring, paired)
+  assert (counts["asked"], counts["rendered"]) == (6, 0)
+
+
+def test_the_prompt_of_a_pair_is_what_the_video_model_receives(tmp_path):
+  store = contract.Store(tmp_path)
+  winner, loser = _scored(0, 0, 1.5), _scored(0, 1, 1.0)
+  row = diffusion_pairs._row(winner, loser, {"prompt_suffix": " Film."}, store)
+  assert row.prompt == "prompt 0 Film."
+  assert (tmp_path / row.chosen) == store.video(winner.video_id)
+  assert row.margin == pytest.approx(0.5)
+  assert diffusion_pairs._row(winner, loser, {}, store).prompt == "prompt 0"
 
 
 def _config_flags():

@@ -40,6 +40,18 @@ def router(service: services.Service) -> fastapi.APIRouter:
   return routes
 
 
+async def optimize_one(
+  service: services.Service, body: protocol.OptimizeRequest
+) -> protocol.Optimized:
+  """The answer to a request that is not streamed, with its problem if it has one.
+
+  Raises:
+    ApiError: the request is not valid.
+  """
+  attempts = _Attempts(service, body)
+  return await attempts.run(await attempts.start())
+
+
 def unusable(result: protocol.Optimized) -> api_errors.ApiError:
   """The error for a prompt that the guard rejects."""
   return api_errors.ApiError(

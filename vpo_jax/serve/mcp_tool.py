@@ -1,0 +1,70 @@
+"""The optimizer as a tool of the Model Context Protocol, for assistants and editors."""
+
+from typing import Annotated
+
+import pydantic
+from mcp.server import mcpserver
+from mcp.server.mcpserver import exceptions
+
+from vpo_jax.serve import api_errors, optimize_route, protocol
+from vpo_jax.serve import service as services
+
+TOOL = "optimize_video_prompt"
+
+
+class Result(pydantic.BaseModel):
+  """The tool's answer.
+
+  Attributes:
+    prompt: for the text-to-video model.
+    seed: with the same one, the same query gets the same prompt.
+    attempts: how often a prompt was sampled until the guard accepted one.
+  """
+
+  query: str
+  prompt: str
+  seed: int
+  attempts: int
+
+
+def make(service: services.Service) -> mcpserver.MCPServer:
+  """A server with the one tool `optimize_video_prompt`.
+
+  The tool fails with one line if the query is not valid, or if the guard rejects every
+  attempt.
+  """
+  server = mcpserver.MCPServer("vpo-jax", log_level="ERROR")
+
+  @server.tool(name=TOOL, title="Optimize a video prompt")
+  async def rewrite(
+    query: Annotated[
+      str, pydantic.Field(description="What the video should show, in any words.")
+    ],
+    seed: Annotated[
+      int, pydantic.Field(description="Another seed gives another prompt.", ge=0)
+    ] = 0,
+    temperature: Annotated[
+      float, pydantic.Field(description="0 is the most likely prompt.", ge=0, le=2)
+    ] = 0.7,
+  ) -> Result:
+    """Rewrites a short query as a detailed, harmless prompt for a text-to-video model.
+
+    Give the user's own words. The prompt is in English and keeps what was asked for.
+    """
+    body = protocol.OptimizeRequest(query=query, seed=seed, temperature=temperature)
+    try:
+      found = await optimize_route.optimize_one(service, body)
+    except Exception as error:
+      line = api_errors.from_exception(error).body.error.message
+      raise exceptions.ToolError(line) from error
+    if found.problem:
+      line = f"the prompt {found.problem}; tried {found.attempts} times"
+      raise exceptions.ToolError(line)
+    return Result(
+      query=found.query,
+      prompt=found.prompt,
+      seed=found.seed,
+      attempts=found.attempts,
+    )
+
+  return server
