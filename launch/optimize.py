@@ -6,10 +6,12 @@ r"""Rewrites a query into a prompt for a text-to-video model.
       --predictor=runs/mine/train_predictor "a cat on a skateboard"
 
 The prompt goes to stdout, everything else to stderr. The guard samples a prompt again
-if it is empty, truncated, repetitive, not in English, or contains template markers. If
-all attempts fail, a prompt is still printed, stderr says what is wrong with it, and the
-exit status is 1. With --best_of the prompt is the one that the predictor expects to get
-the highest video reward (docs/beyond.md).
+if it is empty, truncated, repetitive, not in English, or contains template markers, and
+also if it lacks text that the query has in quotes, a <tag>, or a word of --keep; what
+the last attempt lacks too is inserted. If all attempts fail otherwise, a prompt is
+printed all the same, stderr says what is wrong with it, and the exit status is 1. With
+--best_of the prompt is the one of which the predictor expects the highest video reward
+(docs/beyond.md).
 """
 
 import sys
@@ -53,6 +55,11 @@ _ITERATIONS = flags.DEFINE_integer(
   "iterations", 1, "Rewrites per query; 2 rewrites the first result."
 )
 _GUARD = flags.DEFINE_bool("guard", True, "Sample unusable prompts again.")
+_KEEP = flags.DEFINE_list(
+  "keep",
+  [],
+  "Words that a prompt must contain unchanged, as it must text in quotes and <tags>.",
+)
 _LANGUAGE = flags.DEFINE_string(
   "language", "en", "Language that the guard requires; '' allows any."
 )
@@ -108,6 +115,7 @@ def _file(model, sampling: settings.Settings, predictor) -> None:
     iterations=_ITERATIONS.value,
     slots=_SLOTS.value,
     predictor=predictor,
+    keep=_KEEP.value,
   )
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
@@ -139,7 +147,11 @@ def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
     slots=sampling.num_candidates,
     listen=listen if live else None,
     predictor=predictor,
+    keep=_KEEP.value,
   )[0]
+  repaired = [text for text, how in result.spans.items() if how == "repaired"]
+  if repaired:
+    console.say(f"inserted what the model left out: {', '.join(repaired)}")
   if predictor:
     if _SHOW_ALL.value:
       for gain, prompt in zip(result.gains, result.prompts, strict=True):
@@ -147,6 +159,8 @@ def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
     print(result.prompt)
   elif not live:
     print("\n".join(result.prompts))
+  elif repaired:
+    print(result.prompt)
   if result.problem:
     raise errors.UserError(
       f"the prompt {result.problem}; tried {optimize.ATTEMPTS} times"

@@ -36,14 +36,26 @@ def test_the_tool_says_what_it_takes_and_gives_the_prompt(scripted):
   result, (tool,) = call(mcp_tool.make(scripted(GOOD)), query="a kite", seed=3)
   assert tool.name == "optimize_video_prompt"
   assert tool.input_schema["required"] == ["query"]
-  assert set(tool.input_schema["properties"]) == {"query", "seed", "temperature"}
+  assert set(tool.input_schema["properties"]) == {
+    "query",
+    "seed",
+    "temperature",
+    "keep",
+  }
   assert not result.is_error
   assert result.structured_content == {
     "query": "a kite",
     "prompt": GOOD,
     "seed": 3,
     "attempts": 1,
+    "spans": {},
   }
+
+
+def test_words_are_kept(scripted):
+  result, _ = call(mcp_tool.make(scripted(GOOD)), query="a kite", keep=["sks"])
+  assert result.structured_content["prompt"] == f"sks, {GOOD}"
+  assert result.structured_content["spans"] == {"sks": "repaired"}
 
 
 def test_a_prompt_that_the_guard_rejects_is_sampled_again(scripted):

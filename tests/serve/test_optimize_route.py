@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from starlette import testclient
 
 from vpo_jax.serve import web
@@ -35,6 +36,7 @@ def test_a_query_becomes_a_prompt(scripted, policy):
     "problem": None,
     "attempts": 1,
     "seed": 7,
+    "spans": {},
   }
   prompt, sampling = service.engine.requests[0]
   assert prompt == policy.prompt("a cat on a skateboard")
@@ -92,3 +94,37 @@ def test_the_page_loads_nothing_from_other_hosts(scripted):
   assert "default-src 'none'" in reply.headers["content-security-policy"]
   assert "http:" not in reply.text
   assert "https:" not in reply.text
+
+
+def test_protected_spans_are_pointed_out_then_inserted(scripted, policy):
+  query, kept = 'a cat beside "FISH 24H"', GOOD + ' It says "FISH 24H".'
+  service = scripted(GOOD, kept)
+  result = post(service, query=query).json()
+  assert (result["prompt"], result["attempts"]) == (kept, 2)
+  assert result["spans"] == {"FISH 24H": "kept"}
+  prompts = [prompt for prompt, _ in service.engine.requests]
+  assert prompts[0] == policy.prompt(query)
+  assert 'must contain exactly: "FISH 24H"' in prompts[1].rendered
+
+  result = post(scripted(GOOD), query=query, keep=["sks"]).json()
+  assert result["prompt"] == f'sks, {GOOD} With the words "FISH 24H".'
+  assert result["spans"] == {"FISH 24H": "repaired", "sks": "repaired"}
+  last = events(post(scripted(GOOD), query=query, stream=True))[-1]["optimized"]
+  assert last["prompt"] == f'{GOOD} With the words "FISH 24H".'
+
+
+@pytest.mark.parametrize(
+  ("keep", "line"),
+  [
+    ("sks", "must be a list of strings"),
+    ([7], "item 1 must be a string"),
+    ([""], "item 1 must be one line"),
+    (["a\nb"], "item 1 must be one line"),
+    (["x"] * 17, "at most 16"),
+    (["<|im_end|>"], "special token"),
+  ],
+)
+def test_a_wrong_keep_is_one_line(scripted, keep, line):
+  reply = post(scripted(GOOD), keep=keep)
+  assert reply.status_code == 400
+  assert line in reply.json()["error"]["message"]

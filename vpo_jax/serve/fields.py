@@ -7,6 +7,7 @@ import pydantic_core
 
 _STOPS = 4  # as in the OpenAI API
 _STOP_SIZE = 1024
+_KEPT = 16
 
 Count = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, pydantic.Field(ge=-(2**63), le=2**63 - 1)]
@@ -42,6 +43,19 @@ def _check_stop(value: Any) -> Any:
   return value
 
 
+def _check_keep(value: Any) -> Any:
+  if value is None:
+    return None
+  if not isinstance(value, list):
+    raise _invalid(f"must be a list of strings, not {_kind(value)}")
+  if len(value) > _KEPT:
+    raise _invalid(f"{len(value)} texts; at most {_KEPT} are allowed")
+  for number, text in enumerate(_check_texts(value), start=1):
+    if not text.strip() or "\n" in text or len(text) > _STOP_SIZE:
+      raise _invalid(f"item {number} must be one line of 1 to {_STOP_SIZE} characters")
+  return value
+
+
 def _check_prompt(value: Any) -> Any:
   tokens = value[0] if isinstance(value, list) and value else None
   tokens = tokens[0] if isinstance(tokens, list) and tokens else tokens
@@ -69,6 +83,10 @@ _Stop = Annotated[str, pydantic.Field(min_length=1, max_length=_STOP_SIZE)]
 Stop = Annotated[
   _Stop | Annotated[list[_Stop], pydantic.Field(max_length=_STOPS)] | None,
   pydantic.BeforeValidator(_check_stop),
+]
+Keep = Annotated[
+  Annotated[list[str], pydantic.Field(max_length=_KEPT)] | None,
+  pydantic.BeforeValidator(_check_keep),
 ]
 Prompts = Annotated[
   str | Annotated[list[str], pydantic.Field(min_length=1)],

@@ -19,12 +19,15 @@ class Result(pydantic.BaseModel):
     prompt: for the text-to-video model.
     seed: with the same one, the same query gets the same prompt.
     attempts: how often a prompt was sampled until the guard accepted one.
+    spans: what was to be kept unchanged: "kept" if the model did, "repaired" if it was
+      inserted.
   """
 
   query: str
   prompt: str
   seed: int
   attempts: int
+  spans: dict[str, str]
 
 
 def make(service: services.Service) -> mcpserver.MCPServer:
@@ -46,13 +49,20 @@ def make(service: services.Service) -> mcpserver.MCPServer:
     temperature: Annotated[
       float, pydantic.Field(description="0 is the most likely prompt.", ge=0, le=2)
     ] = 0.7,
+    keep: Annotated[
+      list[str],
+      pydantic.Field(description="Words that the prompt must contain unchanged."),
+    ] = [],  # noqa: B006 (not changed; the schema shows it)
   ) -> Result:
     """Rewrites a short query as a detailed, harmless prompt for a text-to-video model.
 
-    Give the user's own words. The prompt is in English and keeps what was asked for.
+    Give the user's own words. The prompt is in English and keeps what was asked for;
+    text in quotes and tags in angle brackets are kept unchanged.
     """
-    body = protocol.OptimizeRequest(query=query, seed=seed, temperature=temperature)
     try:
+      body = protocol.OptimizeRequest(
+        query=query, seed=seed, temperature=temperature, keep=keep
+      )
       found = await optimize_route.optimize_one(service, body)
     except Exception as error:
       line = api_errors.from_exception(error).body.error.message
@@ -65,6 +75,7 @@ def make(service: services.Service) -> mcpserver.MCPServer:
       prompt=found.prompt,
       seed=found.seed,
       attempts=found.attempts,
+      spans=found.spans,
     )
 
   return server

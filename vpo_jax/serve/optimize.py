@@ -14,6 +14,7 @@ from vpo_jax.predict import predictor as predictors
 from vpo_jax.runtime import console
 from vpo_jax.sample import generate, lm, pool, settings
 from vpo_jax.serve import guard as guards
+from vpo_jax.serve import spans as spans_lib
 
 ATTEMPTS = 3  # the first and two retries
 BLOCK = 64  # queries of a file between two writes
@@ -37,6 +38,8 @@ class Optimized:
     problem: why the guard rejects `prompt`; None if it passes.
     gains: with a predictor, each prompt's predicted reward minus the mean of them all;
       None for a prompt that it cannot read.
+    spans: the protected spans of the query (`spans`): "kept" if the model wrote it,
+      "repaired" if it was inserted, "lost" if the prompt has another problem too.
   """
 
   query: str
@@ -45,6 +48,7 @@ class Optimized:
   prompts: tuple[str, ...]
   problem: str | None
   gains: tuple[float | None, ...] = ()
+  spans: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def optimize(
@@ -58,68 +62,104 @@ def optimize(
   slots: int = 32,
   listen: _OnUpdate | None = None,
   predictor: predictors.Predictor | None = None,
+  keep: Sequence[str] = (),
 ) -> list[Optimized]:
   """Rewrites queries, optionally several times (paper, table 6).
 
   Args:
-    guard: sample unusable prompts again, up to `ATTEMPTS` times in all.
+    guard: sample unusable prompts again, up to `ATTEMPTS` times in all. A prompt that
+      lacks a protected span of its query is unusable; the spans are pointed out in the
+      next attempts, and inserted if the last one lacks them too.
     language: see `guard.problem`.
     iterations: 1 rewrites the query; more also rewrite each prompt in turn.
     slots: candidates decoded at once.
     listen: called with the last iteration's tokens as they are drawn.
     predictor: chooses among the candidates that pass the guard (best of N). They are
       then sampled again only if none of a query's passes.
+    keep: words that are protected in every prompt, beside the spans of its query.
   """
   enough = any if predictor else all
   check = functools.partial(guards.problem, language=language) if guard else None
   listeners = [None] * (iterations - 1) + [listen]
-  prompts = [policy.prompt(query) for query in queries]
-  answers = _sample(policy, prompts, sampling, check, enough, slots, listeners[0])
-  rows = [
-    [(prompt, answer) for answer in row]
-    for prompt, row in zip(prompts, answers, strict=True)
-  ]
+  spans = [spans_lib.find(query, keep) if guard else () for query in queries]
+  texts = list(zip(queries, spans, strict=True))
+  rows = _sample(policy, texts, sampling, check, enough, slots, listeners[0])
   # Later iterations rewrite each candidate separately.
   single = dataclasses.replace(sampling, num_candidates=1)
   for listener in listeners[1:]:
-    prompts = [policy.prompt(answer.prompt) for row in rows for _, answer in row]
-    answers = _sample(policy, prompts, single, check, enough, slots, listener)
-    pairs = zip(prompts, (row[0] for row in answers), strict=True)
+    texts = [
+      (answer.prompt, kept)
+      for row, kept in zip(rows, spans, strict=True)
+      for _, answer in row
+    ]
+    answers = _sample(policy, texts, single, check, enough, slots, listener)
+    pairs = (row[0] for row in answers)
     rows = [[next(pairs) for _ in row] for row in rows]
   gains: list[list[float | None]] = [[] for _ in rows]
   if predictor:
     texts = [[answer.prompt for _, answer in row] for row in rows]
     gains = predictor.gains(policy, queries, texts)
   return [
-    _optimized(query, row, check, gains_K)
-    for query, row, gains_K in zip(queries, rows, gains, strict=True)
+    _optimized(query, row, kept, check, gains_K)
+    for query, row, kept, gains_K in zip(queries, rows, spans, gains, strict=True)
   ]
 
 
 def _optimized(
   query: str,
   candidates: list[tuple[lm.Prompt, records.Candidate]],
+  spans: Sequence[spans_lib.Span],
   check: _Check | None,
   gains_K: Sequence[float | None],
 ) -> Optimized:
   problems = [check(answer) if check else None for _, answer in candidates]
-  chosen = best(problems, gains_K)
-  prompt, answer = candidates[chosen]
-  prompts = tuple(answer.prompt for _, answer in candidates)
+  lost = [spans_lib.missing(answer.prompt, spans) for _, answer in candidates]
+  chosen = best(problems, gains_K, lost)
+  repaired = [
+    repair(answer.prompt, problem, spans)
+    for (_, answer), problem in zip(candidates, problems, strict=True)
+  ]
+  prompt, found = repaired[chosen]
   return Optimized(
-    query, prompt.rendered, answer.prompt, prompts, problems[chosen], tuple(gains_K)
+    query,
+    candidates[chosen][0].rendered,
+    prompt,
+    tuple(text for text, _ in repaired),
+    problems[chosen],
+    tuple(gains_K),
+    found,
   )
 
 
-def best(problems: Sequence[str | None], gains_K: Sequence[float | None] = ()) -> int:
+def repair(
+  prompt: str, problem: str | None, spans: Sequence[spans_lib.Span]
+) -> tuple[str, dict[str, str]]:
+  """The prompt with all spans, and what became of each (`Optimized.spans`).
+
+  Args:
+    problem: the guard's; a prompt that has one is returned as it is.
+  """
+  lost = spans_lib.missing(prompt, spans)
+  outcome = "lost" if problem else "repaired"
+  found = {span.text: outcome if span in lost else "kept" for span in spans}
+  return (prompt if problem or not lost else spans_lib.insert(prompt, lost)), found
+
+
+def best(
+  problems: Sequence[str | None],
+  gains_K: Sequence[float | None] = (),
+  lost: Sequence[Sequence[spans_lib.Span]] = (),
+) -> int:
   """The first candidate without a problem, or with gains the one of the highest.
 
   Args:
     problems: the guard's, of each candidate. If all have one, all may be chosen.
     gains_K: predicted gains; None for a prompt that the predictor cannot read.
+    lost: the spans that each candidate lacks; one that lacks none is preferred.
   """
-  allowed = [k for k, problem in enumerate(problems) if problem is None]
-  allowed = allowed or range(len(problems))
+  fair = [k for k, problem in enumerate(problems) if problem is None]
+  whole = [k for k in fair if not (lost and lost[k])]
+  allowed = whole or fair or range(len(problems))
 
   def gain(k: int) -> float:
     found = gains_K[k] if gains_K else 0.0
@@ -130,34 +170,47 @@ def best(problems: Sequence[str | None], gains_K: Sequence[float | None] = ()) -
 
 def _sample(
   policy: lm.LanguageModel,
-  prompts: Sequence[lm.Prompt],
+  texts: Sequence[tuple[str, Sequence[spans_lib.Span]]],
   sampling: settings.Settings,
   check: _Check | None,
   enough: Callable[[Iterable[bool]], bool],
   slots: int,
   listen: _OnUpdate | None,
-) -> list[tuple[records.Candidate, ...]]:
-  """The candidates of each prompt; those with a problem are sampled again.
+) -> list[list[tuple[lm.Prompt, records.Candidate]]]:
+  """The candidates of each text with what they answer; bad ones are sampled again.
 
   Args:
-    enough: whether `all` or `any` of a prompt's candidates must pass the check.
+    texts: what is rewritten, with its protected spans.
+    enough: whether `all` or `any` of a text's candidates must pass the check.
   """
-  answers: dict[int, list[records.Candidate]] = {}
-  pending = list(range(len(prompts)))
-  for attempt in attempts(sampling, check is not None):
-    chosen = [prompts[index] for index in pending]
-    rows = generate.stream(policy, chosen, attempt, slots=slots, listen=listen)
-    for number, row in rows:
-      best = answers.setdefault(pending[number], list(row))
-      for index, answer in enumerate(row):
-        if check and check(best[index]) and not check(answer):
-          best[index] = answer
+
+  def fails(number: int, answer: records.Candidate) -> bool:
+    if check is None:
+      return False
+    return bool(check(answer) or spans_lib.missing(answer.prompt, texts[number][1]))
+
+  rows: dict[int, list[tuple[lm.Prompt, records.Candidate]]] = {}
+  pending = list(range(len(texts)))
+  for number, attempt in enumerate(attempts(sampling, check is not None)):
+    prompts = [
+      policy.prompt(spans_lib.ask(text, spans) if number and spans else text)
+      for text, spans in (texts[index] for index in pending)
+    ]
+    drawn = generate.stream(policy, prompts, attempt, slots=slots, listen=listen)
+    for place, answers in drawn:
+      index, found = pending[place], [(prompts[place], one) for one in answers]
+      row = rows.setdefault(index, found)
+      for k, (_, answer) in enumerate(found):
+        if fails(index, row[k][1]) and not fails(index, answer):
+          row[k] = found[k]
     pending = [
-      i for i in pending if check and not enough(not check(a) for a in answers[i])
+      index
+      for index in pending
+      if not enough(not fails(index, answer) for _, answer in rows[index])
     ]
     if not pending:
       break
-  return [tuple(answers[index]) for index in range(len(prompts))]
+  return [rows[index] for index in range(len(texts))]
 
 
 def attempts(sampling: settings.Settings, guard: bool) -> list[settings.Settings]:
@@ -186,6 +239,7 @@ def optimize_file(
   iterations: int = 1,
   slots: int = 32,
   predictor: predictors.Predictor | None = None,
+  keep: Sequence[str] = (),
 ) -> dict[str, int]:
   """Rewrites a file of queries (see `queries.read`) to JSON Lines of `Optimized` rows.
 
@@ -203,6 +257,7 @@ def optimize_file(
     "precision": policy.precision,
     "model": policy.fingerprint(),
     "predictor": predictor.fingerprint() if predictor else None,
+    "keep": list(keep) or None,
   }
   rows = _resume(epath.Path(output), made_with)
   missing = [query for query in queries if query not in rows]
@@ -218,6 +273,7 @@ def optimize_file(
         iterations=iterations,
         slots=slots,
         predictor=predictor,
+        keep=keep,
       ):
         rows[row.query] = row
       records.write(output, [rows[query] for query in queries if query in rows])

@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator
 import fastapi
 
 from vpo_jax import records
-from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
+from vpo_jax.sample import lm
+from vpo_jax.serve import (
+  api_errors,
+  generation,
+  guard,
+  limits,
+  optimize,
+  protocol,
+  spans,
+)
 from vpo_jax.serve import service as services
 
 
@@ -70,22 +79,29 @@ class _Attempts:
     self.guarded = body.guard is not False
     self._service = service
     self._query = limits.check_user_text(service.policy, body.query, "query")
+    words = [limits.check_user_text(service.policy, w, "keep") for w in body.keep or ()]
+    self._spans = spans.find(self._query, words) if self.guarded else ()
     sampling = body.settings(
       service.limits, has_predictor=service.predictor is not None
     )
     self._samplings = optimize.attempts(sampling, self.guarded)
 
   async def start(self) -> generation.Generation:
-    make = self._service.policy.prompt
-    prompt = await self._service.render(make, self._query, "query")
-    return self._service.generate([prompt], self._samplings[0])
+    return self._service.generate([await self._prompt(0)], self._samplings[0])
+
+  async def _prompt(self, number: int) -> lm.Prompt:
+    """The prompt of an attempt; from the second on it points out the spans."""
+    query, make = self._query, self._service.policy.prompt
+    if number and self._spans:
+      query = spans.ask(query, self._spans)
+    return await self._service.render(make, query, "query")
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
     number, candidate = 1, await self._best(running)
-    while (problem := self._problem(candidate)) and number < len(self._samplings):
-      running = self._retry(running, number)
+    while self._failure(candidate) and number < len(self._samplings):
+      running = await self._retry(number)
       number, candidate = number + 1, await self._best(running)
-    return self._result(running, candidate, problem, number)
+    return self._result(running, candidate, number)
 
   async def _best(self, running: generation.Generation) -> records.Candidate:
     """The candidate of the highest predicted reward among those that pass the guard."""
@@ -96,7 +112,8 @@ class _Attempts:
       gains = await asyncio.to_thread(
         predictor.gains, self._service.policy, [self._query], [prompts]
       )
-    return candidates[optimize.best([*map(self._problem, candidates)], gains[0])]
+    lost = [spans.missing(one.prompt, self._spans) for one in candidates]
+    return candidates[optimize.best([*map(self._problem, candidates)], gains[0], lost)]
 
   async def events(self, running: generation.Generation) -> AsyncIterator[str]:
     for number in range(1, len(self._samplings) + 1):
@@ -108,36 +125,44 @@ class _Attempts:
             yield json.dumps({"text": delta.text})
       finish_reason = "stop" if reason == "stop" else "length"
       candidate = records.Candidate(0, text, finish_reason, running.tokens)
-      problem = self._problem(candidate)
-      if not problem or number == len(self._samplings):
-        result = self._result(running, candidate, problem, number)
+      failure = self._failure(candidate)
+      if not failure or number == len(self._samplings):
+        result = self._result(running, candidate, number)
         yield json.dumps({"optimized": result.model_dump()})
         return
-      yield json.dumps({"again": problem})
-      running = self._retry(running, number)
+      yield json.dumps({"again": failure})
+      running = await self._retry(number)
 
   def _problem(self, candidate: records.Candidate) -> str | None:
     if not self.guarded:
       return None
     return guard.problem(candidate, self._service.guard_language)
 
-  def _retry(self, running: generation.Generation, number: int):
+  def _failure(self, candidate: records.Candidate) -> str | None:
+    """Why another attempt is worth it: a problem, or spans that are missing."""
+    lost = spans.missing(candidate.prompt, self._spans)
+    return self._problem(candidate) or spans.problem(lost)
+
+  async def _retry(self, number: int) -> generation.Generation:
     self._service.metrics.guarded.inc()
-    return self._service.generate(running.prompts, self._samplings[number], retry=True)
+    prompt = await self._prompt(number)
+    return self._service.generate([prompt], self._samplings[number], retry=True)
 
   def _result(
     self,
     running: generation.Generation,
     candidate: records.Candidate,
-    problem: str | None,
     attempts: int,
   ) -> protocol.Optimized:
+    problem = self._problem(candidate)
+    prompt, found = optimize.repair(candidate.prompt, problem, self._spans)
     return protocol.Optimized(
       query=self._query,
-      prompt=candidate.prompt,
+      prompt=prompt,
       rendered=running.prompts[0].rendered,
       finish_reason=candidate.finish_reason,
       problem=problem,
       attempts=attempts,
       seed=self._samplings[0].seed,
+      spans=found,
     )

@@ -130,6 +130,7 @@ class OptimizeRequest(_Request):
   max_new_tokens: fields.Count | None = None
   guard: bool | None = None
   best_of: fields.Count | None = None
+  keep: fields.Keep = None
 
   def settings(
     self, limits: limits_lib.Limits, *, has_predictor: bool
@@ -256,6 +257,8 @@ class Optimized(pydantic.BaseModel):
     rendered: the exact chat text given to the model.
     problem: why the guard rejects the prompt; only set in a stream.
     attempts: how often a prompt, or `best_of` prompts, were sampled.
+    spans: the query's protected spans and the words of `keep`: "kept" if the model
+      wrote it, "repaired" if it was inserted, "lost" if the prompt has a problem.
   """
 
   query: str
@@ -265,3 +268,4 @@ class Optimized(pydantic.BaseModel):
   problem: str | None
   attempts: int
   seed: int
+  spans: dict[str, str]
