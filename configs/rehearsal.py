@@ -88,7 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
     micro_batch=4,
     steps=4,
     warmup=1,
-    evaluate_every=2,
+    evaluate_every=4,
     evaluation_prompts=2,
     precision="float32",
   )
