@@ -35,11 +35,12 @@ from vpo_jax.train import (
 )
 from vpo_jax.train import step as train_step
 
-Kind = Literal["sft", "dpo", "groups"]
+Kind = Literal["sft", "dpo"]
+Trained = Literal["sft", "dpo", "groups"]
 _CONFIGS = {"sft": sft_config, "dpo": dpo_config, "groups": groups_config}
 
 
-def make_config(kind: Kind, batch: int, **changes: Any) -> ml_collections.ConfigDict:
+def make_config(kind: Trained, batch: int, **changes: Any) -> ml_collections.ConfigDict:
   """The stage's config for one device, with rows in file order."""
   config = _CONFIGS[kind].get_config()
   config.update(batch_size=batch, epochs=1, shuffle=False, **changes)
@@ -166,7 +167,8 @@ def bench_groups(
     base = known_shapes.resolve(model, epath.Path(folder) / "model")
     programs: dict[str, interleave.Program] = {}
     padding = {}
-    for kind, responses in (("groups", candidates), ("dpo", 2)):
+    sizes: dict[Trained, int] = {"groups": candidates, "dpo": 2}
+    for kind, responses in sizes.items():
       config = make_config(kind, batch, **changes)
       opened = setup.open_model(config, epath.Path(base))
       examples = [
@@ -225,7 +227,7 @@ def _compile_seconds() -> Iterator[list[float]]:
 
 
 def read_program(
-  kind: Literal["sft", "dpo"],
+  kind: Kind,
   config: ml_collections.ConfigDict,
   model: str,
   path: epath.Path,
@@ -241,7 +243,7 @@ class Program:
 
   def __init__(
     self,
-    kind: Kind,
+    kind: Trained,
     config: ml_collections.ConfigDict,
     model: setup.Setup,
     examples: Sequence[data_examples.Example],
