@@ -12,7 +12,8 @@ quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 # The paper's experiment at small size; SEED=1 is another run. DIFFUSION_DPO=True also
-# trains the video model, in the same or in a finished run (docs/diffusion_dpo.md).
+# trains the video model, in the same or in a finished run (docs/diffusion_dpo.md); so it
+# does with `make rehearsal`.
 SEED ?= 0
 DIFFUSION_DPO ?= False
 miniature: $(VENV)/.run
@@ -23,10 +24,12 @@ miniature: $(VENV)/.run
 # Tests that the stages of the paper's config work together, with tiny random models.
 rehearsal: $(VENV)/.rehearsal
 	$(BIN)/python -m tests.rehearsal.inputs --out=runs/rehearsal-inputs
-	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py --workdir=runs/rehearsal
+	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py \
+	  --config.diffusion_dpo=$(DIFFUSION_DPO) --workdir=runs/rehearsal
 	$(BIN)/python -m tests.rehearsal.raters --workdir=runs/rehearsal
 	$(BIN)/python launch/pipeline.py --config=configs/rehearsal.py \
-	  --workdir=runs/rehearsal --config.evaluate.ratings='("human_study","human_levels")'
+	  --config.diffusion_dpo=$(DIFFUSION_DPO) --workdir=runs/rehearsal \
+	  --config.evaluate.ratings='("human_study","human_levels")'
 	$(BIN)/python -m tests.rehearsal.tables --workdir=runs/rehearsal
 
 # Runs the preflight of the same config: every stage on a few queries.

@@ -77,8 +77,7 @@ def get_config() -> ml_collections.ConfigDict:
     stage.optimizer.peak_lr = 3e-3  # so that few steps change what the model writes
   config.train_sft.epochs = 1
 
-  # The video model is trained too (figure 5).
-  config.diffusion_dpo = True
+  # Used if the video model is trained too (`make rehearsal DIFFUSION_DPO=True`).
   config.diffusion_pairs.update(videos_per_prompt=2, heldout=0.2)
   config.diffusion_pairs.rules.update(dominance="none", margin=0.0)
   config.train_diffusion_dpo.update(

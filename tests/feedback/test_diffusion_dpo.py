@@ -132,6 +132,7 @@ def paired(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_videos_of_the_store_are_not_rendered_again(paired):
   """`score_videos` of the same prompts takes its first video from the pairs'."""
   config = diffusion_runs.pairs_config()

@@ -64,7 +64,14 @@ def metrics(workdir, name="loss"):
   return [row[name] for row in map(json.loads, rows) if name in row]
 
 
-@pytest.mark.parametrize("loss", ["plackett_luce", "dr_grpo", "kto"])
+@pytest.mark.parametrize(
+  "loss",
+  [
+    pytest.param("plackett_luce", marks=pytest.mark.slow),
+    pytest.param("dr_grpo", marks=pytest.mark.slow),
+    "kto",
+  ],
+)
 def test_a_mesh_gives_what_one_device_gives(make_groups, tmp_path, loss):
   for name, mesh in (("one", None), ("mixed", runs.MIXED)):
     stages.run(
@@ -99,7 +106,7 @@ def test_groups_of_two_are_dpos_pairs(make_groups, make_config, tmp_path):
 
 def test_ktos_reference_point_is_that_of_the_batch(make_groups, tmp_path):
   """It does not depend on how a batch is split into micro-batches."""
-  for name, tokens in (("one", 2048), ("several", 160)):
+  for name, tokens in (("one", 4096), ("several", 320)):
     config = make_groups(loss="kto", micro_tokens=tokens, shuffle=False)
     config.optimizer.peak_lr = 3e-3  # far from the reference, so that the KL counts
     stages.run(groups.STAGE, config, tmp_path / name)
