@@ -6,7 +6,7 @@ import schemathesis
 from hypothesis import strategies as st
 from starlette import testclient
 
-from vpo_jax.serve import web
+from vpo_jax.serve import spans, web
 
 GOOD = "A ginger cat stands on a red skateboard and rolls slowly down a sunlit street."
 
@@ -122,7 +122,10 @@ def test_there_are_fifty_languages():
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_injected_text_stays_inside_the_user_message(app, policy, text):
   result = query(app, text).json()
-  assert f"User Query:{text}\n\nVideo Prompt:" in result["rendered"]
+  # Another attempt points out what the text has in quotes and in angle brackets.
+  _, found, after = result["rendered"].partition(f"User Query:{text}")
+  assert found
+  assert after.partition("\n")[0] in ("", spans.ask("", spans.find(text)))
   end_of_turn = policy.format.tokenizer.eos_token_id
   tokens = policy.prompt(text).tokens
   plain = policy.prompt("a cat").tokens

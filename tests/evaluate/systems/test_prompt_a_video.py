@@ -56,7 +56,7 @@ def test_the_header_may_be_of_several_special_tokens(without_header, tiny_model)
     "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
   )
   end = tokenizer.convert_tokens_to_ids("<|eot_id|>")
-  format = chat.Format(tokenizer, end, (end,))
+  format = chat.Format(tokenizer, end, (end,), vocab=len(tokenizer))
   header = "<|start_header_id|>assistant<|end_header_id|>"
   assert format.header() == format.tokens(header)
   model = dataclasses.replace(
