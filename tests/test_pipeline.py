@@ -11,6 +11,9 @@ import time
 
 import pytest
 
+from configs import quickstart
+from vpo_jax import errors, pipeline
+
 ROOT = pathlib.Path(__file__).parents[1]
 SIZES = {
   "curate.sizes.sft_general": 16,
@@ -68,3 +71,15 @@ def test_killed_at_any_moment_the_loop_ends_the_same(tmp_path):
       run.wait()
   assert start(killed).wait() == 0, (tmp_path / "killed.log").read_text()
   assert outcome(killed) == outcome(unbroken)
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_any_stage(tmp_path):
+  """Before the queries are curated and the teacher is paid."""
+  config = quickstart.get_config()
+  config.train_sft.model = str(tmp_path / "model")
+  (tmp_path / "model").mkdir()
+  quantized = {"model_type": "llama", "quantization_config": {"bits": 4}}
+  (tmp_path / "model" / "config.json").write_text(json.dumps(quantized))
+  with pytest.raises(errors.UserError, match="the model is quantized"):
+    pipeline.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
