@@ -60,7 +60,7 @@ def theirs(logps, references, labels, mismatched):
     "ref_logps": torch.tensor(references),
     "ref_KL_logps": torch.tensor([one for _, one in mismatched]),
   }
-  loss = trl.KTOTrainer._compute_loss(trainer, model, inputs)
+  loss = trl.KTOTrainer._compute_loss(trainer, model, inputs, False)
   loss.backward()
   return loss.item(), given.grad.numpy(), trainer._metrics["train"]["kl"][0]
 
