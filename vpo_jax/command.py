@@ -4,6 +4,7 @@
 """
 
 import ast
+import os
 import pathlib
 import runpy
 import sys
@@ -24,9 +25,12 @@ def main() -> None:
     print(f"error: vpo has no command {name!r}; `vpo` lists them", file=sys.stderr)
     sys.exit(2)
   width = max(map(len, names))
-  print("vpo NAME [flags]; `vpo NAME --help` explains the flags\n")
-  for one in names:
-    print(f"  {one:{width}}  {_summary(LAUNCH / f'{one}.py')}")
+  lines = ["vpo NAME [flags]; `vpo NAME --help` explains the flags", ""]
+  lines += [f"  {one:{width}}  {_summary(LAUNCH / f'{one}.py')}" for one in names]
+  try:
+    print("\n".join(lines), flush=True)
+  except BrokenPipeError:  # of `vpo | head`
+    os._exit(0)
 
 
 def _summary(path: pathlib.Path) -> str:
