@@ -105,14 +105,21 @@ def train() -> dict:
     _STAGE.value,
     _MODEL.value,
     read_queries(),
-    batch=_BATCH.value,
-    steps=_STEPS.value,
-    precision=_PRECISION.value,
-    micro_tokens=_MICRO.value,
-    remat=_REMAT.value,
     shapes=_SHAPES.value,
     against=settings,
+    **_training(),
   )
+
+
+def _training() -> dict:
+  """What all benchmarks of training are given."""
+  return {
+    "batch": _BATCH.value,
+    "steps": _STEPS.value,
+    "precision": _PRECISION.value,
+    "micro_tokens": _MICRO.value,
+    "remat": _REMAT.value,
+  }
 
 
 def groups() -> dict:
@@ -122,13 +129,9 @@ def groups() -> dict:
   return bench.bench_groups(
     _MODEL.value,
     read_queries(),
-    batch=_BATCH.value,
     candidates=_CANDIDATES.value,
-    steps=_STEPS.value,
-    precision=_PRECISION.value,
-    micro_tokens=_MICRO.value,
-    remat=_REMAT.value,
     shapes=_SHAPES.value,
+    **_training(),
   )
 
 
@@ -142,11 +145,7 @@ def on_devices() -> dict:
     _MODEL.value,
     read_queries(),
     counts,
-    batch=_BATCH.value,
-    steps=_STEPS.value,
-    precision=_PRECISION.value,
-    micro_tokens=_MICRO.value,
-    remat=_REMAT.value,
+    **_training(),
   )
 
 

@@ -3,8 +3,8 @@ r"""Offers the optimizer as a tool of the Model Context Protocol (MCP).
     python launch/serve_mcp.py --model=runs/mine/vpo
     python launch/serve_mcp.py --model=runs/mine/vpo --transport=http --port=8000
 
-The tool is `optimize_video_prompt`, with a query, a seed and a temperature. Assistants
-and editors start the first command themselves (docs/serving.md).
+The tool is `optimize_video_prompt`, with a query, a seed, a temperature and words to
+keep. Assistants and editors start the first command themselves (docs/serving.md).
 """
 
 from absl import flags
@@ -35,12 +35,15 @@ def main() -> None:
     raise errors.UserError(f"--slots={_SLOTS.value}: must be at least 1")
   try:
     from vpo_jax.serve import engine, limits, mcp_tool, metrics, service
+    from vpo_jax.serve import server as http_server
   except ImportError as error:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[mcp]'"
     ) from error
   from vpo_jax.sample import lm
 
+  if _TRANSPORT.value == "http":  # one line if the address is taken
+    http_server.bind(_HOST.value, _PORT.value).close()
   compilation.enable_cache()
   model = lm.load(
     _MODEL.value, precision=_PRECISION.value, instruction=_INSTRUCTION.value

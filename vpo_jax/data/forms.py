@@ -189,14 +189,18 @@ def _alpaca(row: dict[str, Any]) -> tuple[Turn, ...]:
   """System turn, earlier turns, and instruction and input on lines of their own."""
   turns = list(_system(row))
   history = row.get("history", [])
-  for pair in history if isinstance(history, list) else [history]:
-    if not isinstance(pair, list) or len(pair) != 2:
-      raise ValueError("history is not a list of pairs of texts")
+  if not isinstance(history, list) or not all(map(_is_two, history)):
+    raise ValueError("history is not a list of pairs of texts")
+  for pair in history:
     for role, text in zip(("user", "assistant"), pair, strict=True):
       turns.append({"role": role, "content": _text(text, "history")})
   parts = [_text(row[name], name) for name in ("instruction", "input") if name in row]
   content = "\n".join(part for part in parts if part)
   return (*turns, {"role": "user", "content": content})
+
+
+def _is_two(value: Any) -> bool:
+  return isinstance(value, list) and len(value) == 2
 
 
 def _system(row: dict[str, Any]) -> tuple[Turn, ...]:

@@ -22,7 +22,7 @@ class Wan:
     return pipe.vae_scale_factor_temporal, side * height, side * width
 
   def check(self, config: Any, settings: dict[str, Any]) -> None:
-    # The second transformer renders the steps below this share of the noise.
+    # A Wan with two transformers has a guidance scale for each.
     if "guidance_scale_2" in settings.get("call", {}):
       raise ValueError("a Wan with two transformers cannot be trained yet")
 
