@@ -260,5 +260,5 @@ def test_a_plain_text_does_not_begin_twice(family):
   assert prompt == tokenizer("a red kite").input_ids
   assert prompt + response[:-1] == tokenizer("a red kite climbs").input_ids
   if made.bos:
-    with pytest.raises(ValueError, match="begins with the begin token"):
+    with pytest.raises(ValueError, match="begins with the BOS token"):
       ours.plain_example(f"{made.bos}a red kite", [" climbs"])

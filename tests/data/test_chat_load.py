@@ -63,7 +63,7 @@ def test_padding_that_the_template_writes_must_have_an_embedding(tiny_model, tmp
     chat.load(tmp_path, vocab)
 
 
-def test_a_place_holder_beyond_the_embedding_sets_only_its_row_aside(
+def test_a_placeholder_beyond_the_embedding_sets_only_its_row_aside(
   tiny_model, tmp_path
 ):
   """As Gemma 3's of images, which its text models do not know."""

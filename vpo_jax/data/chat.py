@@ -138,7 +138,9 @@ class Format:
     end, begin = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
     prompt = self._known(self.tokenizer(text).input_ids)
     if begin is not None and prompt[:2] == [begin, begin]:
-      raise ValueError("the text begins with the begin token, which is added to it")
+      raise ValueError(
+        "the text begins with the BOS token, which the tokenizer adds anyway"
+      )
     responses = []
     for answer in answers:
       ids = self._continuation(prompt, text, text + answer, add_special_tokens=True)
@@ -305,10 +307,10 @@ def _check_vocabulary(
   """Raises UserError if a token has no row in the embedding.
 
   Padding and special tokens may have none if the template never writes them, such as
-  Gemma 3's place holder of images. A text that contains one is refused by itself.
+  Gemma 3's placeholder of images. A text that contains one is refused by itself.
 
   Args:
-    written: the tokens that the template writes, and the begin and end tokens.
+    written: the tokens that the template writes, and the BOS and end tokens.
   """
   added = tokenizer.added_tokens_decoder
   spare = {id for id, token in added.items() if token.special}
