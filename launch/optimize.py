@@ -10,8 +10,10 @@ if it is empty, truncated, repetitive, not in English, or contains template mark
 also if it lacks text that the query has in quotes, a <tag>, or a word of --keep; what
 the last attempt lacks too is inserted. If all attempts fail otherwise, a prompt is
 printed all the same, stderr says what is wrong with it, and the exit status is 1. With
---best_of the prompt is the one of which the predictor expects the highest video reward
-(docs/beyond.md).
+--target=cogvideox-5b a prompt must also fit what that video model's text encoder reads;
+one that does not is shortened at last (configs/targets, or a JSON file of your own).
+With --best_of the prompt is the one of which the predictor expects the highest video
+reward (docs/beyond.md).
 """
 
 import sys
@@ -49,7 +51,7 @@ _FILE = flags.DEFINE_string(
   "file", "", "File of queries: text, JSON, JSON Lines or CSV."
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", "", "JSON Lines file for the prompts of --file."
+  "output", "", "File for the prompts of --file, which ends with .jsonl, .csv or .txt."
 )
 _ITERATIONS = flags.DEFINE_integer(
   "iterations", 1, "Rewrites per query; 2 rewrites the first result."
@@ -60,8 +62,11 @@ _KEEP = flags.DEFINE_list(
   [],
   "Words that a prompt must contain unchanged, as it must text in quotes and <tags>.",
 )
+_TARGET = flags.DEFINE_string(
+  "target", "", "Video model that the prompt is for: a profile's name or JSON file."
+)
 _LANGUAGE = flags.DEFINE_string(
-  "language", "en", "Language that the guard requires; '' allows any."
+  "language", "en", "Language that the guard requires without a target; '' allows any."
 )
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once, with --file.")
 
@@ -86,9 +91,11 @@ def main() -> None:
     raise errors.UserError("--best_of (2 or more) and --predictor need each other")
   if _BEST_OF.value > 1 and _CANDIDATES.value > 1:
     raise errors.UserError("give either --best_of or --num_candidates")
+  from vpo_jax import targets
   from vpo_jax.predict import predictor as predictors
   from vpo_jax.sample import lm
 
+  target = targets.load(_TARGET.value) if _TARGET.value else None
   predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   compilation.enable_cache()
   model = lm.load(
@@ -96,16 +103,20 @@ def main() -> None:
   )
   if predictor:
     predictor.check(model)
+  if target and target.profile.notes and not model.reads_notes:
+    console.say(
+      f"the model's instruction has no {{notes}}, so {target.name}'s are unused"
+    )
   if _FILE.value:
-    _file(model, sampling, predictor)
+    _file(model, sampling, predictor, target)
   else:
-    _query(model, args[0], sampling, predictor)
+    _query(model, args[0], sampling, predictor, target)
 
 
-def _file(model, sampling: settings.Settings, predictor) -> None:
-  from vpo_jax.serve import optimize
+def _file(model, sampling: settings.Settings, predictor, target) -> None:
+  from vpo_jax.serve import optimize_file
 
-  counts = optimize.optimize_file(
+  counts = optimize_file.optimize_file(
     model,
     _FILE.value,
     _OUTPUT.value,
@@ -116,11 +127,12 @@ def _file(model, sampling: settings.Settings, predictor) -> None:
     slots=_SLOTS.value,
     predictor=predictor,
     keep=_KEEP.value,
+    target=target,
   )
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
 
-def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
+def _query(model, query: str, sampling: settings.Settings, predictor, target) -> None:
   from vpo_jax.serve import optimize, streaming
 
   live = sys.stdout.isatty() and sampling.num_candidates == 1
@@ -148,10 +160,17 @@ def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
     listen=listen if live else None,
     predictor=predictor,
     keep=_KEEP.value,
+    target=target,
   )[0]
   repaired = [text for text, how in result.spans.items() if how == "repaired"]
   if repaired:
     console.say(f"inserted what the model left out: {', '.join(repaired)}")
+  if target:
+    limit = target.profile.tokens
+    what = f"{result.tokens} of at most {limit} tokens of {target.name}"
+    console.say(f"{'shortened to ' if result.budget == 'shortened' else ''}{what}")
+  if result.negative_prompt:
+    console.say(f"negative prompt: {result.negative_prompt}")
   if predictor:
     if _SHOW_ALL.value:
       for gain, prompt in zip(result.gains, result.prompts, strict=True):
@@ -159,7 +178,7 @@ def _query(model, query: str, sampling: settings.Settings, predictor) -> None:
     print(result.prompt)
   elif not live:
     print("\n".join(result.prompts))
-  elif repaired:
+  elif repaired or result.budget == "shortened":
     print(result.prompt)
   if result.problem:
     raise errors.UserError(

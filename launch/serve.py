@@ -6,8 +6,9 @@ r"""Serves the optimizer over HTTP, with an OpenAI-compatible API.
 
 A web page is at /. The OpenAI endpoints are /v1/chat/completions, /v1/completions and
 /v1/models: model "vpo" treats the last user message as a query, "vpo-chat" is the plain
-chat model. On SIGTERM the server finishes running requests and exits with 0. See
-docs/serving.md.
+chat model. With --targets=cogvideox-5b, 'target' of /optimize and the model
+"vpo-cogvideox-5b" write for that video model. On SIGTERM the server finishes running
+requests and exits with 0. See docs/serving.md.
 """
 
 from absl import flags
@@ -31,12 +32,19 @@ _INSTRUCTION = flags.DEFINE_string(
   "instruction", "", "Template file; default: the model's."
 )
 _LANGUAGE = flags.DEFINE_string(
-  "language", "en", "Language required of /optimize's prompts; '' allows any."
+  "language",
+  "en",
+  "Language required of /optimize's prompts without a target; '' allows any.",
 )
 _PREDICTOR = flags.DEFINE_string(
   "predictor",
   "",
   "Folder of launch/train_predictor.py, trained with this model; allows 'best_of'.",
+)
+_TARGETS = flags.DEFINE_list(
+  "targets",
+  [],
+  "Video models that a request may name: names of profiles, or JSON files.",
 )
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once.")
 _QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; more get 429.")
@@ -60,9 +68,11 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[serve]'"
     ) from error
+  from vpo_jax import targets
   from vpo_jax.predict import predictor as predictors
   from vpo_jax.sample import lm
 
+  read = tuple(targets.load(name) for name in _TARGETS.value)
   predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   key = server.read_api_key(_KEY.value)
   sock = server.bind(_HOST.value, _PORT.value)
@@ -82,6 +92,7 @@ def main() -> None:
     aliases=tuple(_ALIASES.value),
     key=key,
     predictor=predictor,
+    targets=read,
   )
 
 

@@ -3,8 +3,9 @@ r"""Offers the optimizer as a tool of the Model Context Protocol (MCP).
     python launch/serve_mcp.py --model=runs/mine/vpo
     python launch/serve_mcp.py --model=runs/mine/vpo --transport=http --port=8000
 
-The tool is `optimize_video_prompt`, with a query, a seed, a temperature and words to
-keep. Assistants and editors start the first command themselves (docs/serving.md).
+The tool is `optimize_video_prompt`, with a query, a seed, a temperature, words to keep
+and a target. Assistants and editors start the first command themselves
+(docs/serving.md).
 """
 
 from absl import flags
@@ -27,6 +28,11 @@ _INSTRUCTION = flags.DEFINE_string(
 _LANGUAGE = flags.DEFINE_string(
   "language", "en", "Language required of the prompts; '' allows any."
 )
+_TARGETS = flags.DEFINE_list(
+  "targets",
+  [],
+  "Video models that a call may name: names of profiles, or JSON files.",
+)
 _SLOTS = flags.DEFINE_integer("slots", 4, "Prompts written at once.")
 
 
@@ -40,8 +46,10 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[mcp]'"
     ) from error
+  from vpo_jax import targets
   from vpo_jax.sample import lm
 
+  read = tuple(targets.load(name) for name in _TARGETS.value)
   if _TRANSPORT.value == "http":  # one line if the address is taken
     http_server.bind(_HOST.value, _PORT.value).close()
   compilation.enable_cache()
@@ -51,7 +59,12 @@ def main() -> None:
   running = engine.Engine(model, slots=_SLOTS.value, queue_size=4 * _SLOTS.value)
   server = mcp_tool.make(
     service.Service(
-      model, running, limits.Limits(), metrics.Metrics(running), _LANGUAGE.value
+      model,
+      running,
+      limits.Limits(),
+      metrics.Metrics(running),
+      _LANGUAGE.value,
+      targets=read,
     )
   )
   if _TRANSPORT.value == "stdio":

@@ -2,7 +2,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from vpo_jax.curate import flags, language, repair, rules
+from vpo_jax import query_flags as flags
+from vpo_jax.curate import language, repair, rules
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from starlette import testclient
 from tests.serve.conftest import shared
 from vpo_jax import errors, records
 from vpo_jax.sample import generate, settings
-from vpo_jax.serve import optimize, web
+from vpo_jax.serve import optimize, optimize_file, web
 
 __all__ = ["shared"]
 
@@ -101,15 +101,17 @@ def test_a_file_made_with_a_predictor_continues_only_with_it(policy, loaded, tmp
   queries, output = tmp_path / "queries.txt", tmp_path / "prompts.jsonl"
   queries.write_text("a boat\na cat\n")
   options = {"guard": False, "slots": 4}
-  optimize.optimize_file(policy, queries, output, EIGHT, predictor=loaded, **options)
+  optimize_file.optimize_file(
+    policy, queries, output, EIGHT, predictor=loaded, **options
+  )
   rows = [json.loads(line) for line in output.read_text().splitlines()]
   assert rows[0]["prompt"] == best_of(loaded, policy, rows[0]["prompts"])
-  again = optimize.optimize_file(
+  again = optimize_file.optimize_file(
     policy, queries, output, EIGHT, predictor=loaded, **options
   )
   assert again["made"] == 0
   with pytest.raises(errors.UserError, match="made with predictor="):
-    optimize.optimize_file(policy, queries, output, EIGHT, **options)
+    optimize_file.optimize_file(policy, queries, output, EIGHT, **options)
 
 
 def optimize_command(tiny_model, *flags):

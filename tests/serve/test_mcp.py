@@ -41,6 +41,7 @@ def test_the_tool_says_what_it_takes_and_gives_the_prompt(scripted):
     "seed",
     "temperature",
     "keep",
+    "target",
   }
   assert not result.is_error
   assert result.structured_content == {
@@ -49,6 +50,9 @@ def test_the_tool_says_what_it_takes_and_gives_the_prompt(scripted):
     "seed": 3,
     "attempts": 1,
     "spans": {},
+    "tokens": None,
+    "budget": None,
+    "negative_prompt": None,
   }
 
 

@@ -1,10 +1,6 @@
-"""Rewriting queries: the guard's retries, files that resume, and streamed text."""
+"""Rewriting queries: the guard's retries, and streamed text."""
 
-import json
-
-import pytest
-
-from vpo_jax import errors, records
+from vpo_jax import records
 from vpo_jax.sample import generate, settings
 from vpo_jax.serve import optimize, streaming
 
@@ -61,35 +57,6 @@ def test_a_retry_that_passes_replaces_the_prompt(policy, monkeypatch):
   ]
 
 
-def test_a_file_resumes(policy, tmp_path, monkeypatch):
-  monkeypatch.setattr(optimize, "BLOCK", 2)
-  queries, output = tmp_path / "queries.txt", tmp_path / "prompts.jsonl"
-  queries.write_text("a cat\n\na dog\na cat\nrain\n", encoding="utf-8")
-  run, calls = optimize.optimize, []
-
-  def killed(policy, block, *args, **options):
-    calls.append(list(block))
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    return run(policy, block, *args, **options)
-
-  monkeypatch.setattr(optimize, "optimize", killed)
-  with pytest.raises(KeyboardInterrupt):
-    optimize.optimize_file(policy, queries, output, SAMPLING, guard=False, slots=2)
-  counts = optimize.optimize_file(
-    policy, queries, output, SAMPLING, guard=False, slots=2
-  )
-  assert calls == [["a cat", "a dog"], ["rain"], ["rain"]]
-  assert counts == {"queries": 3, "made": 1, "with_problem": 0}
-  rows = [json.loads(line) for line in output.read_text().splitlines()]
-  assert [row["query"] for row in rows] == ["a cat", "a dog", "rain"]
-  assert rows[2]["rendered"] == policy.prompt("rain").rendered
-
-  other = settings.Settings(max_new_tokens=8, seed=1)
-  with pytest.raises(errors.UserError, match="made with seed=0"):
-    optimize.optimize_file(policy, queries, output, other, guard=False)
-
-
 def test_streamed_pieces_add_up_to_the_text(policy):
   text = "  A 熊猫 eats 🎋,\n and smiles  é"
   tokens = policy.format.tokenizer(text, add_special_tokens=False).input_ids
@@ -97,12 +64,3 @@ def test_streamed_pieces_add_up_to_the_text(policy):
   pieces = [stream.add([token]) for token in tokens] + [stream.add([2], last=True)]
   assert "".join(pieces) == text.strip()
   assert not any("\ufffd" in piece for piece in pieces)
-
-
-def test_a_files_query_is_what_the_policy_was_trained_on(policy, tmp_path):
-  """Without the flags that curation stored apart from it."""
-  path, output = tmp_path / "queries.jsonl", tmp_path / "prompts.jsonl"
-  path.write_text(json.dumps({"text": "a cat", "flags": "-motion 2"}))
-  optimize.optimize_file(policy, path, output, SAMPLING, guard=False, slots=1)
-  (row,) = map(json.loads, output.read_text().splitlines())
-  assert row["rendered"] == policy.prompt("a cat").rendered

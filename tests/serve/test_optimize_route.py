@@ -37,6 +37,10 @@ def test_a_query_becomes_a_prompt(scripted, policy):
     "attempts": 1,
     "seed": 7,
     "spans": {},
+    "target": None,
+    "tokens": None,
+    "budget": None,
+    "negative_prompt": None,
   }
   prompt, sampling = service.engine.requests[0]
   assert prompt == policy.prompt("a cat on a skateboard")

@@ -7,7 +7,6 @@ from vpo_jax.sample import generate, settings
 from vpo_jax.serve import optimize, spans
 
 SAMPLING = settings.Settings(max_new_tokens=8)
-X = spans.Span("x", "word")
 
 
 @pytest.mark.parametrize(
@@ -114,14 +113,14 @@ def test_iterations_keep_the_spans_of_the_query(policy, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("problems", "gains", "lost", "expected"),
+  ("problems", "gains", "broken", "expected"),
   [
-    ([None, None], [], [[X], []], 1),
-    ([None, None], [0.5, 0.1], [[X], []], 1),  # what is asked for comes first
-    (["bad", None], [], [[], [X]], 1),
-    ([None, None], [0.1, 0.5], [[X], [X]], 1),
-    (["bad", "bad"], [], [[X], []], 0),
+    ([None, None], [], ["lacks x", None], 1),
+    ([None, None], [0.5, 0.1], ["lacks x", None], 1),  # what is asked for comes first
+    (["bad", None], [], [None, "lacks x"], 1),
+    ([None, None], [0.1, 0.5], ["lacks x", "lacks x"], 1),
+    (["bad", "bad"], [], ["lacks x", None], 0),
   ],
 )
-def test_a_whole_prompt_is_preferred(problems, gains, lost, expected):
-  assert optimize.best(problems, gains, lost) == expected
+def test_a_whole_prompt_is_preferred(problems, gains, broken, expected):
+  assert optimize.best(problems, gains, broken) == expected

@@ -13,9 +13,9 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import errors, records
+from vpo_jax import errors, query_flags, records
 from vpo_jax import queries as queries_lib
-from vpo_jax.curate import flags, language, repair, rules
+from vpo_jax.curate import language, repair, rules
 from vpo_jax.describe import words
 
 SCHEMA = pl.Schema(
@@ -77,7 +77,7 @@ class Measure:
     repaired = repair.repair(original)
     if problem := repair.problem(repaired):
       return _aside(repaired, problem)
-    bare, found = flags.split(repaired)
+    bare, found = query_flags.split(repaired)
     text = repaired if self._flags == "keep" else bare
     identity = records.row_id(text)
     unsafe = any(map(operator.ge, raw.scores, self._min_scores))

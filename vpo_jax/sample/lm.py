@@ -22,8 +22,8 @@ from vpo_jax.sample import cache, prefill
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
-# Queries without a common prefix: the common prefix of their prompts is the stem. They
-# start with many kinds of characters, because a query's first character may merge with
+# Queries and notes without a common prefix: the common prefix of their prompts is the
+# stem. They start with many kinds of characters, because the first one may merge with
 # the end of the instruction into one token.
 _PROBES = (
   "A",
@@ -91,15 +91,23 @@ class LanguageModel:
     """Operand type of the matrix products that are not in int8."""
     return _dtype(self.precision)
 
+  @property
+  def reads_notes(self) -> bool:
+    """Whether the instruction has a place for a target's notes."""
+    return "{notes}" in self.instruction
+
   def fingerprint(self) -> str:
     """Fingerprint of the directory's files; reads all of them."""
     return files.fingerprint(self.folder)
 
-  def prompt(self, query: str) -> Prompt:
-    """The instruction's prompt for a query."""
-    return self.chat(
-      [{"role": "user", "content": templates.fill(self.instruction, query=query)}]
-    )
+  def prompt(self, query: str, notes: str = "") -> Prompt:
+    """The instruction's prompt for a query.
+
+    Args:
+      notes: of the target (`vpo_jax.targets`).
+    """
+    content = templates.fill(self.instruction, query=query, notes=notes)
+    return self.chat([{"role": "user", "content": content}])
 
   def chat(self, messages: list[dict[str, str]]) -> Prompt:
     """The prompt of any chat whose next message is the assistant's."""
@@ -227,6 +235,8 @@ def _unstack(params: table.Params, precision: str) -> table.Params:
 
 def _stem(policy: LanguageModel) -> tuple[int, ...]:
   """The common prefix of all prompts, which depends on the instruction alone."""
-  prompts = [policy.prompt(probe).tokens for probe in _PROBES]
+  probes = [policy.prompt(probe) for probe in _PROBES]
+  probes += [policy.prompt(probe, notes=probe) for probe in _PROBES]
+  prompts = [prompt.tokens for prompt in probes]
   shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)]
   return prompts[0][: shared.index(False) if False in shared else len(shared)]

@@ -53,6 +53,7 @@ tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 model = {loads}.from_pretrained(folder)
 instruction = pathlib.Path(folder, "instruction.txt").read_text()
 content = instruction.replace("{{query}}", "a cat on a skateboard")
+content = content.replace("{{notes}}", "")  # about the video model, if any
 inputs = tokenizer.apply_chat_template(
   [{{"role": "user", "content": content}}],
   add_generation_prompt=True,

@@ -1,13 +1,16 @@
 """The OpenAI API: chat completions, completions and models.
 
-One set of weights serves two models. `vpo` is the optimizer: the last user message is a
-query, which is filled into the instruction that the model was trained with. `vpo-chat`
-is the plain model: messages are rendered with its chat template, and a completion's
-prompts are used unchanged.
+One set of weights serves several models. `vpo` is the optimizer: the last user message
+is a query, which is filled into the instruction that the model was trained with.
+`vpo-TARGET` writes for that video model: the target's notes are in the instruction, and
+an answer that is not streamed is shortened to what the target reads. `vpo-chat` is the
+plain model: messages are rendered with its chat template, and a completion's prompts
+are used unchanged.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 import uuid
@@ -17,9 +20,10 @@ from typing import Any
 import fastapi
 import jinja2
 
-from vpo_jax import records
+from vpo_jax import records, targets
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, messages, protocol
+from vpo_jax.serve import promises as promises_lib
 from vpo_jax.serve import service as services
 
 OPTIMIZER = "vpo"
@@ -51,7 +55,8 @@ class _Format:
 def router(service: services.Service) -> fastapi.APIRouter:
   """The routes under /v1."""
   routes = fastapi.APIRouter(prefix="/v1", responses=api_errors.RESPONSES)
-  names = (OPTIMIZER, *service.aliases, CHAT)
+  by_name = {f"{OPTIMIZER}-{target.name}": target for target in service.targets}
+  names = (OPTIMIZER, *service.aliases, *by_name, CHAT)
   models = {name: protocol.Model(id=name, created=service.created) for name in names}
 
   def find(name: str) -> protocol.Model:
@@ -84,7 +89,8 @@ def router(service: services.Service) -> fastapi.APIRouter:
       chunks = _chunks(running, head, form.chunk_choice, body.include_usage())
       return services.event_stream(chunks)
     candidates = await generation.until_disconnect(request, running.candidates())
-    choices = [form.choice(candidate) for candidate in candidates]
+    promises = promises_lib.Promises(target=by_name.get(body.model))
+    choices = [form.choice(_fitting(one, promises)) for one in candidates]
     usage = _usage(running)
     return form.response(choices=choices, usage=usage, seed=sampling.seed, **head)
 
@@ -94,7 +100,7 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def chat(body: protocol.ChatRequest, request: fastapi.Request):
     find(body.model)
     sampling = body.settings(service.limits)
-    prompt = await _chat_prompt(service, body)
+    prompt = await _chat_prompt(service, body, _notes(by_name.get(body.model)))
     return await respond(body, request, [prompt], sampling, _CHAT)
 
   @routes.post(
@@ -103,19 +109,31 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def completions(body: protocol.CompletionRequest, request: fastapi.Request):
     find(body.model)
     sampling = body.settings(service.limits)
-    prompts = await _text_prompts(service, body)
+    prompts = await _text_prompts(service, body, _notes(by_name.get(body.model)))
     return await respond(body, request, prompts, sampling, _TEXT)
 
   return routes
 
 
+def _notes(target: targets.Target | None) -> str:
+  return target.profile.notes if target else ""
+
+
+def _fitting(
+  candidate: records.Candidate, promises: promises_lib.Promises
+) -> records.Candidate:
+  kept = promises.keep(candidate.prompt, problem=None if candidate.prompt else "empty")
+  return dataclasses.replace(candidate, prompt=kept.prompt)
+
+
 async def _chat_prompt(
-  service: services.Service, body: protocol.ChatRequest
+  service: services.Service, body: protocol.ChatRequest, notes: str
 ) -> lm.Prompt:
   policy = service.policy
   if body.model != CHAT:
     query = messages.query(policy, body.messages)
-    return await service.render(policy.prompt, query, "messages")
+    make = functools.partial(policy.prompt, notes=notes)
+    return await service.render(make, query, "messages")
   turns = messages.turns(policy, body.messages)
   try:
     return await service.render(policy.chat, turns, "messages")
@@ -125,13 +143,14 @@ async def _chat_prompt(
 
 
 async def _text_prompts(
-  service: services.Service, body: protocol.CompletionRequest
+  service: services.Service, body: protocol.CompletionRequest, notes: str
 ) -> list[lm.Prompt]:
   policy, prompts = service.policy, []
+  make = functools.partial(policy.prompt, notes=notes)
   for param, text in body.texts():
     if body.model != CHAT:
       query = limits.check_user_text(policy, text, param)
-      prompts.append(await service.render(policy.prompt, query, param))
+      prompts.append(await service.render(make, query, param))
     else:
       limits.check_text(text, param)  # may contain special tokens
       prompts.append(await service.render(policy.text, text, param))

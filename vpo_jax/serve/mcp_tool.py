@@ -21,6 +21,10 @@ class Result(pydantic.BaseModel):
     attempts: how often a prompt was sampled until the guard accepted one.
     spans: what was to be kept unchanged: "kept" if the model did, "repaired" if it was
       inserted.
+    tokens: the prompt's, of the target's text encoder; null without a target.
+    budget: whether the target reads all of the prompt: "kept", or "shortened" if it was
+      cut for that; null without a target.
+    negative_prompt: for the video model, if the query excludes something by a flag.
   """
 
   query: str
@@ -28,6 +32,9 @@ class Result(pydantic.BaseModel):
   seed: int
   attempts: int
   spans: dict[str, str]
+  tokens: int | None
+  budget: str | None
+  negative_prompt: str | None
 
 
 def make(service: services.Service) -> mcpserver.MCPServer:
@@ -36,6 +43,7 @@ def make(service: services.Service) -> mcpserver.MCPServer:
   The tool fails with one line if the query is not valid, or if the guard rejects every
   attempt.
   """
+  known = " or ".join(target.name for target in service.targets) or "leave it empty"
   server = mcpserver.MCPServer("vpo-jax", log_level="ERROR")
 
   @server.tool(name=TOOL, title="Optimize a video prompt")
@@ -53,6 +61,9 @@ def make(service: services.Service) -> mcpserver.MCPServer:
       list[str],
       pydantic.Field(description="Words that the prompt must contain unchanged."),
     ] = [],  # noqa: B006 (not changed; the schema shows it)
+    target: Annotated[
+      str, pydantic.Field(description=f"Video model of the prompt: {known}.")
+    ] = "",
   ) -> Result:
     """Rewrites a short query as a detailed, harmless prompt for a text-to-video model.
 
@@ -61,7 +72,7 @@ def make(service: services.Service) -> mcpserver.MCPServer:
     """
     try:
       body = protocol.OptimizeRequest(
-        query=query, seed=seed, temperature=temperature, keep=keep
+        query=query, seed=seed, temperature=temperature, keep=keep, target=target
       )
       found = await optimize_route.optimize_one(service, body)
     except Exception as error:
@@ -76,6 +87,9 @@ def make(service: services.Service) -> mcpserver.MCPServer:
       seed=found.seed,
       attempts=found.attempts,
       spans=found.spans,
+      tokens=found.tokens,
+      budget=found.budget,
+      negative_prompt=found.negative_prompt,
     )
 
   return server

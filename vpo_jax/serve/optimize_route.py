@@ -9,15 +9,7 @@ import fastapi
 
 from vpo_jax import records
 from vpo_jax.sample import lm
-from vpo_jax.serve import (
-  api_errors,
-  generation,
-  guard,
-  limits,
-  optimize,
-  protocol,
-  spans,
-)
+from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
 from vpo_jax.serve import service as services
 
 
@@ -31,7 +23,8 @@ def router(service: services.Service) -> fastapi.APIRouter:
   async def rewrite(body: protocol.OptimizeRequest, request: fastapi.Request):
     """Rewrites a query; 422 if the guard rejects every attempt.
 
-    With `best_of`, the prompt is the one of several that passes the guard and of which
+    With `target`, the prompt fits what that video model's text encoder reads. With
+    `best_of`, the prompt is the one of several that passes the guard and of which
     the server's predictor expects the highest video reward.
 
     With `stream`, the server-sent events are {"text": ...}, which continues the prompt;
@@ -80,26 +73,32 @@ class _Attempts:
     self._service = service
     self._query = limits.check_user_text(service.policy, body.query, "query")
     words = [limits.check_user_text(service.policy, w, "keep") for w in body.keep or ()]
-    self._spans = spans.find(self._query, words) if self.guarded else ()
+    self._target = service.target(body.target) if body.target else None
+    self._promises = optimize.promise(
+      self._query, words, self._target, guard=self.guarded
+    )
+    self._language = service.guard_language
+    if self._target:
+      self._language = self._target.profile.language
     sampling = body.settings(
       service.limits, has_predictor=service.predictor is not None
     )
     self._samplings = optimize.attempts(sampling, self.guarded)
 
   async def start(self) -> generation.Generation:
-    return self._service.generate([await self._prompt(0)], self._samplings[0])
+    prompt = await self._prompt(self._query)
+    return self._service.generate([prompt], self._samplings[0])
 
-  async def _prompt(self, number: int) -> lm.Prompt:
-    """The prompt of an attempt; from the second on it points out the spans."""
-    query, make = self._query, self._service.policy.prompt
-    if number and self._spans:
-      query = spans.ask(query, self._spans)
+  async def _prompt(self, query: str) -> lm.Prompt:
+    def make(text: str) -> lm.Prompt:
+      return self._service.policy.prompt(text, self._promises.notes)
+
     return await self._service.render(make, query, "query")
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
     number, candidate = 1, await self._best(running)
     while self._failure(candidate) and number < len(self._samplings):
-      running = await self._retry(number)
+      running = await self._retry(number, candidate)
       number, candidate = number + 1, await self._best(running)
     return self._result(running, candidate, number)
 
@@ -112,8 +111,9 @@ class _Attempts:
       gains = await asyncio.to_thread(
         predictor.gains, self._service.policy, [self._query], [prompts]
       )
-    lost = [spans.missing(one.prompt, self._spans) for one in candidates]
-    return candidates[optimize.best([*map(self._problem, candidates)], gains[0], lost)]
+    problems = [self._problem(candidate) for candidate in candidates]
+    broken = [self._promises.broken(candidate.prompt) for candidate in candidates]
+    return candidates[optimize.best(problems, gains[0], broken)]
 
   async def events(self, running: generation.Generation) -> AsyncIterator[str]:
     for number in range(1, len(self._samplings) + 1):
@@ -131,21 +131,22 @@ class _Attempts:
         yield json.dumps({"optimized": result.model_dump()})
         return
       yield json.dumps({"again": failure})
-      running = await self._retry(number)
+      running = await self._retry(number, candidate)
 
   def _problem(self, candidate: records.Candidate) -> str | None:
     if not self.guarded:
       return None
-    return guard.problem(candidate, self._service.guard_language)
+    return guard.problem(candidate, self._language)
 
   def _failure(self, candidate: records.Candidate) -> str | None:
-    """Why another attempt is worth it: a problem, or spans that are missing."""
-    lost = spans.missing(candidate.prompt, self._spans)
-    return self._problem(candidate) or spans.problem(lost)
+    """Why another attempt is worth it: a problem, or a promise that is not kept."""
+    return self._problem(candidate) or self._promises.broken(candidate.prompt)
 
-  async def _retry(self, number: int) -> generation.Generation:
+  async def _retry(
+    self, number: int, failed: records.Candidate
+  ) -> generation.Generation:
     self._service.metrics.guarded.inc()
-    prompt = await self._prompt(number)
+    prompt = await self._prompt(self._promises.ask(self._query, [failed.prompt]))
     return self._service.generate([prompt], self._samplings[number], retry=True)
 
   def _result(
@@ -154,15 +155,18 @@ class _Attempts:
     candidate: records.Candidate,
     attempts: int,
   ) -> protocol.Optimized:
-    problem = self._problem(candidate)
-    prompt, found = optimize.repair(candidate.prompt, problem, self._spans)
+    found = self._promises.keep(candidate.prompt, self._problem(candidate))
     return protocol.Optimized(
       query=self._query,
-      prompt=prompt,
+      prompt=found.prompt,
       rendered=running.prompts[0].rendered,
       finish_reason=candidate.finish_reason,
-      problem=problem,
+      problem=found.problem,
       attempts=attempts,
       seed=self._samplings[0].seed,
-      spans=found,
+      spans=found.spans,
+      target=self._target.name if self._target else None,
+      tokens=found.tokens,
+      budget=found.budget or None,
+      negative_prompt=optimize.negative_prompt(self._query, self._target) or None,
     )

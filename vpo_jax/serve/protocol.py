@@ -131,6 +131,7 @@ class OptimizeRequest(_Request):
   guard: bool | None = None
   best_of: fields.Count | None = None
   keep: fields.Keep = None
+  target: str | None = None
 
   def settings(
     self, limits: limits_lib.Limits, *, has_predictor: bool
@@ -259,6 +260,11 @@ class Optimized(pydantic.BaseModel):
     attempts: how often a prompt, or `best_of` prompts, were sampled.
     spans: the query's protected spans and the words of `keep`: "kept" if the model
       wrote it, "repaired" if it was inserted, "lost" if the prompt has a problem.
+    target: the video model that the prompt is for.
+    tokens: the prompt's, of the target's text encoder.
+    budget: "kept" if the target reads all of the model's prompt, "shortened" if the
+      prompt was cut so that it does, "exceeded" if it does not.
+    negative_prompt: what the query's negative flags exclude, if the target takes it.
   """
 
   query: str
@@ -269,3 +275,7 @@ class Optimized(pydantic.BaseModel):
   attempts: int
   seed: int
   spans: dict[str, str]
+  target: str | None = None
+  tokens: int | None = None
+  budget: Literal["kept", "shortened", "exceeded"] | None = None
+  negative_prompt: str | None = None

@@ -8,6 +8,7 @@ import socket
 import uvicorn
 
 from vpo_jax import errors
+from vpo_jax import targets as targets_lib
 from vpo_jax.predict import predictor as predictors
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm
@@ -59,6 +60,7 @@ def serve(
   aliases: tuple[str, ...] = (),
   key: str = "",
   predictor: predictors.Predictor | None = None,
+  targets: tuple[targets_lib.Target, ...] = (),
   shutdown_seconds: int = _SHUTDOWN_SECONDS,
 ) -> None:
   """Serves until SIGTERM or SIGINT, then finishes running requests.
@@ -72,11 +74,19 @@ def serve(
     aliases: see `service.Service`.
     key: see `web.make`.
     predictor: see `service.Service`.
+    targets: see `service.Service`.
     shutdown_seconds: requests that run longer after the signal are cut off.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
   shared = service.Service(
-    policy, engine, limits, metrics.Metrics(engine), guard_language, aliases, predictor
+    policy,
+    engine,
+    limits,
+    metrics.Metrics(engine),
+    guard_language,
+    aliases,
+    predictor,
+    targets,
   )
   config = uvicorn.Config(
     web.make(shared, key=key),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import responses
 
+from vpo_jax import targets as targets_lib
 from vpo_jax.predict import predictor as predictors
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, metrics
@@ -40,6 +41,7 @@ class Service:
     aliases: other names of the optimizer, for clients with a fixed model name.
     predictor: chooses among several prompts, if there is one; it was trained with the
       policy.
+    targets: the video models that a request may name.
     created: start time, in seconds since 1970.
   """
 
@@ -50,7 +52,21 @@ class Service:
   guard_language: str
   aliases: tuple[str, ...] = ()
   predictor: predictors.Predictor | None = None
+  targets: tuple[targets_lib.Target, ...] = ()
   created: int = dataclasses.field(default_factory=lambda: int(time.time()))
+
+  def target(self, name: str) -> targets_lib.Target:
+    """The target of a request's field `target`.
+
+    Raises:
+      ApiError: the server was started without it.
+    """
+    for target in self.targets:
+      if target.name == name:
+        return target
+    has = ", ".join(target.name for target in self.targets) or "none (see --targets)"
+    message = f"unknown target {name!r}; this server has {has}"
+    raise api_errors.ApiError(400, message, param="target", code="invalid_value")
 
   async def render(
     self, make: Callable[[Any], lm.Prompt], value: Any, param: str

@@ -8,7 +8,9 @@ critique.txt and alignment.txt judge: the paper's five, and the release's sixth
 (Pika-style flags).
 
 A placeholder is a word in braces, `{query}`. Templates are filled in one pass, so that
-the contents of a query (braces, quotes, markers, instructions) stay data.
+the contents of a query (braces, quotes, markers, instructions) stay data. The
+instruction may also contain {notes}, a paragraph about the video model that the prompt
+is for (`vpo_jax.targets`); without a target it is empty.
 """
 
 import re
@@ -24,7 +26,7 @@ FOLDER = epath.Path(__file__).parent
 # The file with the instruction in a model's directory, and beside rows made with one.
 INSTRUCTION = "instruction.txt"
 
-# The placeholders of each template. Each must occur once, and {rules} at most once.
+# The placeholders of each template. Each must occur once.
 PLACEHOLDERS = {
   "instruction": ("query",),
   "few_shot": ("demonstrations", "query"),
@@ -35,8 +37,12 @@ PLACEHOLDERS = {
   "difficulty": ("query",),
 }
 
-# Templates that may contain {rules}.
-_WITH_RULES = ("critique", "alignment")
+# The placeholders that a template may contain, at most once.
+OPTIONAL = {
+  "instruction": ("notes",),
+  "critique": ("rules",),
+  "alignment": ("rules",),
+}
 RULES = (6, 5)  # release; paper, figure 8
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*|)\}")
@@ -88,15 +94,16 @@ def load(name: str, path: epath.PathLike = "", rules: int = RULES[0]) -> str:
         f"{file}: the {name} template must contain {{{word}}} once, found"
         f" {found.count(word)}"
       )
-  allowed = (*needed, "rules") if name in _WITH_RULES else needed
+  allowed = (*needed, *OPTIONAL.get(name, ()))
   for word in found:
     if word not in allowed:
       raise errors.UserError(
         f"{file}: the {name} template has an unknown placeholder {{{word}}}; allowed:"
         f" {', '.join(f'{{{w}}}' for w in allowed) or 'none'}"
       )
-  if found.count("rules") > 1:
-    raise errors.UserError(f"{file}: the {name} template contains {{rules}} twice")
+  for word in OPTIONAL.get(name, ()):
+    if found.count(word) > 1:
+      raise errors.UserError(f"{file}: the {name} template contains {{{word}}} twice")
   return text.replace("{rules}", _rules(rules)) if "rules" in found else text
 
 
@@ -115,10 +122,9 @@ def of_model(folder: epath.PathLike, path: epath.PathLike = "") -> str:
 
 
 def is_filled(template: str, text: str) -> bool:
-  """Whether `text` is the instruction `template` with some query."""
-  before, _, after = template.partition("{query}")
-  fits = text.startswith(before) and text.endswith(after)
-  return fits and len(text) >= len(before) + len(after)
+  """Whether `text` is the instruction `template` with some query, and any notes."""
+  parts = _PLACEHOLDER.split(template)[::2]
+  return bool(re.fullmatch("(?s:.*)".join(map(re.escape, parts)), text))
 
 
 def _rules(count: int) -> str:
@@ -131,8 +137,13 @@ def _rules(count: int) -> str:
   return "\n".join(lines[:count])
 
 
-def fill(template: str, **fields: str) -> str:
-  """Replaces each placeholder by its field; placeholders in the fields are kept."""
+def fill(template: str, *, notes: str = "", **fields: str) -> str:
+  """Replaces each placeholder by its field; placeholders in the fields are kept.
+
+  Args:
+    notes: of a target; they become a paragraph of their own.
+  """
+  fields["notes"] = f"\n\n{notes}" if notes else ""
   return _PLACEHOLDER.sub(lambda found: fields[found[1]], template)
 
 

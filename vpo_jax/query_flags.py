@@ -24,6 +24,7 @@ _FLAG = re.compile(
   r")\s*,?",
   re.IGNORECASE,
 )
+_IS_NEGATIVE = re.compile(r"^[-–—]{1,2}\s?(?:neg(?:ative)?|no)\b[=:\s]*", re.IGNORECASE)
 # A caption for the video, which Pika's app appends to the query.
 _MESSAGE = re.compile(r"\s*Message:\s*[^\n]*\(Font:\s*\w+\)\s*$")
 # Every flag contains one of these, so a text without them has no flags.
@@ -44,3 +45,11 @@ def split(text: str) -> tuple[str, str]:
   if not found:
     return text, ""
   return re.sub(r" {2,}", " ", bare).strip(" ,\n"), " ".join(found)
+
+
+def negative(text: str) -> str:
+  """What a query's negative flags exclude, such as "blurry"; "" without such a flag."""
+  flags = (match.group().strip(" ,\n") for match in _FLAG.finditer(text))
+  found = [(flag, _IS_NEGATIVE.match(flag)) for flag in flags]
+  excluded = [flag[match.end() :].strip() for flag, match in found if match]
+  return ", ".join(filter(None, excluded))
