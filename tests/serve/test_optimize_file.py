@@ -82,7 +82,5 @@ def test_prompts_are_written_in_the_order_of_the_queries(
 
 
 def test_another_ending_is_refused(policy, tmp_path):
-  with pytest.raises(
-    errors.UserError, match="must end with"
-  ):
+  with pytest.raises(errors.UserError, match="must end with"):
     optimize_file.optimize_file(policy, "q.txt", tmp_path / "p.xlsx", SAMPLING)
