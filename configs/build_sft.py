@@ -16,6 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.shots = 3  # paper, figure 7
   config.heldout = 0.05  # share of held-out examples; ours. 0.0 trains on all: paper
   config.seed = 0  # of the demonstrations and of the held-out split
+  # Video model whose text encoder must be able to read the prompts: a profile of
+  # configs/targets, or a JSON file; ours. "" sets no limit.
+  config.target = ""
   config.critique_rules = 6  # 6: release (sixth: Pika flags); 5: paper, figure 8
   config.second_critique = False  # a refinement must pass a critique too; ours
   config.few_shot = ""  # template file; "" is vpo_jax/templates/few_shot.txt

@@ -17,6 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Drop refinements with a newline: release; the paper does not say. False joins lines.
   config.drop_newlines = False
   config.seed = 0  # of the choice of one pair per query
+  # Video model whose text encoder must be able to read the prompts: a profile of
+  # configs/targets, or a JSON file; ours. "" sets no limit.
+  config.target = ""
   config.critique_rules = 6  # 6: release (sixth: Pika flags); 5: paper, figure 8
   config.second_critique = False  # a refinement must pass a critique too; ours
   config.critique = ""  # template file; "" is vpo_jax/templates/critique.txt

@@ -91,8 +91,8 @@ def main() -> None:
     raise errors.UserError("--best_of (2 or more) and --predictor need each other")
   if _BEST_OF.value > 1 and _CANDIDATES.value > 1:
     raise errors.UserError("give either --best_of or --num_candidates")
-  from vpo_jax import targets
   from vpo_jax.predict import predictor as predictors
+  from vpo_jax.promises import targets
   from vpo_jax.sample import lm
 
   target = targets.load(_TARGET.value) if _TARGET.value else None

@@ -68,8 +68,8 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[serve]'"
     ) from error
-  from vpo_jax import targets
   from vpo_jax.predict import predictor as predictors
+  from vpo_jax.promises import targets
   from vpo_jax.sample import lm
 
   read = tuple(targets.load(name) for name in _TARGETS.value)

@@ -46,7 +46,7 @@ def main() -> None:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[mcp]'"
     ) from error
-  from vpo_jax import targets
+  from vpo_jax.promises import targets
   from vpo_jax.sample import lm
 
   read = tuple(targets.load(name) for name in _TARGETS.value)

@@ -9,8 +9,9 @@ pipe(prompt=rewrite("a cat on a skateboard", target="cogvideox-5b"))
 import functools
 from collections.abc import Sequence
 
-from vpo_jax import errors, targets
+from vpo_jax import errors
 from vpo_jax.predict import predictor as predictors
+from vpo_jax.promises import targets
 from vpo_jax.runtime import compilation
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import optimize

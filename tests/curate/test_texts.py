@@ -2,8 +2,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from vpo_jax import query_flags as flags
 from vpo_jax.curate import language, repair, rules
+from vpo_jax.promises import query_flags as flags
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import schemathesis
 from hypothesis import strategies as st
 from starlette import testclient
 
-from vpo_jax.serve import spans, web
+from vpo_jax.promises import spans
+from vpo_jax.serve import web
 
 GOOD = "A ginger cat stands on a red skateboard and rolls slowly down a sunlit street."
 

@@ -7,9 +7,9 @@ import pytest
 from starlette import testclient
 
 from tests.serve.test_spans import scripted as replace_sampler
-from vpo_jax import targets
+from vpo_jax.promises import promises, spans, targets
 from vpo_jax.sample import settings
-from vpo_jax.serve import optimize, promises, spans, web
+from vpo_jax.serve import optimize, web
 
 SAMPLING = settings.Settings(max_new_tokens=8)
 

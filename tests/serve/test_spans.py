@@ -3,8 +3,9 @@
 import pytest
 
 from vpo_jax import records
+from vpo_jax.promises import spans
 from vpo_jax.sample import generate, settings
-from vpo_jax.serve import optimize, spans
+from vpo_jax.serve import optimize
 
 SAMPLING = settings.Settings(max_new_tokens=8)
 

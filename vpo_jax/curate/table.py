@@ -13,10 +13,11 @@ import ml_collections
 import polars as pl
 from etils import epath
 
-from vpo_jax import errors, query_flags, records
+from vpo_jax import errors, records
 from vpo_jax import queries as queries_lib
 from vpo_jax.curate import language, repair, rules
 from vpo_jax.describe import words
+from vpo_jax.promises import query_flags
 
 SCHEMA = pl.Schema(
   {

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 
 from vpo_jax import errors, records, stages
+from vpo_jax.promises import targets
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
@@ -43,7 +44,10 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   items = [_Item(row, candidate) for row in rows for candidate in row.candidates]
   if not items:
     raise errors.UserError(f"{source}: holds no candidates")
-  chain = functools.partial(check, texts=texts, second=config.second_critique)
+  target = targets.load(config.target) if config.target else None
+  chain = functools.partial(
+    check, texts=texts, second=config.second_critique, target=target
+  )
   finish = functools.partial(_finish, work, items)
   return staged.run(work, items, chain, texts, finish)
 
@@ -77,7 +81,12 @@ def _finish(
 
 
 async def check(
-  ask: ask_lib.Ask, item: _Item, *, texts: texts_lib.Texts, second: bool
+  ask: ask_lib.Ask,
+  item: _Item,
+  *,
+  texts: texts_lib.Texts,
+  second: bool,
+  target: targets.Target | None = None,
 ) -> records.Judged:
   """The text-level check of one candidate.
 
@@ -86,16 +95,20 @@ async def check(
 
   Args:
     second: whether a refinement must pass a second critique.
+    target: the video model that must be able to read the prompts.
 
   Raises:
     NoAnswer: the judge gave no usable judgement.
   """
   prompt, query = item.candidate.prompt, item.row.query
-  verdict = await critique.judge(ask, query, prompt, template=texts.critique)
+  verdict = await critique.judge(
+    ask, query, prompt, template=texts.critique, target=target
+  )
   refined = None
   if not verdict.passed:
     try:
       refined = await refine.refine(ask, verdict, template=texts.refine)
+      critique.check_refined(query, few_shot.paragraph(refined), target)
       if second:
         await critique.judge_again(ask, query, refined, template=texts.critique)
     except ask_lib.NoAnswer:

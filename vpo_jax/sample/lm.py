@@ -104,7 +104,7 @@ class LanguageModel:
     """The instruction's prompt for a query.
 
     Args:
-      notes: of the target (`vpo_jax.targets`).
+      notes: of the target (`vpo_jax.promises.targets`).
     """
     content = templates.fill(self.instruction, query=query, notes=notes)
     return self.chat([{"role": "user", "content": content}])

@@ -20,10 +20,11 @@ from typing import Any
 import fastapi
 import jinja2
 
-from vpo_jax import records, targets
+from vpo_jax import records
+from vpo_jax.promises import promises as promises_lib
+from vpo_jax.promises import targets
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, messages, protocol
-from vpo_jax.serve import promises as promises_lib
 from vpo_jax.serve import service as services
 
 OPTIMIZER = "vpo"

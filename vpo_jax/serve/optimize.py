@@ -5,12 +5,12 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from vpo_jax import query_flags, records, targets
+from vpo_jax import records
 from vpo_jax.predict import predictor as predictors
+from vpo_jax.promises import promises as promises_lib
+from vpo_jax.promises import query_flags, targets
 from vpo_jax.sample import generate, lm, pool, settings
 from vpo_jax.serve import guard as guards
-from vpo_jax.serve import promises as promises_lib
-from vpo_jax.serve import spans as spans_lib
 
 ATTEMPTS = 3  # the first and two retries
 _SEED_STEP = 2**32  # between attempts; users' seeds are smaller
@@ -87,7 +87,12 @@ def optimize(
   language = target.profile.language if target else language
   check = functools.partial(guards.problem, language=language) if guard else None
   listeners = [None] * (iterations - 1) + [listen]
-  promises = [promise(query, keep, target, guard=guard) for query in queries]
+  promises = [
+    promises_lib.of_query(query, keep, target)
+    if guard
+    else promises_lib.unchecked(target)
+    for query in queries
+  ]
   texts = list(zip(queries, promises, strict=True))
   rows = _sample(policy, texts, sampling, check, enough, slots, listeners[0])
   # Later iterations rewrite each candidate separately.
@@ -109,18 +114,6 @@ def optimize(
     _optimized(query, row, kept, check, gains_K)
     for query, row, kept, gains_K in zip(queries, rows, promises, gains, strict=True)
   ]
-
-
-def promise(
-  query: str,
-  keep: Sequence[str] = (),
-  target: targets.Target | None = None,
-  *,
-  guard: bool = True,
-) -> promises_lib.Promises:
-  """What the prompts of a query must keep; without the guard only notes are used."""
-  spans = spans_lib.find(query, keep) if guard else ()
-  return promises_lib.Promises(spans, target, enforced=guard)
 
 
 def _optimized(

@@ -9,9 +9,10 @@ from typing import Any
 
 from etils import epath
 
-from vpo_jax import errors, files, json_input, records, targets
+from vpo_jax import errors, files, json_input, records
 from vpo_jax import queries as queries_lib
 from vpo_jax.predict import predictor as predictors
+from vpo_jax.promises import targets
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import guard as guards

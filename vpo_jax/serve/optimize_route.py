@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import fastapi
 
 from vpo_jax import records
+from vpo_jax.promises import promises
 from vpo_jax.sample import lm
 from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
 from vpo_jax.serve import service as services
@@ -74,9 +75,9 @@ class _Attempts:
     self._query = limits.check_user_text(service.policy, body.query, "query")
     words = [limits.check_user_text(service.policy, w, "keep") for w in body.keep or ()]
     self._target = service.target(body.target) if body.target else None
-    self._promises = optimize.promise(
-      self._query, words, self._target, guard=self.guarded
-    )
+    self._promises = promises.unchecked(self._target)
+    if self.guarded:
+      self._promises = promises.of_query(self._query, words, self._target)
     self._language = service.guard_language
     if self._target:
       self._language = self._target.profile.language

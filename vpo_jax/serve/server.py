@@ -8,8 +8,8 @@ import socket
 import uvicorn
 
 from vpo_jax import errors
-from vpo_jax import targets as targets_lib
 from vpo_jax.predict import predictor as predictors
+from vpo_jax.promises import targets as targets_lib
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm
 from vpo_jax.serve import engine as engines

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import responses
 
-from vpo_jax import targets as targets_lib
 from vpo_jax.predict import predictor as predictors
+from vpo_jax.promises import targets as targets_lib
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, metrics
 from vpo_jax.serve import engine as engines

@@ -13,6 +13,7 @@ import ml_collections
 from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples as examples_lib
+from vpo_jax.promises import targets
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import card, critique, few_shot, queue, refine, staged
 from vpo_jax.teacher import texts as texts_lib
@@ -35,7 +36,10 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   config = work.config
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
+  target = targets.load(config.target) if config.target else None
   instruction = templates.load("instruction", config.instruction)
+  if target:
+    instruction = templates.with_notes(instruction, target.profile.notes)
   texts = texts_lib.load(config)
   queries, unread = queries_lib.load(work.inputs["queries"])
   chain = functools.partial(
@@ -43,6 +47,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
     texts=texts,
     demonstrations=templates.demonstrations(config.demonstrations),
     config=config,
+    target=target,
   )
   finish = functools.partial(
     _finish, work, queries=queries, unread=unread, instruction=instruction
@@ -97,8 +102,12 @@ async def example(
   texts: texts_lib.Texts,
   demonstrations: list[templates.Demonstration],
   config: ml_collections.ConfigDict,
+  target: targets.Target | None = None,
 ) -> records.SftExample:
   """(x, s) with the intermediate texts: generated prompt, critique, refined prompt.
+
+  Args:
+    target: the video model that the prompts are for, if there is only one.
 
   Raises:
     NoAnswer: the teacher gave no usable reply to one of the requests.
@@ -110,12 +119,16 @@ async def example(
     demonstrations=demonstrations,
     shots=config.shots,
     seed=config.seed,
+    notes=target.profile.notes if target else "",
   )
-  verdict = await critique.judge(ask, query.text, generated, template=texts.critique)
+  verdict = await critique.judge(
+    ask, query.text, generated, template=texts.critique, target=target
+  )
   refined = None
   if not verdict.passed:
     reply = await refine.refine(ask, verdict, template=texts.refine)
     refined = few_shot.paragraph(reply)
+    critique.check_refined(query.text, refined, target)
     if config.second_critique:
       await critique.judge_again(ask, query.text, refined, template=texts.critique)
   return records.SftExample(

@@ -3,6 +3,7 @@
 import dataclasses
 
 from vpo_jax import templates
+from vpo_jax.promises import promises, targets
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import journal
 
@@ -23,9 +24,18 @@ class Critique:
 
 
 async def judge(
-  ask: ask_lib.Ask, query: str, prompt: str, *, template: str
+  ask: ask_lib.Ask,
+  query: str,
+  prompt: str,
+  *,
+  template: str,
+  target: targets.Target | None = None,
 ) -> Critique:
   """Critiques a prompt by the rules of the template.
+
+  A prompt that lacks a protected span of its query, or that the target cannot read to
+  its end, is flawed whatever the judge says; the critique begins with that (not in the
+  paper).
 
   Raises:
     ask.NoAnswer: the judge refused, failed, or gave no judgement.
@@ -33,7 +43,24 @@ async def judge(
   request = templates.fill(template, query=query, prompt=prompt)
   messages: list[journal.Message] = [{"role": "user", "content": request}]
   passed, text = await ask(messages, templates.judgement)
-  return Critique(request, text, passed)
+  broken = promises.of_query(query, target=target).broken(prompt)
+  if broken and passed:
+    text = f"The prompt {broken}.\n\nFinal Judgement (Yes or No): No"
+  elif broken:
+    text = f"The prompt {broken}.\n\n{text}"
+  return Critique(request, text, passed and not broken)
+
+
+def check_refined(
+  query: str, refined: str, target: targets.Target | None = None
+) -> None:
+  """Rejects a refined prompt that still lacks a protected span or is too long.
+
+  Raises:
+    ask.NoAnswer: "flawed".
+  """
+  if broken := promises.of_query(query, target=target).broken(refined):
+    raise ask_lib.NoAnswer("flawed", f"the refinement {broken}")
 
 
 async def judge_again(

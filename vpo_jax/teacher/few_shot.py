@@ -16,6 +16,7 @@ async def generate(
   demonstrations: Sequence[templates.Demonstration],
   shots: int,
   seed: int,
+  notes: str = "",
 ) -> str:
   """Returns p, the prompt that the teacher writes for a query.
 
@@ -25,6 +26,7 @@ async def generate(
     demonstrations: the pool of demonstrations.
     shots: how many of them are shown. The seed and the query determine which ones, and
       their order.
+    notes: of the target.
 
   Raises:
     ask.NoAnswer: the teacher refused, failed, or left out the markers.
@@ -32,7 +34,10 @@ async def generate(
   rng = random.Random(records.row_id(seed, query))
   shown = rng.sample(demonstrations, min(shots, len(demonstrations)))
   content = templates.fill(
-    template, demonstrations=templates.format_demonstrations(shown), query=query
+    template,
+    demonstrations=templates.format_demonstrations(shown),
+    query=query,
+    notes=notes,
   )
   messages: list[journal.Message] = [{"role": "user", "content": content}]
   prompt, _ = await ask(messages, templates.marked_text)

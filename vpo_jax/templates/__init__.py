@@ -8,9 +8,9 @@ critique.txt and alignment.txt judge: the paper's five, and the release's sixth
 (Pika-style flags).
 
 A placeholder is a word in braces, `{query}`. Templates are filled in one pass, so that
-the contents of a query (braces, quotes, markers, instructions) stay data. The
-instruction may also contain {notes}, a paragraph about the video model that the prompt
-is for (`vpo_jax.targets`); without a target it is empty.
+the contents of a query (braces, quotes, markers, instructions) stay data. instruction
+and few_shot may also contain {notes}, a paragraph about the video model that the prompt
+is for (`vpo_jax.promises.targets`); without a target it is empty.
 """
 
 import re
@@ -40,6 +40,7 @@ PLACEHOLDERS = {
 # The placeholders that a template may contain, at most once.
 OPTIONAL = {
   "instruction": ("notes",),
+  "few_shot": ("notes",),
   "critique": ("rules",),
   "alignment": ("rules",),
 }
@@ -145,6 +146,11 @@ def fill(template: str, *, notes: str = "", **fields: str) -> str:
   """
   fields["notes"] = f"\n\n{notes}" if notes else ""
   return _PLACEHOLDER.sub(lambda found: fields[found[1]], template)
+
+
+def with_notes(instruction: str, notes: str) -> str:
+  """The instruction for one target alone: with its notes in place of {notes}."""
+  return instruction.replace("{notes}", f"\n\n{notes}" if notes else "")
 
 
 def demonstrations(path: epath.PathLike = "") -> list[Demonstration]:

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 
 from torch_bridge import contract
-from vpo_jax import errors, targets
+from vpo_jax import errors
+from vpo_jax.promises import targets
 
 
 def test_every_preset_has_a_profile_with_its_limit_and_tokenizer():

@@ -23,7 +23,7 @@ from etils import epath
 
 from vpo_jax import errors, json_input
 
-FOLDER = epath.Path(__file__).parents[1] / "configs" / "targets"
+FOLDER = epath.Path(__file__).parents[2] / "configs" / "targets"
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))

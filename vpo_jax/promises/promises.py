@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from vpo_jax import targets
-from vpo_jax.serve import spans as spans_lib
+from vpo_jax.promises import spans as spans_lib
+from vpo_jax.promises import targets
 
 Budget = Literal["", "kept", "shortened", "exceeded"]
 
@@ -111,6 +111,23 @@ class Promises:
       f"has {target.count(prompt)} tokens, of which {target.name} reads"
       f" {target.profile.tokens}"
     )
+
+
+def of_query(
+  query: str, keep: Sequence[str] = (), target: targets.Target | None = None
+) -> Promises:
+  """What the prompts of a query must keep.
+
+  Args:
+    keep: words that they must contain, beside the query's protected spans.
+    target: the video model that they are for.
+  """
+  return Promises(spans_lib.find(query, keep), target)
+
+
+def unchecked(target: targets.Target | None) -> Promises:
+  """Promises of which only the target's notes are used."""
+  return Promises((), target, enforced=False)
 
 
 def shorten(

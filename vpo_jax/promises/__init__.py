@@ -1,0 +1,1 @@
+"""What a prompt must keep of its query, and what its video model can read."""
