@@ -19,7 +19,7 @@ TEXTS = texts_lib.load(build_sft_config.get_config())
 
 
 def scripted(*replies):
-  """An `ask` that answers with the replies in turn, and the list of what it was sent."""
+  """An `ask` that answers with the replies in turn, and what it was sent."""
   sent, left = [], list(replies)
 
   async def ask(messages, read):

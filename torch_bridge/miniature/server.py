@@ -19,7 +19,7 @@ from torch_bridge.miniature import teacher as teacher_lib
 
 MODEL = "miniature-rules"
 
-_PLACEHOLDER = re.compile(r"\{(demonstrations|query|prompt)\}")
+_PLACEHOLDER = re.compile(r"\{(demonstrations|query|prompt|notes)\}")
 
 
 def serve(
@@ -93,12 +93,12 @@ class Replies:
 def _pattern(template: str) -> re.Pattern[str]:
   """Matches the texts that filling the template's placeholders can give.
 
-  Demonstrations match as little as possible and a query as much as possible, because a
-  query may contain the template's own words.
+  Demonstrations and notes match as little as possible and a query as much as possible,
+  because a query may contain the template's own words.
   """
   # `split` alternates between literal text and the name of a placeholder.
   pieces = _PLACEHOLDER.split(template)
-  groups = {"demonstrations": "(?P<demonstrations>.*?)"}
+  groups = {name: f"(?P<{name}>.*?)" for name in ("demonstrations", "notes")}
   return re.compile(
     "".join(
       groups.get(piece, f"(?P<{piece}>.*)") if index % 2 else re.escape(piece)
