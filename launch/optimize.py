@@ -12,10 +12,12 @@ the last attempt lacks too is inserted. If all attempts fail otherwise, a prompt
 printed all the same, stderr says what is wrong with it, and the exit status is 1. With
 --target=cogvideox-5b a prompt must also fit what that video model's text encoder reads;
 one that does not is shortened at last (configs/targets, or a JSON file of your own).
-With --best_of the prompt is the one of which the predictor expects the highest video
+With --judge an LLM also checks that all that was asked for is in the prompt. With
+--best_of the prompt is the one of which the predictor expects the highest video
 reward (docs/beyond.md).
 """
 
+import os
 import sys
 
 from absl import flags
@@ -65,6 +67,15 @@ _KEEP = flags.DEFINE_list(
 _TARGET = flags.DEFINE_string(
   "target", "", "Video model that the prompt is for: a profile's name or JSON file."
 )
+_JUDGE = flags.DEFINE_string(
+  "judge", "", "LLM that checks that a prompt has all that was asked for: gpt-4o."
+)
+_JUDGE_URL = flags.DEFINE_string(
+  "judge_url", "", "Its server, with OpenAI's API; '' is OpenAI's."
+)
+_JUDGE_KEY = flags.DEFINE_string(
+  "judge_key_env", "OPENAI_API_KEY", "Variable that holds its key; '' for none."
+)
 _LANGUAGE = flags.DEFINE_string(
   "language", "en", "Language that the guard requires without a target; '' allows any."
 )
@@ -95,6 +106,7 @@ def main() -> None:
   from vpo_jax.promises import targets
   from vpo_jax.sample import lm
 
+  judge = _judge()
   target = targets.load(_TARGET.value) if _TARGET.value else None
   predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   compilation.enable_cache()
@@ -108,12 +120,30 @@ def main() -> None:
       f"the model's instruction has no {{notes}}, so {target.name}'s are unused"
     )
   if _FILE.value:
-    _file(model, sampling, predictor, target)
+    _file(model, sampling, predictor, target, judge)
   else:
-    _query(model, args[0], sampling, predictor, target)
+    _query(model, args[0], sampling, predictor, target, judge)
 
 
-def _file(model, sampling: settings.Settings, predictor, target) -> None:
+def _judge():
+  """The judge, if one is asked for."""
+  if not _JUDGE.value:
+    return None
+  if _JUDGE_KEY.value and not os.environ.get(_JUDGE_KEY.value):
+    raise errors.UserError(
+      f"--judge_key_env: ${_JUDGE_KEY.value} holds no key; --judge_key_env= sends none"
+    )
+  from configs import teacher
+  from vpo_jax.serve import judge
+
+  config = teacher.get_config()
+  config.update(
+    model=_JUDGE.value, base_url=_JUDGE_URL.value, api_key_env=_JUDGE_KEY.value
+  )
+  return judge.make(config)
+
+
+def _file(model, sampling: settings.Settings, predictor, target, judge) -> None:
   from vpo_jax.serve import optimize_file
 
   counts = optimize_file.optimize_file(
@@ -128,11 +158,15 @@ def _file(model, sampling: settings.Settings, predictor, target) -> None:
     predictor=predictor,
     keep=_KEEP.value,
     target=target,
+    judge=judge,
+    judge_name=_JUDGE.value,
   )
   console.say(" ".join(f"{name}={value}" for name, value in counts.items()))
 
 
-def _query(model, query: str, sampling: settings.Settings, predictor, target) -> None:
+def _query(
+  model, query: str, sampling: settings.Settings, predictor, target, judge
+) -> None:
   from vpo_jax.serve import optimize, streaming
 
   live = sys.stdout.isatty() and sampling.num_candidates == 1
@@ -161,6 +195,7 @@ def _query(model, query: str, sampling: settings.Settings, predictor, target) ->
     predictor=predictor,
     keep=_KEEP.value,
     target=target,
+    judge=judge,
   )[0]
   repaired = [text for text, how in result.spans.items() if how == "repaired"]
   if repaired:
@@ -169,6 +204,8 @@ def _query(model, query: str, sampling: settings.Settings, predictor, target) ->
     limit = target.profile.tokens
     what = f"{result.tokens} of at most {limit} tokens of {target.name}"
     console.say(f"{'shortened to ' if result.budget == 'shortened' else ''}{what}")
+  if result.verified:
+    console.say(f"the judge's verdict: {result.verified}")
   if result.negative_prompt:
     console.say(f"negative prompt: {result.negative_prompt}")
   if predictor:

@@ -11,6 +11,7 @@ from vpo_jax.promises import promises as promises_lib
 from vpo_jax.promises import query_flags, targets
 from vpo_jax.sample import generate, lm, pool, settings
 from vpo_jax.serve import guard as guards
+from vpo_jax.serve import judge as judges
 
 ATTEMPTS = 3  # the first and two retries
 _SEED_STEP = 2**32  # between attempts; users' seeds are smaller
@@ -30,8 +31,8 @@ class Optimized:
     prompt: the first of `prompts` that passes the guard, else the first; with a
       predictor that of the highest predicted gain instead of the first.
     prompts: all candidates.
-    problem: why `prompt` is unusable: what the guard says, or that the target cannot
-      read all of it; None if it is usable.
+    problem: why `prompt` is unusable: what the guard or the judge says, or that the
+      target cannot read all of it; None if it is usable.
     gains: with a predictor, each prompt's predicted reward minus the mean of them all;
       None for a prompt that it cannot read.
     spans: what became of the query's protected spans (`promises.Kept`).
@@ -39,6 +40,7 @@ class Optimized:
     budget: whether the target reads all of `prompt` (`promises.Kept`).
     negative_prompt: what the query's negative flags exclude, if the target takes a
       negative prompt.
+    verified: the judge's verdict on `prompt`; "" without a judge.
   """
 
   query: str
@@ -51,6 +53,7 @@ class Optimized:
   tokens: int | None = None
   budget: promises_lib.Budget = ""
   negative_prompt: str = ""
+  verified: judges.Verdict = ""
 
 
 def optimize(
@@ -66,6 +69,7 @@ def optimize(
   predictor: predictors.Predictor | None = None,
   keep: Sequence[str] = (),
   target: targets.Target | None = None,
+  judge: judges.Judge | None = None,
 ) -> list[Optimized]:
   """Rewrites queries, optionally several times (paper, table 6).
 
@@ -82,6 +86,7 @@ def optimize(
       then sampled again only if none of a query's passes.
     keep: words that are protected in every prompt, beside the spans of its query.
     target: the video model that the prompts are for.
+    judge: a prompt that it does not find aligned with its query is unusable too.
   """
   enough = any if predictor else all
   language = target.profile.language if target else language
@@ -93,27 +98,47 @@ def optimize(
     else promises_lib.unchecked(target)
     for query in queries
   ]
-  texts = list(zip(queries, promises, strict=True))
-  rows = _sample(policy, texts, sampling, check, enough, slots, listeners[0])
+  judges_N: list[judges.Judge | None] = [None] * (iterations - 1) + [judge]
+  texts = [
+    _Text(query, query, kept) for query, kept in zip(queries, promises, strict=True)
+  ]
+  sample = functools.partial(_sample, policy, check=check, enough=enough, slots=slots)
+  rows = sample(texts, sampling, listen=listeners[0], judge=judges_N[0])
   # Later iterations rewrite each candidate separately.
   single = dataclasses.replace(sampling, num_candidates=1)
-  for listener in listeners[1:]:
+  for listener, judge_now in zip(listeners[1:], judges_N[1:], strict=True):
     texts = [
-      (answer.prompt, kept)
-      for row, kept in zip(rows, promises, strict=True)
+      _Text(answer.prompt, query, kept)
+      for query, row, kept in zip(queries, rows, promises, strict=True)
       for _, answer in row
     ]
-    answers = _sample(policy, texts, single, check, enough, slots, listener)
+    answers = sample(texts, single, listen=listener, judge=judge_now)
     pairs = (row[0] for row in answers)
     rows = [[next(pairs) for _ in row] for row in rows]
   gains: list[list[float | None]] = [[] for _ in rows]
   if predictor:
     texts = [[answer.prompt for _, answer in row] for row in rows]
     gains = predictor.gains(policy, queries, texts)
-  return [
+  results = [
     _optimized(query, row, kept, check, gains_K)
     for query, row, kept, gains_K in zip(queries, rows, promises, gains, strict=True)
   ]
+  return _verified(results, judge) if judge else results
+
+
+def _verified(results: list[Optimized], judge: judges.Judge) -> list[Optimized]:
+  """The results with the judge's verdicts on those that are usable otherwise."""
+  usable = [result for result in results if result.problem is None]
+  verdicts = iter(judge([(result.query, result.prompt) for result in usable]))
+
+  def judged(result: Optimized) -> Optimized:
+    if result.problem is not None:
+      return result
+    verdict = next(verdicts)
+    problem = judges.problem(verdict)
+    return dataclasses.replace(result, verified=verdict, problem=problem)
+
+  return [judged(result) for result in results]
 
 
 def _optimized(
@@ -174,30 +199,56 @@ def best(
   return max(allowed, key=gain)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Text:
+  """A text that is rewritten.
+
+  Attributes:
+    text: the query, or in later iterations a prompt for it.
+    query: the query.
+    promises: what the text's prompts must keep.
+  """
+
+  text: str
+  query: str
+  promises: promises_lib.Promises
+
+
 def _sample(
   policy: lm.LanguageModel,
-  texts: Sequence[tuple[str, promises_lib.Promises]],
+  texts: Sequence[_Text],
   sampling: settings.Settings,
+  *,
   check: _Check | None,
   enough: Callable[[Iterable[bool]], bool],
   slots: int,
   listen: _OnUpdate | None,
+  judge: judges.Judge | None,
 ) -> list[list[tuple[lm.Prompt, records.Candidate]]]:
   """The candidates of each text with what they answer; bad ones are sampled again.
 
   Args:
-    texts: what is rewritten, with what its prompts must keep.
     enough: whether `all` or `any` of a text's candidates must pass the check.
   """
   rows: dict[int, list[tuple[lm.Prompt, records.Candidate]]] = {}
 
-  def fails(number: int, answer: records.Candidate) -> bool:
+  def breaks(number: int, answer: records.Candidate) -> bool:
     if check is None:
       return False
-    return bool(check(answer) or texts[number][1].broken(answer.prompt))
+    return bool(check(answer) or texts[number].promises.broken(answer.prompt))
+
+  def verdicts(
+    answers: Sequence[tuple[int, records.Candidate]],
+  ) -> list[judges.Verdict]:
+    pairs = [(texts[number].query, answer.prompt) for number, answer in answers]
+    return judge(pairs) if judge else [""] * len(pairs)
+
+  def fails(number: int, answer: records.Candidate) -> bool:
+    broken = breaks(number, answer)
+    return broken or judges.problem(verdicts([(number, answer)])[0]) is not None
 
   def prompt(number: int) -> lm.Prompt:
-    text, promises = texts[number]
+    text, promises = texts[number].text, texts[number].promises
     if number in rows:
       text = promises.ask(text, [answer.prompt for _, answer in rows[number]])
     return policy.prompt(text, promises.notes)
@@ -205,7 +256,14 @@ def _sample(
   pending = list(range(len(texts)))
   for attempt in attempts(sampling, check is not None):
     prompts = [prompt(number) for number in pending]
-    drawn = generate.stream(policy, prompts, attempt, slots=slots, listen=listen)
+    drawn = list(generate.stream(policy, prompts, attempt, slots=slots, listen=listen))
+    whole = [
+      (pending[place], one)
+      for place, answers in drawn
+      for one in answers
+      if not breaks(pending[place], one)
+    ]
+    verdicts(whole)  # all in parallel; the judge remembers them
     for place, answers in drawn:
       index, found = pending[place], [(prompts[place], one) for one in answers]
       row = rows.setdefault(index, found)

@@ -16,11 +16,20 @@ from vpo_jax.promises import targets
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import guard as guards
+from vpo_jax.serve import judge as judges
 from vpo_jax.serve import optimize
 
 BLOCK = 64  # queries between two writes
 FORMATS = (".jsonl", ".csv", ".txt")
-_COLUMNS = ("query", "prompt", "problem", "tokens", "budget", "negative_prompt")
+_COLUMNS = (
+  "query",
+  "prompt",
+  "problem",
+  "tokens",
+  "budget",
+  "negative_prompt",
+  "verified",
+)
 
 
 def optimize_file(
@@ -36,6 +45,8 @@ def optimize_file(
   predictor: predictors.Predictor | None = None,
   keep: Sequence[str] = (),
   target: targets.Target | None = None,
+  judge: judges.Judge | None = None,
+  judge_name: str = "",
 ) -> dict[str, int]:
   """Rewrites a file of queries (see `queries.read`), in their order.
 
@@ -43,6 +54,9 @@ def optimize_file(
   as JSON Lines, a block at a time. If `output` ends with .jsonl it is that file;
   otherwise it is written from `<output>.rows.jsonl` at the end. Text has one prompt per
   line.
+
+  Args:
+    judge_name: the judge's model, which a second run must have too.
 
   Returns: numbers of queries, of prompts that this run made, and of prompts with a
     problem.
@@ -63,6 +77,7 @@ def optimize_file(
     "predictor": predictor.fingerprint() if predictor else None,
     "keep": list(keep) or None,
     "target": dataclasses.asdict(target.profile) if target else None,
+    "judge": judge_name or None,
   }
   json_lines = output.suffix.lower() == ".jsonl"
   stored = output if json_lines else output.parent / f"{output.name}.rows.jsonl"
@@ -83,6 +98,7 @@ def optimize_file(
         predictor=predictor,
         keep=keep,
         target=target,
+        judge=judge,
       ):
         rows[row.query] = row
       records.write(stored, [rows[query] for query in queries if query in rows])

@@ -1,0 +1,90 @@
+"""A judge checks that a prompt has all that was asked for."""
+
+import dataclasses
+
+import pytest
+
+from configs import miniature, teacher
+from tests.serve.test_spans import scripted as replace_sampler
+from vpo_jax import errors
+from vpo_jax.sample import settings
+from vpo_jax.serve import judge as judges
+from vpo_jax.serve import optimize, optimize_file
+
+SAMPLING = settings.Settings(max_new_tokens=8)
+GOOD, LESS = "A red ball falls.", "A ball falls."
+
+
+@dataclasses.dataclass
+class Strict:
+  """Finds only prompts with "red" aligned; remembers what it was asked."""
+
+  asked: list[list[str]] = dataclasses.field(default_factory=list)
+
+  def __call__(self, pairs):
+    self.asked.append([prompt for _, prompt in pairs])
+    return ["aligned" if "red" in prompt else "imprecise" for _, prompt in pairs]
+
+
+def test_a_prompt_that_is_not_aligned_is_sampled_again(policy, monkeypatch):
+  replace_sampler(monkeypatch, [LESS], [GOOD])
+  (row,) = optimize.optimize(policy, ["a red ball"], SAMPLING, judge=Strict())
+  assert (row.prompt, row.verified, row.problem) == (GOOD, "aligned", None)
+
+
+def test_what_no_attempt_has_is_a_problem(policy, monkeypatch):
+  replace_sampler(monkeypatch, *[[LESS]] * optimize.ATTEMPTS)
+  (row,) = optimize.optimize(policy, ["a red ball"], SAMPLING, judge=Strict())
+  assert (row.verified, row.problem) == ("imprecise", "is imprecise, says the judge")
+
+
+def test_the_judge_sees_the_prompt_that_is_returned(policy, monkeypatch):
+  replace_sampler(monkeypatch, *[[LESS]] * optimize.ATTEMPTS)
+  judge = Strict()
+  (row,) = optimize.optimize(policy, ["a ball"], SAMPLING, keep=["red"], judge=judge)
+  assert (row.prompt, row.verified) == ("red, A ball falls.", "aligned")
+  assert [LESS] not in judge.asked  # it lacks "red", so it is not worth a call
+
+
+def test_a_judge_without_a_verdict_is_said_and_not_held_against_the_prompt(
+  policy, monkeypatch
+):
+  replace_sampler(monkeypatch, [LESS])
+  (row,) = optimize.optimize(
+    policy, ["a ball"], SAMPLING, judge=lambda pairs: ["unknown"] * len(pairs)
+  )
+  assert (row.verified, row.problem) == ("unknown", None)
+
+
+def test_iterations_are_judged_by_the_query(policy, monkeypatch):
+  replace_sampler(monkeypatch, [LESS], [GOOD])
+  judge = Strict()
+  (row,) = optimize.optimize(
+    policy, ["a red ball"], SAMPLING, iterations=2, judge=judge
+  )
+  assert (row.query, row.prompt, row.verified) == ("a red ball", GOOD, "aligned")
+  assert [LESS] not in judge.asked
+
+
+def test_a_file_is_judged(policy, tmp_path, monkeypatch):
+  replace_sampler(monkeypatch, [GOOD, LESS], [LESS], [LESS])
+  path, output = tmp_path / "q.txt", tmp_path / "p.csv"
+  path.write_text("a red ball\na ball\n")
+  counts = optimize_file.optimize_file(
+    policy, path, output, SAMPLING, judge=Strict(), judge_name="strict"
+  )
+  assert counts["with_problem"] == 1
+  with pytest.raises(errors.UserError, match="made with judge='strict'"):
+    optimize_file.optimize_file(policy, path, output, SAMPLING)
+
+
+def test_a_server_is_asked_with_the_template_of_table_2():
+  config = teacher.get_config()
+  miniature.teacher(config)
+  judge = judges.make(config)
+  query = "two red balls bounce"
+  prompts = [
+    "Two red balls bounce on a blue floor, in bright light.",
+    "One green cube rests on a blue floor, in bright light.",
+  ]
+  assert judge([(query, prompt) for prompt in prompts]) == ["aligned", "imprecise"]
