@@ -21,4 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.temperature = 0.7  # release, inference
   config.top_p = 1.0  # release, inference
   config.max_new_tokens = 512  # ours; the paper's prompts have about 130
+  # What users of the model must know: in the model card and on the server's page.
+  config.note = ""
   return config

@@ -101,6 +101,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.train_groups.optimizer.peak_lr = 2e-5
 
   config.export = export.get_config()
+  config.export.note = (
+    "Trained in the miniature, a small world in which one to three shapes move. This"
+    " model knows that world only."
+  )
   config.report = report.get_config()
   config.report.max_new_tokens = 96
   config.variants = (paper.WITHOUT_TEXT,)

@@ -58,6 +58,14 @@ def test_the_code_is_the_wheels(installed, tmp_path):
   assert all(pathlib.Path(path).is_relative_to(installed) for path in paths)
 
 
+def test_it_has_the_files_of_the_server_page(installed):
+  names = [
+    sorted(path.name for path in (folder / "vpo_jax/serve/page").glob("*.*"))
+    for folder in (installed, ROOT)
+  ]
+  assert names[0] == names[1]
+
+
 def test_it_lists_its_commands(vpo):
   ran = vpo()
   assert ran.returncode == 0

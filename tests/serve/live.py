@@ -39,8 +39,9 @@ def serving(app):
 class Scripted(engine.Engine):
   """Replaces the engine: answers with the lines of a script, in turn.
 
-  A line is a text with finish reason "stop", or (text, finish reason). Each update has
-  four tokens and follows a pause.
+  A line is a text with finish reason "stop", or (text, finish reason), or a function of
+  the sampling settings that returns one. Each update has four tokens and comes after a
+  pause.
   """
 
   slots, active, waiting, problem = 1, 0, 0, None
@@ -52,6 +53,7 @@ class Scripted(engine.Engine):
 
   def submit(self, prompt, sampling, on_update, *, retry=False):
     line = self._script[len(self.requests) % len(self._script)]
+    line = line(sampling) if callable(line) else line
     text, reason = line if isinstance(line, tuple) else (line, "stop")
     self.requests.append((prompt, sampling))
     tokens = self._policy.format.tokenizer(text, add_special_tokens=False).input_ids

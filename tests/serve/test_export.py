@@ -17,7 +17,7 @@ from vpo_jax.decoder import attention, directory, model, weights
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import lora as loras
 from vpo_jax.sample import lm
-from vpo_jax.serve import export
+from vpo_jax.serve import card, export
 
 INSTRUCTION = "Write a prompt.\n\nUser Query:{query}\n\nVideo Prompt:"
 
@@ -126,6 +126,16 @@ def test_the_card_has_the_figures_of_the_run(exported):
   assert "| train_sft | loss_after | 1.25 |" in text
   assert "some/base" in text
   assert INSTRUCTION in text
+
+
+def test_a_note_is_exported(tiny_model, exported, tmp_path):
+  assert card.read_note(exported) == ""
+  config = export_config.get_config()
+  config.update({"model": str(tiny_model), "note": "Knows shapes only."})
+  stages.run(export.STAGE, config, tmp_path / "noted")
+  folder = tmp_path / "noted" / "vpo"
+  assert card.read_note(folder) == "Knows shapes only."
+  assert "**Knows shapes only.**" in (folder / "README.md").read_text()
 
 
 def test_the_dtype_is_written(tiny_model, tmp_path):

@@ -82,9 +82,10 @@ def test_a_server_is_asked_with_the_template_of_table_2():
   config = teacher.get_config()
   miniature.teacher(config)
   judge = judges.make(config)
-  query = "two red balls bounce"
+  query = "a red ball moving left"
   prompts = [
-    "Two red balls bounce on a blue floor, in bright light.",
+    "One small smooth red ball moving slowly left in front of a calm white background."
+    " It is shown in bright light and in plain style.",
     "One green cube rests on a blue floor, in bright light.",
   ]
   assert judge([(query, prompt) for prompt in prompts]) == ["aligned", "imprecise"]

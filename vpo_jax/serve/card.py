@@ -6,6 +6,8 @@ from etils import epath
 
 from vpo_jax import json_input, stages
 
+NOTE = "note.txt"  # beside the model: what its users must know
+
 # The counts of each finished stage; `base` has the model that training started from.
 Figures = dict[str, dict[str, Any]]
 
@@ -37,7 +39,7 @@ It rewrites a short query into a prompt that is harmless, accurate and helpful f
 text-to-video model. Trained by VPO (Cheng et al., 2025, arXiv:2503.20491): supervised
 fine-tuning, then direct preference optimization on text-level and video-level pairs.
 
-- {base}
+{note}- {base}
 - Tensors: {dtype}
 
 ## Use
@@ -106,7 +108,20 @@ _ADAPTER = {
 }
 
 
-def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -> str:
+def read_note(folder: epath.PathLike) -> str:
+  """What the users of an exported model must know; "" for nothing."""
+  path = epath.Path(folder) / NOTE
+  return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def card(
+  figures: Figures,
+  instruction: str,
+  dtype: str,
+  *,
+  adapter_of: str = "",
+  note: str = "",
+) -> str:
   """The text of README.md.
 
   Args:
@@ -114,6 +129,7 @@ def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -
     instruction: the template that the model was trained with.
     dtype: of the tensors.
     adapter_of: base model, if the export is a LoRA adapter.
+    note: what users of the model must know.
   """
   rows = [
     f"| {name} | {key} | {_format(value)} |"
@@ -131,6 +147,7 @@ def card(figures: Figures, instruction: str, dtype: str, adapter_of: str = "") -
     use = _ADAPTER | {"base": f"LoRA adapter to: {adapter_of}", "vllm": vllm}
   return _CARD.format(
     **use,
+    note=f"**{note}**\n\n" if note else "",
     dtype=dtype,
     instruction=instruction,
     figures=table,

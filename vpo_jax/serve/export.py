@@ -55,8 +55,10 @@ def export(
   extra = {
     directory.INSTRUCTION: instruction,
     "generation_config.json": _json(_generation(model, stops, config)),
-    "README.md": card.card(figures, instruction, config.dtype),
+    "README.md": card.card(figures, instruction, config.dtype, note=config.note),
   }
+  if config.note:
+    extra[card.NOTE] = config.note + "\n"
   directory.convert_model(
     folder,
     architecture,
@@ -92,7 +94,9 @@ def adapter(
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     tensors = safetensors.flax.load((trained / lora.WEIGHTS).read_bytes())
     tensors = {name: np.asarray(t.astype(config.dtype)) for name, t in tensors.items()}
-  text = card.card(figures, instruction, config.dtype, adapter_of=base)
+  text = card.card(
+    figures, instruction, config.dtype, adapter_of=base, note=config.note
+  )
   content = directory.companions(model) | {
     lora.WEIGHTS: weights.encode(tensors),
     directory.INSTRUCTION: instruction.encode(),

@@ -5,13 +5,11 @@ from collections.abc import AsyncIterator
 
 import fastapi
 import prometheus_client
-from etils import epath
 from fastapi import responses
 
-from vpo_jax.serve import api_errors, completions, limits, metrics, optimize_route
+from vpo_jax.serve import api_errors, completions, limits, metrics, optimize_route, page
 from vpo_jax.serve import service as services
 
-_PAGE = epath.Path(__file__).parent / "page.html"
 # The page is self-contained; this policy makes the browser enforce it.
 _PAGE_HEADERS = {
   "Content-Security-Policy": (
@@ -49,11 +47,11 @@ def make(service: services.Service, *, key: str = "") -> fastapi.FastAPI:
   api_errors.install(app)
   app.include_router(completions.router(service))
   app.include_router(optimize_route.router(service))
-  page = _PAGE.read_text(encoding="utf-8")
+  text = page.html(service)
 
   @app.get("/", include_in_schema=False)
   async def index() -> responses.HTMLResponse:
-    return responses.HTMLResponse(page, headers=_PAGE_HEADERS)
+    return responses.HTMLResponse(text, headers=_PAGE_HEADERS)
 
   @app.get("/healthz", responses={503: {"model": api_errors.Body}})
   async def healthz() -> dict[str, str]:
