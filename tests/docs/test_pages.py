@@ -10,7 +10,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted(
   path
-  for glob in ("*.md", "docs/*.md", "docs/notes/*.md", "torch_bridge/*.md")
+  for glob in (
+    *("*.md", "docs/*.md", "docs/notes/*.md"),
+    *("integrations/*/*.md", "torch_bridge/*.md"),
+  )
   for path in ROOT.glob(glob)
 )
 # A page may name a file by its path within one of these.
