@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_MAX_SEED = 2**32 - 1
+_MAX_SEED = 2**32 - 1  # larger ones are those of further attempts
 
 
 class Node:
