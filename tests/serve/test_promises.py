@@ -165,3 +165,27 @@ def test_a_target_is_a_model_of_the_openai_api(scripted):
   text = {"prompt": "a cat", "model": "vpo-tiny"}
   answer = client.post("/v1/completions", json=text).json()
   assert answer["choices"][0]["text"] == "A cat sits."
+
+
+@pytest.mark.parametrize(
+  "answers",
+  [
+    ["It is calm.", "A shop at night. It is calm.", "A shop. It is so calm."],
+    ["", "A shop at night. It is calm.", "A cat sits."],
+    ["A shop at night. It is calm.", "", ""],
+  ],
+)
+def test_the_server_mends_the_same_attempt_as_the_command_line(
+  policy, monkeypatch, scripted, answers
+):
+  service = dataclasses.replace(scripted(*answers), targets=(words(8),))
+  client = testclient.TestClient(web.make(service))
+  body = {"query": "a shop", "keep": ["sks"], "target": "tiny"}
+  served = client.post("/optimize", json=body).json()
+  replace_sampler(monkeypatch, *[[answer] for answer in answers])
+  (row,) = optimize.optimize(
+    policy, ["a shop"], SAMPLING, keep=["sks"], target=words(8)
+  )
+  assert served["prompt"] == row.prompt
+  assert served["spans"] == row.spans == {"sks": "repaired"}
+  assert served["rendered"] == row.rendered

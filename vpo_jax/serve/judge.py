@@ -7,7 +7,6 @@ completions API.
 import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import ml_collections
 
@@ -16,11 +15,9 @@ from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import queue
 from vpo_jax.teacher import texts as texts_lib
 
-# "unknown" if the judge gave no verdict, "" if it was not asked.
-Verdict = Literal["aligned", "unsafe", "imprecise", "refusal", "unknown", ""]
-
-# The verdicts on prompts, of each with its query.
-Judge = Callable[[Sequence[tuple[str, str]]], list[Verdict]]
+# The verdicts on prompts, of each with its query: one of `templates.VERDICTS`, or
+# "unknown" if the judge gave none.
+Judge = Callable[[Sequence[tuple[str, str]]], list[str]]
 
 
 def make(config: ml_collections.ConfigDict) -> Judge:
@@ -34,14 +31,14 @@ def make(config: ml_collections.ConfigDict) -> Judge:
   """
   queue.check(config)
   template = templates.load("alignment")
-  known: dict[tuple[str, str], Verdict] = {}
+  known: dict[tuple[str, str], str] = {}
 
-  async def chain(ask: ask_lib.Ask, pair: tuple[str, str]) -> Verdict:
+  async def chain(ask: ask_lib.Ask, pair: tuple[str, str]) -> str:
     content = templates.fill(template, query=pair[0], prompt=pair[1])
     verdict, _ = await ask([{"role": "user", "content": content}], templates.verdict)
     return verdict
 
-  def judge(pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+  def judge(pairs: Sequence[tuple[str, str]]) -> list[str]:
     new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
     if new:
       known.update(zip(new, _ask(new, chain, config, template), strict=True))
@@ -50,7 +47,7 @@ def make(config: ml_collections.ConfigDict) -> Judge:
   return judge
 
 
-def _ask(pairs, chain, config, template) -> list[Verdict]:
+def _ask(pairs, chain, config, template) -> list[str]:
   with tempfile.TemporaryDirectory() as folder:
     outcomes, _ = queue.answer(
       "verify",
@@ -63,7 +60,7 @@ def _ask(pairs, chain, config, template) -> list[Verdict]:
   return ["unknown" if isinstance(o, ask_lib.NoAnswer) else o for o in outcomes]
 
 
-def problem(verdict: Verdict) -> str | None:
+def problem(verdict: str) -> str | None:
   """Why a prompt with this verdict is unusable, as the end of "the prompt ..."."""
   if verdict in ("aligned", "unknown", ""):
     return None

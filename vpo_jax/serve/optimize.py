@@ -40,7 +40,7 @@ class Optimized:
     budget: whether the target reads all of `prompt` (`promises.Kept`).
     negative_prompt: what the query's negative flags exclude, if the target takes a
       negative prompt.
-    verified: the judge's verdict on `prompt`; "" without a judge.
+    verified: the judge's verdict on `prompt` (`judge.Judge`); "" without a judge.
   """
 
   query: str
@@ -53,7 +53,7 @@ class Optimized:
   tokens: int | None = None
   budget: promises_lib.Budget = ""
   negative_prompt: str = ""
-  verified: judges.Verdict = ""
+  verified: str = ""
 
 
 def optimize(
@@ -76,8 +76,8 @@ def optimize(
   Args:
     guard: sample unusable prompts again, up to `ATTEMPTS` times in all. A prompt that
       lacks a protected span of its query, or that the target cannot read to its end, is
-      unusable. Both are pointed out in the next attempts; if the last one fails too,
-      the spans are inserted and the prompt is shortened.
+      unusable. Both are pointed out in the next attempts; if all fail, the spans are
+      inserted into the first whose only problem this is, and it is shortened.
     language: see `guard.problem`; a target has its own.
     iterations: 1 rewrites the query; more also rewrite each prompt in turn.
     slots: candidates decoded at once.
@@ -239,13 +239,20 @@ def _sample(
 
   def verdicts(
     answers: Sequence[tuple[int, records.Candidate]],
-  ) -> list[judges.Verdict]:
+  ) -> list[str]:
     pairs = [(texts[number].query, answer.prompt) for number, answer in answers]
     return judge(pairs) if judge else [""] * len(pairs)
 
+  def rank(number: int, answer: records.Candidate) -> int:
+    """0 for a prompt that passes; promises that it breaks can be mended."""
+    if check and check(answer):
+      return 3
+    if breaks(number, answer):
+      return 1
+    return 0 if judges.problem(verdicts([(number, answer)])[0]) is None else 2
+
   def fails(number: int, answer: records.Candidate) -> bool:
-    broken = breaks(number, answer)
-    return broken or judges.problem(verdicts([(number, answer)])[0]) is not None
+    return rank(number, answer) > 0
 
   def prompt(number: int) -> lm.Prompt:
     text, promises = texts[number].text, texts[number].promises
@@ -268,7 +275,7 @@ def _sample(
       index, found = pending[place], [(prompts[place], one) for one in answers]
       row = rows.setdefault(index, found)
       for k, (_, answer) in enumerate(found):
-        if fails(index, row[k][1]) and not fails(index, answer):
+        if rank(index, answer) < rank(index, row[k][1]):
           row[k] = found[k]
     pending = [
       index

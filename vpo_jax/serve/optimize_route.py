@@ -84,6 +84,7 @@ class _Attempts:
     sampling = body.settings(
       service.limits, has_predictor=service.predictor is not None
     )
+    self._attempts: list[tuple[int, lm.Prompt, records.Candidate]] = []
     self._samplings = optimize.attempts(sampling, self.guarded)
 
   async def start(self) -> generation.Generation:
@@ -98,10 +99,12 @@ class _Attempts:
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
     number, candidate = 1, await self._best(running)
+    self._add(running, candidate)
     while self._failure(candidate) and number < len(self._samplings):
       running = await self._retry(number, candidate)
       number, candidate = number + 1, await self._best(running)
-    return self._result(running, candidate, number)
+      self._add(running, candidate)
+    return self._result(number)
 
   async def _best(self, running: generation.Generation) -> records.Candidate:
     """The candidate of the highest predicted reward among those that pass the guard."""
@@ -126,9 +129,10 @@ class _Attempts:
             yield json.dumps({"text": delta.text})
       finish_reason = "stop" if reason == "stop" else "length"
       candidate = records.Candidate(0, text, finish_reason, running.tokens)
+      self._add(running, candidate)
       failure = self._failure(candidate)
       if not failure or number == len(self._samplings):
-        result = self._result(running, candidate, number)
+        result = self._result(number)
         yield json.dumps({"optimized": result.model_dump()})
         return
       yield json.dumps({"again": failure})
@@ -150,17 +154,19 @@ class _Attempts:
     prompt = await self._prompt(self._promises.ask(self._query, [failed.prompt]))
     return self._service.generate([prompt], self._samplings[number], retry=True)
 
-  def _result(
-    self,
-    running: generation.Generation,
-    candidate: records.Candidate,
-    attempts: int,
-  ) -> protocol.Optimized:
+  def _add(self, running: generation.Generation, candidate: records.Candidate) -> None:
+    """Remembers the attempt; promises that it breaks can be mended."""
+    rank = 2 if self._problem(candidate) else int(bool(self._failure(candidate)))
+    self._attempts.append((rank, running.prompts[0], candidate))
+
+  def _result(self, attempts: int) -> protocol.Optimized:
+    """The first of the best attempts, mended."""
+    _, prompt, candidate = min(self._attempts, key=lambda attempt: attempt[0])
     found = self._promises.keep(candidate.prompt, self._problem(candidate))
     return protocol.Optimized(
       query=self._query,
       prompt=found.prompt,
-      rendered=running.prompts[0].rendered,
+      rendered=prompt.rendered,
       finish_reason=candidate.finish_reason,
       problem=found.problem,
       attempts=attempts,
