@@ -1,5 +1,6 @@
 """Writes a model as a GGUF file, with a Modelfile for Ollama and the instruction."""
 
+import contextlib
 import math
 import pathlib
 from typing import Any
@@ -121,7 +122,8 @@ def _write(
     )
   if factors is not None:
     writer.add_tensor_info(_FACTORS, factors.shape, factors.dtype, factors.nbytes)
-  with files.publish(buckets.scratch(path), "wb") as file:
+  local = buckets.scratch(path)
+  with files.publish(local, "wb") as file, contextlib.closing(writer):
     writer.write_header_to_file(pathlib.Path(file.name))
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -134,7 +136,6 @@ def _write(
       writer.write_tensor_data(values)
     if factors is not None:
       writer.write_tensor_data(factors)
-    writer.close()
   buckets.store(path)
 
 
