@@ -240,17 +240,19 @@ def _tokenizer_class(folder: epath.Path) -> Any:
   return transformers.AutoTokenizer
 
 
+def template(tokenizer: Tokenizer) -> str:
+  """The text of a tokenizer's chat template, with a fixed date for today's."""
+  text = tokenizer.get_chat_template()
+  return _NOW.sub(lambda found: repr(_DATE.strftime(found[2])), text)
+
+
 def _render(
   tokenizer: Tokenizer, messages: Messages, reasoning: bool, **options: Any
 ) -> str:
-  template = tokenizer.chat_template
-  if isinstance(template, str):
-    template = _NOW.sub(lambda found: repr(_DATE.strftime(found[2])), template)
-  else:
-    template = None  # several: the tokenizer chooses
+  several = not isinstance(tokenizer.chat_template, str)  # the tokenizer chooses
   return tokenizer.apply_chat_template(
     [dict(message) for message in messages],
-    chat_template=template,
+    chat_template=None if several else template(tokenizer),
     tokenize=False,
     enable_thinking=reasoning,
     **options,

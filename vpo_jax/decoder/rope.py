@@ -17,12 +17,14 @@ class Rope:
   Attributes:
     frequencies: radians per position of each of the head's H / 2 pairs; zeros leave
       queries and keys as they are.
+    base: each unscaled frequency is the one before it times base^(-2 / H).
     scale: factor of the cosines and sines (YaRN's attention factor).
     context: the longest sequence for which these frequencies hold, in tokens; None for
       that of the model.
   """
 
   frequencies: tuple[float, ...]
+  base: float = 1.0
   scale: float = 1.0
   context: int | None = None
 
@@ -58,11 +60,12 @@ def read(
   base = float(parameters.get("rope_theta", theta))
   frequencies = base ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
   try:
-    return _TYPES[kind](frequencies, parameters, base, context)
+    rope = _TYPES[kind](frequencies, parameters, base, context)
   except KeyError as error:
     raise errors.UserError(
       f"{where}: rope_type {kind!r} requires {error.args[0]}"
     ) from error
+  return dataclasses.replace(rope, base=base)
 
 
 def _rope(frequencies: np.ndarray, **options: Any) -> Rope:

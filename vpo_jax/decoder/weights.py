@@ -288,6 +288,16 @@ def _hf_tensor(leaf, layer, weight, dtype):
   return leaf.T if weight.transposed else leaf
 
 
+def tensors(
+  folder: epath.PathLike, config: decoder_config.DecoderConfig
+) -> dict[str, stored.Tensor]:
+  """The tensors of a directory by Hugging Face's name; reads only the headers.
+
+  Args and Raises: as in `load`.
+  """
+  return _find_tensors(epath.Path(folder), table.table(config))
+
+
 def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
   """Checks that a directory has every weight; returns the number of parameters.
 

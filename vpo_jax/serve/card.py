@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_collections
 from etils import epath
 
 from vpo_jax import json_input, stages
@@ -44,6 +45,20 @@ fine-tuning, then direct preference optimization on text-level and video-level p
 
 ## Use
 
+{use}
+
+## Instruction
+
+```
+{instruction}
+```
+
+## Figures of the run
+
+{figures}
+"""
+
+_PYTHON = """\
 Insert the query into the instruction below and send it as the user message of the chat
 template; the answer is the prompt. The instruction is also in `instruction.txt`.
 
@@ -66,18 +81,21 @@ answer = model.generate(**inputs{sampling})[0, inputs["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 
-With vLLM: `{vllm}`.
+With vLLM: `{vllm}`."""
 
-## Instruction
+_GGUF = """\
+With Ollama, whose `Modelfile` inserts the query into the instruction:
 
+```sh
+ollama create vpo -f Modelfile
+ollama run vpo "a cat on a skateboard"
 ```
-{instruction}
-```
 
-## Figures of the run
-
-{figures}
-"""
+llama.cpp and LM Studio do not read the Modelfile. Put the query in place of `{{query}}`
+in the instruction below (`instruction.txt`) and send that as the user message, without
+a system message; the answer is the prompt. The file has the sampling settings, but not
+every program reads them: temperature {temperature}, top-p {top_p}, top-k 0, min-p 0 and
+no repetition penalty."""
 
 
 def figures(workdir: epath.PathLike) -> Figures:
@@ -122,7 +140,7 @@ def card(
   adapter_of: str = "",
   note: str = "",
 ) -> str:
-  """The text of README.md.
+  """The text of README.md in a Hugging Face directory.
 
   Args:
     figures: from `figures`.
@@ -131,27 +149,58 @@ def card(
     adapter_of: base model, if the export is a LoRA adapter.
     note: what users of the model must know.
   """
+  base = _base(figures)
+  use: dict[str, str] = _MODEL | {"base": f"Base model: {base}"}
+  if adapter_of:
+    vllm = f"vllm serve {adapter_of} --enable-lora --lora-modules vpo=PATH"
+    use = _ADAPTER | {"base": f"LoRA adapter to: {adapter_of}", "vllm": vllm}
+  return _CARD.format(
+    use=_PYTHON.format(**use),
+    library=use["library"],
+    base=use["base"],
+    note=_note(note),
+    dtype=dtype,
+    instruction=instruction,
+    figures=_table(figures),
+  )
+
+
+def gguf(figures: Figures, instruction: str, config: ml_collections.ConfigDict) -> str:
+  """The text of README.md beside a GGUF file.
+
+  Args:
+    figures, instruction: as in `card`.
+    config: see configs/export.py.
+  """
+  return _CARD.format(
+    use=_GGUF.format(temperature=config.temperature, top_p=config.top_p),
+    library="gguf",
+    base=f"Base model: {_base(figures)}",
+    note=_note(config.note),
+    dtype=config.dtype,
+    instruction=instruction,
+    figures=_table(figures),
+  )
+
+
+def _note(note: str) -> str:
+  return f"**{note}**\n\n" if note else ""
+
+
+def _base(figures: Figures) -> str:
+  return figures.get("base", {}).get("model") or "not recorded"
+
+
+def _table(figures: Figures) -> str:
   rows = [
     f"| {name} | {key} | {_format(value)} |"
     for name in _STAGES
     for key, value in figures.get(name, {}).items()
     if isinstance(value, int | float | str)
   ]
-  table = "No finished stage was found in the working directory."
-  if rows:
-    table = "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
-  base = figures.get("base", {}).get("model") or "not recorded"
-  use: dict[str, str] = _MODEL | {"base": f"Base model: {base}"}
-  if adapter_of:
-    vllm = f"vllm serve {adapter_of} --enable-lora --lora-modules vpo=PATH"
-    use = _ADAPTER | {"base": f"LoRA adapter to: {adapter_of}", "vllm": vllm}
-  return _CARD.format(
-    **use,
-    note=f"**{note}**\n\n" if note else "",
-    dtype=dtype,
-    instruction=instruction,
-    figures=table,
-  )
+  if not rows:
+    return "No finished stage was found in the working directory."
+  return "\n".join(["| stage | figure | value |", "|---|---|---|", *rows])
 
 
 def _format(value: float | str) -> str:

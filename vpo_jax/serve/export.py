@@ -1,5 +1,6 @@
 """Stage export: the trained model as a directory that other programs load."""
 
+import importlib.util
 import json
 import math
 from collections.abc import Sequence
@@ -17,24 +18,49 @@ from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import directory, lora, source, table, weights
 from vpo_jax.serve import card
 
-DTYPES = ("float32", "bfloat16", "float16")
+# Of the tensors, by format.
+DTYPES = {
+  "huggingface": ("float32", "bfloat16", "float16"),
+  "gguf": ("float32", "float16", "q8_0"),
+}
 
 
 def run(work: stages.Work) -> stages.Counts:
-  """Exports a model to `<workdir>/vpo`, or an adapter to `<workdir>/vpo_adapter`.
+  """Exports a model to `<workdir>/vpo`, or as `folder` says.
 
   Raises:
-    UserError: there is no model or adapter, it is incomplete, or the dtype is not one
-      of `DTYPES`.
+    UserError: there is no model or adapter, it is incomplete or has no place in the
+      format, the format is not one of `DTYPES`, or it does not have the dtype.
   """
-  if work.config.dtype not in DTYPES:
+  config = work.config
+  _check(config)
+  figures = card.figures(work.workdir)
+  if config.format == "gguf":
+    from vpo_jax.serve.gguf import export as gguf_export
+
+    return gguf_export.export(work.folder, work.inputs["model"], config, figures)
+  write = adapter if config.adapter else export
+  return write(work.folder, work.inputs["model"], config, figures)
+
+
+def _check(config: stages.Config) -> None:
+  if config.format not in DTYPES:
     raise errors.UserError(
-      f"config.dtype={work.config.dtype!r}: must be one of {', '.join(DTYPES)}"
+      f"config.format={config.format!r}: must be one of {', '.join(DTYPES)}"
     )
-  write = adapter if work.config.adapter else export
-  return write(
-    work.folder, work.inputs["model"], work.config, card.figures(work.workdir)
-  )
+  if config.dtype not in DTYPES[config.format]:
+    raise errors.UserError(
+      f"config.dtype={config.dtype!r}: for config.format={config.format} it must be one"
+      f" of {', '.join(DTYPES[config.format])}"
+    )
+  if config.format == "huggingface":
+    return
+  if config.adapter:
+    raise errors.UserError(
+      "config.adapter=True: a GGUF file has the merged model; set config.adapter=False"
+    )
+  if importlib.util.find_spec("gguf") is None:
+    raise errors.UserError("config.format=gguf needs a package: pip install gguf")
 
 
 def export(
@@ -132,10 +158,18 @@ def _inputs(config: stages.Config) -> stages.Inputs:
   return (stages.Input("model", f"{config.trained}/model", resolve=source.resolve),)
 
 
+def folder(config: stages.Config) -> str:
+  """The folder in the workdir, which depends on what is exported."""
+  if config.format == "gguf":
+    return "vpo_gguf"
+  return "vpo_adapter" if config.adapter else "vpo"
+
+
 STAGE = stages.Stage(
   name="export",
   run=run,
   inputs=_inputs,
-  folder=lambda config: "vpo_adapter" if config.adapter else "vpo",
+  execution_keys=("format",),  # the folder depends on it
+  folder=folder,
   uses_jax=True,
 )
