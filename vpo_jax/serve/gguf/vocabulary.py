@@ -13,43 +13,9 @@ import gguf
 
 from vpo_jax import errors
 from vpo_jax.data import chat
+from vpo_jax.decoder import pre_tokenizers
 
 _SPACE = "▁"  # SentencePiece's
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_PUNCTUATION, _SPACES = r" ?[^\s\p{L}\p{N}]+", r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-  rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+"
-  rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*"
-)
-_LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_PUNCTUATION}[\r\n]*|{_SPACES}"
-_QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_PUNCTUATION}[\r\n]*|{_SPACES}"
-_TEKKEN = rf"{_CASED}|\p{{N}}|{_PUNCTUATION}[\r\n/]*|{_SPACES}"
-_GPT2 = ({"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},)
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-
-
-def _split(regex: str) -> tuple[dict[str, Any], ...]:
-  pattern = {"Regex": regex}
-  split = {
-    "type": "Split",
-    "pattern": pattern,
-    "behavior": "Isolated",
-    "invert": False,
-  }
-  return split, _BYTES
-
-
-# llama.cpp's name, how a text is split, and whether a word that is a token stays whole.
-_PRE = (
-  ("gpt-2", _GPT2, False),
-  ("smollm", ({"type": "Digits", "individual_digits": True}, *_GPT2), False),
-  ("llama-bpe", _split(_LLAMA3), True),
-  ("smaug-bpe", _split(_LLAMA3), False),
-  ("qwen2", _split(_QWEN2), False),
-  ("tekken", _split(_TEKKEN), True),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +101,8 @@ def _pre(spec: dict[str, Any], where: str) -> str:
   steps = _parts(spec, "pre_tokenizer", "pretokenizers")
   steps = [{k: v for k, v in step.items() if k != "trim_offsets"} for step in steps]
   whole = bool(spec["model"].get("ignore_merges"))
-  names = [name for name, *how in _PRE if how == [tuple(steps), whole]]
+  how = pre_tokenizers.PreTokenizer(tuple(steps), whole)
+  names = [name for name, known in pre_tokenizers.BY_NAME.items() if known == how]
   if not names:
     raise errors.UserError(
       f"{where}: llama.cpp has no name for how the tokenizer splits a text; GGUF can be"
