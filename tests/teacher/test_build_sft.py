@@ -91,7 +91,7 @@ def test_s_is_p_or_its_refinement(served, stage_config, queries, tmp_path):
   chats = json.loads((tmp_path / "build_sft/train.json").read_text())
   instruction = templates.load("instruction")
   assert chats[2]["messages"] == [
-    {"role": "user", "content": instruction.replace("{query}", QUERIES[2], 1)},
+    {"role": "user", "content": templates.fill(instruction, query=QUERIES[2])},
     {"role": "assistant", "content": rows[QUERIES[2]].prompt},
   ]
 

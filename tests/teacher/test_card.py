@@ -9,7 +9,7 @@ from vpo_jax import records
 stage_config = test_build_sft.stage_config
 
 _TEXTS = [
-  ("boats `at` dawn | <b>", "general"),
+  ("boats `at` dawn | a<b", "general"),
   ("a red fox", "general"),
   ("a mob", "safety"),
   ("cats", "safety"),
@@ -40,7 +40,7 @@ def test_the_card_counts_every_querys_outcome(served, stage_config, tmp_path):
     "| passed the critique | 2 (40.0%) | 1 (33.3%) | 1 (50.0%) |",
     "| refined | 1 (20.0%) | 1 (33.3%) | 0 (0.0%) |",
     "| set aside, refused: the teacher declined | 1 (20.0%) | 0 (0.0%) | 1 (50.0%) |",
-    "Refined: `boats 'at' dawn | <b>`\n",
+    "Refined: `boats 'at' dawn | a<b`\n",
     "- refined: `Better scene.`\n",
     "- reason: `refused: I will not.`\n",
   ):
