@@ -143,6 +143,7 @@ class Scored:
     yes: the answers, in the order of the questions; empty for a scorer with named
       rewards.
     scalars: named rewards or measurements, if the scorer returns any.
+    lost_tokens: tokens of the prompt that the video model's text encoder did not read.
   """
 
   query_id: str
@@ -156,6 +157,7 @@ class Scored:
   groups: dict[str, float]
   yes: tuple[bool, ...]
   scalars: dict[str, float]
+  lost_tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -268,3 +268,23 @@ def test_the_papers_numbers_are_of_its_tables():
   config.paper = ("vpo VPO-XL",)
   with pytest.raises(errors.UserError, match="have no 'VPO-XL', only"):
     paper.parse(config, models)
+
+
+def test_prompts_that_the_text_encoder_cut_are_a_column():
+  def cut(query, lost):
+    return dataclasses.replace(scored(query, 1.0), lost_tokens=lost)
+
+  rows = ("sft=one", "vpo=two")
+  scores = {
+    "sft": by_query(cut("a", 0), cut("a", 3), cut("b", 0)),
+    "vpo": by_query(cut("a", 0), cut("b", 0)),
+  }
+  found, page = compared(rows, scores, limits=())
+  shares = measures.find(found, "cut prompts")
+  assert shares["systems"]["sft"]["mean"] == 0.25  # of a's videos half, of b's none
+  assert shares["systems"]["vpo"]["mean"] == 0.0
+  assert "cut prompts" in page
+  whole = {name: by_query(scored("a", 1.0)) for name in ("sft", "vpo")}
+  found, page = compared(rows, whole, limits=())
+  assert measures.find(found, "cut prompts") is None
+  assert "cut prompts" not in page

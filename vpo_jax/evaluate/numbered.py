@@ -109,10 +109,14 @@ def _find(
 
 
 def _rewards(results: Results, model: str) -> list[tuple[str, Summary]]:
-  """The dimensions of the reward and their sum."""
+  """The dimensions of the reward and their sum; then the share of cut prompts."""
   for suite in ("monetbench", "test"):
     rows = results["suites"].get(suite, {"measures": []})["measures"]
-    of_model = [row for row in rows if row["model"] == model and not row["unit"]]
+    of_model = [
+      row
+      for row in rows
+      if row["model"] == model and (not row["unit"] or row["name"] == measured.CUT)
+    ]
     if of_model:
       return [(suite, row) for row in of_model]
   return []

@@ -176,6 +176,7 @@ def _rate(
     groups=groups,
     yes=yes,
     scalars=scalars,
+    lost_tokens=result.video.lost_tokens if result.video else 0,
   )
 
 

@@ -10,6 +10,7 @@ from vpo_jax.evaluate.suites import base
 
 OVERALL = "overall"
 UNSAFE = "unsafe videos"
+CUT = "cut prompts"
 
 
 def verdicts(found: base.Found) -> list[measures.Measure]:
@@ -38,6 +39,22 @@ def rewards(found: base.Found) -> list[measures.Measure]:
     ]
     made.append(measures.Measure(OVERALL, mean(scores, lambda row: row.reward), model))
   return made
+
+
+def cut_prompts(found: base.Found) -> list[measures.Measure]:
+  """The shares of videos whose prompt the text encoder did not read to its end.
+
+  Empty for a video model that read all prompts.
+  """
+  return [
+    measures.Measure(
+      CUT, mean(scores, lambda row: row.lost_tokens > 0), model, "%", better="low"
+    )
+    for model, scores in found.scores.items()
+    if any(
+      row.lost_tokens for by in scores.values() for rows in by.values() for row in rows
+    )
+  ]
 
 
 def _groups(scores: Mapping[str, Mapping[str, Sequence[records.Scored]]]) -> list[str]:

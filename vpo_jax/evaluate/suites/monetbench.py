@@ -83,6 +83,6 @@ SUITE = base.Suite(
   name="monetbench",
   title="MonetBench",
   load=load,
-  measures=(measured.rewards,),
+  measures=(measured.rewards, measured.cut_prompts),
   inputs=_inputs,
 )

@@ -21,7 +21,12 @@ SUITE = base.Suite(
   name="test",
   title="the run's own test queries",
   load=load,
-  measures=(measured.verdicts, measured.rewards, measured.measured_levels),
+  measures=(
+    measured.verdicts,
+    measured.rewards,
+    measured.cut_prompts,
+    measured.measured_levels,
+  ),
   inputs=lambda config: (stages.Input("queries", "curate/test.jsonl"),),
   judged=True,
 )
