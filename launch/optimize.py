@@ -17,7 +17,6 @@ With --judge an LLM also checks that all that was asked for is in the prompt. Wi
 reward (docs/beyond.md).
 """
 
-import os
 import sys
 
 from absl import flags
@@ -127,20 +126,11 @@ def main() -> None:
 
 def _judge():
   """The judge, if one is asked for."""
-  if not _JUDGE.value:
-    return None
-  if _JUDGE_KEY.value and not os.environ.get(_JUDGE_KEY.value):
-    raise errors.UserError(
-      f"--judge_key_env: ${_JUDGE_KEY.value} holds no key; --judge_key_env= sends none"
-    )
-  from configs import teacher
   from vpo_jax.serve import judge
 
-  config = teacher.get_config()
-  config.update(
-    model=_JUDGE.value, base_url=_JUDGE_URL.value, api_key_env=_JUDGE_KEY.value
-  )
-  return judge.make(config)
+  if not _JUDGE.value:
+    return None
+  return judge.of_model(_JUDGE.value, _JUDGE_URL.value, _JUDGE_KEY.value)
 
 
 def _file(model, sampling: settings.Settings, predictor, target, judge) -> None:

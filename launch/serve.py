@@ -46,6 +46,15 @@ _TARGETS = flags.DEFINE_list(
   [],
   "Video models that a request may name: names of profiles, or JSON files.",
 )
+_JUDGE = flags.DEFINE_string(
+  "judge", "", "LLM that checks prompts on request ('verify' of /optimize): gpt-4o."
+)
+_JUDGE_URL = flags.DEFINE_string(
+  "judge_url", "", "Its server, with OpenAI's API; '' is OpenAI's."
+)
+_JUDGE_KEY = flags.DEFINE_string(
+  "judge_key_env", "OPENAI_API_KEY", "Variable that holds its key; '' for none."
+)
 _SLOTS = flags.DEFINE_integer("slots", 32, "Candidates decoded at once.")
 _QUEUE = flags.DEFINE_integer("queue", 128, "Candidates that may wait; more get 429.")
 _BODY = flags.DEFINE_integer("max_body_bytes", 256 * 1024, "Largest request body.")
@@ -63,7 +72,7 @@ def main() -> None:
   if _QUEUE.value < 0 or _CANDIDATES.value > _SLOTS.value + _QUEUE.value:
     raise errors.UserError("--slots plus --queue must be at least --max_candidates")
   try:
-    from vpo_jax.serve import limits, server
+    from vpo_jax.serve import judge, limits, server
   except ImportError as error:
     raise errors.UserError(
       f"{error.name} is not installed: pip install -e '.[serve]'"
@@ -72,6 +81,9 @@ def main() -> None:
   from vpo_jax.promises import targets
   from vpo_jax.sample import lm
 
+  asked = None
+  if _JUDGE.value:
+    asked = judge.of_model(_JUDGE.value, _JUDGE_URL.value, _JUDGE_KEY.value)
   read = tuple(targets.load(name) for name in _TARGETS.value)
   predictor = predictors.load(_PREDICTOR.value) if _PREDICTOR.value else None
   key = server.read_api_key(_KEY.value)
@@ -93,6 +105,7 @@ def main() -> None:
     key=key,
     predictor=predictor,
     targets=read,
+    judge=asked,
   )
 
 

@@ -1,15 +1,17 @@
 """A judge checks that a prompt has all that was asked for."""
 
 import dataclasses
+import json
 
 import pytest
+from starlette import testclient
 
 from configs import miniature, teacher
 from tests.serve.test_spans import scripted as replace_sampler
 from vpo_jax import errors
 from vpo_jax.sample import settings
 from vpo_jax.serve import judge as judges
-from vpo_jax.serve import optimize, optimize_file
+from vpo_jax.serve import optimize, optimize_file, web
 
 SAMPLING = settings.Settings(max_new_tokens=8)
 GOOD, LESS = "A red ball falls.", "A ball falls."
@@ -89,3 +91,35 @@ def test_a_server_is_asked_with_the_template_of_table_2():
     "One green cube rests on a blue floor, in bright light.",
   ]
   assert judge([(query, prompt) for prompt in prompts]) == ["aligned", "imprecise"]
+
+
+def test_the_server_asks_the_judge_on_request(scripted):
+  service = dataclasses.replace(scripted(LESS, GOOD), judge=Strict())
+  client = testclient.TestClient(web.make(service))
+  body = {"query": "a red ball", "verify": True}
+  answer = client.post("/optimize", json=body).json()
+  assert (answer["prompt"], answer["verified"], answer["attempts"]) == (
+    GOOD,
+    "aligned",
+    2,
+  )
+  plain = client.post("/optimize", json={"query": "a red ball"}).json()
+  assert (plain["prompt"], plain["verified"]) == (LESS, None)
+  with client.stream("POST", "/optimize", json=body | {"stream": True}) as response:
+    events = [json.loads(line[6:]) for line in response.iter_lines() if line]
+  assert events[-1]["optimized"]["verified"] == "aligned"
+
+
+def test_a_server_refuses_what_the_judge_refuses_three_times(scripted):
+  service = dataclasses.replace(scripted(LESS), judge=Strict())
+  client = testclient.TestClient(web.make(service))
+  refused = client.post("/optimize", json={"query": "a red ball", "verify": True})
+  assert refused.status_code == 422
+  assert "is imprecise, says the judge; tried 3 times" in refused.text
+
+
+def test_a_server_without_a_judge_says_so(scripted):
+  client = testclient.TestClient(web.make(scripted(GOOD)))
+  refused = client.post("/optimize", json={"query": "a ball", "verify": True})
+  assert refused.status_code == 400
+  assert refused.json()["error"]["param"] == "verify"

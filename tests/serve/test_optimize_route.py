@@ -41,6 +41,7 @@ def test_a_query_becomes_a_prompt(scripted, policy):
     "tokens": None,
     "budget": None,
     "negative_prompt": None,
+    "verified": None,
   }
   prompt, sampling = service.engine.requests[0]
   assert prompt == policy.prompt("a cat on a skateboard")

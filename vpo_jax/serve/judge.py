@@ -4,13 +4,15 @@ It is the verdict of the paper's table 2, asked of any server with OpenAI's chat
 completions API.
 """
 
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from vpo_jax import templates
+from configs import teacher
+from vpo_jax import errors, templates
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import queue
 from vpo_jax.teacher import texts as texts_lib
@@ -18,6 +20,21 @@ from vpo_jax.teacher import texts as texts_lib
 # The verdicts on prompts, of each with its query: one of `templates.VERDICTS`, or
 # "unknown" if the judge gave none.
 Judge = Callable[[Sequence[tuple[str, str]]], list[str]]
+
+
+def of_model(model: str, base_url: str, key_env: str) -> Judge:
+  """The judge of the flags --judge, --judge_url and --judge_key_env.
+
+  Raises:
+    UserError: as `make`, or the variable holds no key.
+  """
+  if key_env and not os.environ.get(key_env):
+    raise errors.UserError(
+      f"--judge_key_env: ${key_env} holds no key; --judge_key_env= sends none"
+    )
+  config = teacher.get_config()
+  config.update(model=model, base_url=base_url, api_key_env=key_env)
+  return make(config)
 
 
 def make(config: ml_collections.ConfigDict) -> Judge:

@@ -11,6 +11,7 @@ from vpo_jax import records
 from vpo_jax.promises import promises
 from vpo_jax.sample import lm
 from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
+from vpo_jax.serve import judge as judges
 from vpo_jax.serve import service as services
 
 
@@ -78,6 +79,7 @@ class _Attempts:
     self._promises = promises.unchecked(self._target)
     if self.guarded:
       self._promises = promises.of_query(self._query, words, self._target)
+    self._judge = self._find_judge() if body.verify else None
     self._language = service.guard_language
     if self._target:
       self._language = self._target.profile.language
@@ -86,6 +88,12 @@ class _Attempts:
     )
     self._attempts: list[tuple[int, lm.Prompt, records.Candidate]] = []
     self._samplings = optimize.attempts(sampling, self.guarded)
+
+  def _find_judge(self) -> judges.Judge:
+    if self._service.judge is None:
+      message = "verify: the server was started without --judge; omit it"
+      raise api_errors.ApiError(400, message, param="verify")
+    return self._service.judge
 
   async def start(self) -> generation.Generation:
     prompt = await self._prompt(self._query)
@@ -99,12 +107,10 @@ class _Attempts:
 
   async def run(self, running: generation.Generation) -> protocol.Optimized:
     number, candidate = 1, await self._best(running)
-    self._add(running, candidate)
-    while self._failure(candidate) and number < len(self._samplings):
+    while await self._failure(running, candidate) and number < len(self._samplings):
       running = await self._retry(number, candidate)
       number, candidate = number + 1, await self._best(running)
-      self._add(running, candidate)
-    return self._result(number)
+    return await self._result(number)
 
   async def _best(self, running: generation.Generation) -> records.Candidate:
     """The candidate of the highest predicted reward among those that pass the guard."""
@@ -129,10 +135,9 @@ class _Attempts:
             yield json.dumps({"text": delta.text})
       finish_reason = "stop" if reason == "stop" else "length"
       candidate = records.Candidate(0, text, finish_reason, running.tokens)
-      self._add(running, candidate)
-      failure = self._failure(candidate)
+      failure = await self._failure(running, candidate)
       if not failure or number == len(self._samplings):
-        result = self._result(number)
+        result = await self._result(number)
         yield json.dumps({"optimized": result.model_dump()})
         return
       yield json.dumps({"again": failure})
@@ -143,9 +148,26 @@ class _Attempts:
       return None
     return guard.problem(candidate, self._language)
 
-  def _failure(self, candidate: records.Candidate) -> str | None:
-    """Why another attempt is worth it: a problem, or a promise that is not kept."""
-    return self._problem(candidate) or self._promises.broken(candidate.prompt)
+  async def _failure(
+    self, running: generation.Generation, candidate: records.Candidate
+  ) -> str | None:
+    """Why another attempt is worth it; remembers this one with its rank.
+
+    A promise that it breaks can be mended, so it ranks before the judge's objections.
+    """
+    problem = self._problem(candidate)
+    broken = None if problem else self._promises.broken(candidate.prompt)
+    verdict = "" if problem or broken else await self._verdict(candidate.prompt)
+    objection = judges.problem(verdict)
+    rank = 3 if problem else 1 if broken else 2 if objection else 0
+    self._attempts.append((rank, running.prompts[0], candidate))
+    return problem or broken or objection
+
+  async def _verdict(self, prompt: str) -> str:
+    """The judge's verdict; "" if it is not asked."""
+    if self._judge is None:
+      return ""
+    return (await asyncio.to_thread(self._judge, [(self._query, prompt)]))[0]
 
   async def _retry(
     self, number: int, failed: records.Candidate
@@ -154,21 +176,17 @@ class _Attempts:
     prompt = await self._prompt(self._promises.ask(self._query, [failed.prompt]))
     return self._service.generate([prompt], self._samplings[number], retry=True)
 
-  def _add(self, running: generation.Generation, candidate: records.Candidate) -> None:
-    """Remembers the attempt; promises that it breaks can be mended."""
-    rank = 2 if self._problem(candidate) else int(bool(self._failure(candidate)))
-    self._attempts.append((rank, running.prompts[0], candidate))
-
-  def _result(self, attempts: int) -> protocol.Optimized:
+  async def _result(self, attempts: int) -> protocol.Optimized:
     """The first of the best attempts, mended."""
     _, prompt, candidate = min(self._attempts, key=lambda attempt: attempt[0])
     found = self._promises.keep(candidate.prompt, self._problem(candidate))
+    verdict = "" if found.problem else await self._verdict(found.prompt)
     return protocol.Optimized(
       query=self._query,
       prompt=found.prompt,
       rendered=prompt.rendered,
       finish_reason=candidate.finish_reason,
-      problem=found.problem,
+      problem=found.problem or judges.problem(verdict),
       attempts=attempts,
       seed=self._samplings[0].seed,
       spans=found.spans,
@@ -176,4 +194,5 @@ class _Attempts:
       tokens=found.tokens,
       budget=found.budget or None,
       negative_prompt=optimize.negative_prompt(self._query, self._target) or None,
+      verified=verdict or None,
     )

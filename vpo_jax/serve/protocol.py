@@ -132,6 +132,7 @@ class OptimizeRequest(_Request):
   best_of: fields.Count | None = None
   keep: fields.Keep = None
   target: str | None = None
+  verify: bool | None = None
 
   def settings(
     self, limits: limits_lib.Limits, *, has_predictor: bool
@@ -265,6 +266,8 @@ class Optimized(pydantic.BaseModel):
     budget: "kept" if the target reads all of the model's prompt, "shortened" if the
       prompt was cut so that it does, "exceeded" if it does not.
     negative_prompt: what the query's negative flags exclude, if the target takes it.
+    verified: the judge's verdict with `verify`: "aligned", or "unknown" if it gave
+      none; if there is a problem also "imprecise", "unsafe" or "refusal".
   """
 
   query: str
@@ -279,3 +282,4 @@ class Optimized(pydantic.BaseModel):
   tokens: int | None = None
   budget: Literal["kept", "shortened", "exceeded"] | None = None
   negative_prompt: str | None = None
+  verified: str | None = None

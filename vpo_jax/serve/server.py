@@ -13,6 +13,7 @@ from vpo_jax.promises import targets as targets_lib
 from vpo_jax.runtime import console
 from vpo_jax.sample import lm
 from vpo_jax.serve import engine as engines
+from vpo_jax.serve import judge as judges
 from vpo_jax.serve import limits as limits_lib
 from vpo_jax.serve import metrics, service, web
 
@@ -61,6 +62,7 @@ def serve(
   key: str = "",
   predictor: predictors.Predictor | None = None,
   targets: tuple[targets_lib.Target, ...] = (),
+  judge: judges.Judge | None = None,
   shutdown_seconds: int = _SHUTDOWN_SECONDS,
 ) -> None:
   """Serves until SIGTERM or SIGINT, then finishes running requests.
@@ -75,6 +77,7 @@ def serve(
     key: see `web.make`.
     predictor: see `service.Service`.
     targets: see `service.Service`.
+    judge: see `service.Service`.
     shutdown_seconds: requests that run longer after the signal are cut off.
   """
   engine = engines.Engine(policy, slots=slots, queue_size=queue_size)
@@ -87,6 +90,7 @@ def serve(
     aliases,
     predictor,
     targets,
+    judge,
   )
   config = uvicorn.Config(
     web.make(shared, key=key),

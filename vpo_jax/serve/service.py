@@ -14,6 +14,7 @@ from vpo_jax.promises import targets as targets_lib
 from vpo_jax.sample import lm, settings
 from vpo_jax.serve import api_errors, generation, limits, metrics
 from vpo_jax.serve import engine as engines
+from vpo_jax.serve import judge as judges
 
 _LOG = logging.getLogger("uvicorn.error")
 
@@ -42,6 +43,7 @@ class Service:
     predictor: chooses among several prompts, if there is one; it was trained with the
       policy.
     targets: the video models that a request may name.
+    judge: checks a prompt if a request asks for it.
     created: start time, in seconds since 1970.
   """
 
@@ -53,6 +55,7 @@ class Service:
   aliases: tuple[str, ...] = ()
   predictor: predictors.Predictor | None = None
   targets: tuple[targets_lib.Target, ...] = ()
+  judge: judges.Judge | None = None
   created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
   def target(self, name: str) -> targets_lib.Target:
