@@ -42,7 +42,7 @@ def load(
     UserError: a tensor is missing or has the wrong shape, or a file is truncated.
   """
   tree = table.table(config)
-  where = _find_tensors(epath.Path(folder), tree)
+  where = find_tensors(epath.Path(folder), tree)
 
   def one(weight: table.Weight, sharding: Any) -> jax.Array:
     def part(index: tuple[slice, ...]) -> np.ndarray:
@@ -50,14 +50,14 @@ def load(
 
     if sharding is None:
       return jnp.asarray(part((slice(None),) * len(weight.shape)))
-    return _place(weight.shape, sharding, part)
+    return place(weight.shape, sharding, part)
 
   if shardings is None:
     return jax.tree.map(lambda weight: one(weight, None), tree)
   return jax.tree.map(one, tree, shardings)
 
 
-def _place(
+def place(
   shape: tuple[int, ...],
   sharding: jax.sharding.Sharding,
   part: Callable[[tuple[slice, ...]], np.ndarray],
@@ -126,7 +126,7 @@ def convert(
     UserError: as in `load`.
   """
   tree = table.table(config)
-  where = _find_tensors(epath.Path(source), tree)
+  where = find_tensors(epath.Path(source), tree)
   tensors = (where[name] for name, _ in hf_shapes(tree))
   blocks = ((b for _, b in one.blocks(0, one.shape[0])) for one in tensors)
   _write(epath.Path(folder), tree, dtype, shard_bytes, blocks)
@@ -135,7 +135,7 @@ def convert(
 def hf_shapes(tree: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
   """Name and shape of each tensor of a Hugging Face directory."""
   for weight in jax.tree.leaves(tree):
-    for name in _hf_names(weight):
+    for name in hf_names(weight):
       yield name, weight.hf_shape
 
 
@@ -196,7 +196,7 @@ def _digest(leaf):
   return jnp.stack([jnp.sum(bits, dtype=jnp.uint32), jnp.sum(mixed, dtype=jnp.uint32)])
 
 
-def _find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
+def find_tensors(folder: epath.Path, tree: Any) -> dict[str, stored.Tensor]:
   """The tensors of a directory by name; all of `tree` are there and can be read."""
   if (folder / INDEX).exists():
     index = json_input.fields(folder / INDEX).get("weight_map")
@@ -229,7 +229,8 @@ def _language_model(name: str) -> str:
   return name.removeprefix("language_model.")
 
 
-def _hf_names(weight: table.Weight) -> list[str]:
+def hf_names(weight: table.Weight) -> list[str]:
+  """The names of a parameter's tensors in a Hugging Face directory, by layer."""
   if not weight.stacked:
     return [weight.hf_name]
   return [weight.hf_name.format(layer=layer) for layer in range(weight.shape[0])]
@@ -242,14 +243,24 @@ def _read(
   dtype: str,
 ) -> np.ndarray:
   """A part of a parameter, cast while it is read."""
+  names = hf_names(weight)
+  if not weight.stacked:
+    return read_tensor(where[names[0]], index, weight.transposed, dtype)
   sizes = [len(range(n)[s]) for n, s in zip(weight.shape, index, strict=True)]
   part = np.empty(sizes, jnp.dtype(dtype))
-  names = _hf_names(weight)
-  if not weight.stacked:
-    _fill(part, where[names[0]], index, weight.transposed)
-    return part
   for layer, name in enumerate(names[index[0]]):
     _fill(part[layer], where[name], index[1:], weight.transposed)
+  return part
+
+
+def read_tensor(
+  tensor: stored.Tensor, index: tuple[slice, ...], transposed: bool, dtype: str
+) -> np.ndarray:
+  """A part of one tensor, or of its transpose, cast while it is read."""
+  shape = tensor.shape[::-1] if transposed else tensor.shape
+  sizes = [len(range(n)[s]) for n, s in zip(shape, index, strict=True)]
+  part = np.empty(sizes, jnp.dtype(dtype))
+  _fill(part, tensor, index, transposed)
   return part
 
 
@@ -275,7 +286,7 @@ def hf_tensors(
   """
   weights = jax.tree.leaves(tree)
   for weight, leaf in zip(weights, jax.tree.leaves(params), strict=True):
-    for layer, name in enumerate(_hf_names(weight)):
+    for layer, name in enumerate(hf_names(weight)):
       yield name, sharding.to_host(_hf_tensor(leaf, np.int32(layer), weight, dtype))
 
 
@@ -295,7 +306,7 @@ def tensors(
 
   Args and Raises: as in `load`.
   """
-  return _find_tensors(epath.Path(folder), table.table(config))
+  return find_tensors(epath.Path(folder), table.table(config))
 
 
 def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
@@ -308,5 +319,5 @@ def check(folder: epath.Path, config: decoder_config.DecoderConfig) -> int:
       quantized.
   """
   declared = table.table(config)
-  _find_tensors(folder, declared)
+  find_tensors(folder, declared)
   return sum(math.prod(weight.shape) for weight in jax.tree.leaves(declared))

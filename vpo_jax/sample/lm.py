@@ -1,9 +1,9 @@
 """A model that is ready to sample from: parameters, tokenizer, instruction and stem."""
 
+import concurrent.futures
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
@@ -12,11 +12,9 @@ from vpo_jax.data import chat
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import (
   decode_weights,
-  model,
   sharding,
   source,
   table,
-  weights,
 )
 from vpo_jax.sample import cache, prefill
 
@@ -175,22 +173,26 @@ def load(
     )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  chat_format = chat.load(folder, config.vocab, reasoning)
   mesh = mesh or sharding.one_device_mesh()
   template = templates.of_model(folder, instruction)
+  dtype = _dtype(precision)
+  # Reading the weights does not hold the interpreter, and importing transformers does.
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    reading = thread.submit(decode_weights.load, folder, config, mesh, precision)
+    chat_format = chat.load(folder, config.vocab, reasoning)
+    params = reading.result()
+  params["embed"] = params["embed"].astype(cache.storage_dtype(dtype))
   header = () if generation_prompt else tuple(chat_format.header())
   if not (generation_prompt or header):
     raise errors.UserError(
       f"{folder}: the chat template writes no header before an answer; set"
       " config.generation_prompt=True"
     )
-  dtype = _dtype(precision)
-  params = weights.load(folder, config, sharding.params(config, mesh), dtype)
   policy = LanguageModel(
     folder=folder,
     config=config,
     format=chat_format,
-    params=_unstack(params, precision),
+    params=params,
     precision=precision,
     instruction=template,
     stem_tokens=(),
@@ -205,32 +207,6 @@ def load(
 
 def _dtype(precision: str) -> str:
   return "float32" if precision == "int8" else precision
-
-
-def _unstack(params: table.Params, precision: str) -> table.Params:
-  """Parameters for decoding: a tuple of layers, with matrices as `decode_weights`.
-
-  The head is a matrix of its own, also if it is tied to the embedding. Pops the stacked
-  arrays from `params` one by one, so that only one is in memory twice at a time.
-  """
-  int8 = precision == "int8"
-  stored = decode_weights.quantize if int8 else decode_weights.Transposed
-  stacked = params.pop("layers")
-  layers: list[table.Params] = []
-  for name in list(stacked):
-    leaf = stacked.pop(name)
-    layers = layers or [{} for _ in range(leaf.shape[0])]
-    if leaf.ndim == 3:
-      weights = [stored(w) for w in jnp.unstack(jnp.swapaxes(leaf, 1, 2))]
-    else:
-      weights = jnp.unstack(leaf)
-    for layer, weight in zip(layers, weights, strict=True):
-      layer[name] = weight
-  head_and_embed = {"head": stored(model.head(params))}
-  head_and_embed["embed"] = params["embed"].astype(
-    cache.storage_dtype(_dtype(precision))
-  )
-  return params | head_and_embed | {"layers": tuple(layers)}
 
 
 def _stem(policy: LanguageModel) -> tuple[int, ...]:
