@@ -8,12 +8,12 @@ r"""Rewrites a query into a prompt for a text-to-video model.
 The prompt goes to stdout, everything else to stderr. The guard samples a prompt again
 if it is empty, truncated, repetitive, not in English, or contains template markers, and
 also if it lacks text that the query has in quotes, a <tag>, or a word of --keep; what
-all attempts lack is inserted. If all attempts fail otherwise, a prompt is
-printed all the same, stderr says what is wrong with it, and the exit status is 1. With
---target=cogvideox-5b a prompt must also fit what that video model's text encoder reads;
-one that does not is shortened at last (configs/targets, or a JSON file of your own).
-With --judge an LLM also checks that all that was asked for is in the prompt. With
---best_of the prompt is the one of which the predictor expects the highest video
+all attempts lack is inserted. If all attempts fail otherwise, a prompt is printed all
+the same, stderr says what is wrong with it, and the exit status is 1. With
+--target=cogvideox-5b a prompt must also fit what that video model's text encoder reads
+(configs/targets, or a JSON file of your own); if all attempts are longer, one is
+shortened. With --judge an LLM also checks that all that was asked for is in the prompt.
+With --best_of the prompt is the one of which the predictor expects the highest video
 reward (docs/beyond.md).
 """
 

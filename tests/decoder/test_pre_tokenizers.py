@@ -32,12 +32,13 @@ def test_smollm2_splits_a_text_before_digits(tokenizer):
   ],
 )
 def test_each_name_splits_in_its_way(tokenizer, name, words):
-  backend = pre_tokenizers.apply(tokenizer.backend_tokenizer, name)
+  how = pre_tokenizers.by_name(name)
+  backend = pre_tokenizers.apply(tokenizer.backend_tokenizer, how)
   found = backend.pre_tokenizer.pre_tokenize_str("He's 1234   x!!\n")
   plain = [word.replace("Ġ", " ").replace("Ċ", "\n") for word, _ in found]
   assert plain == words
 
 
-def test_an_unknown_name_is_refused(tokenizer):
+def test_an_unknown_name_is_refused():
   with pytest.raises(ValueError, match="'deepseek-llm' is not one of gpt-2, smollm"):
-    pre_tokenizers.apply(tokenizer.backend_tokenizer, "deepseek-llm")
+    pre_tokenizers.by_name("deepseek-llm")

@@ -1,8 +1,10 @@
 """A judge checks that a prompt has all that was asked for."""
 
+import contextlib
 import dataclasses
 import json
 
+import faulty
 import pytest
 from starlette import testclient
 
@@ -123,3 +125,59 @@ def test_a_server_without_a_judge_says_so(scripted):
   refused = client.post("/optimize", json={"query": "a ball", "verify": True})
   assert refused.status_code == 400
   assert refused.json()["error"]["param"] == "verify"
+
+
+@pytest.fixture
+def served(monkeypatch):
+  """A judge that asks a server which answers with a script."""
+  with contextlib.ExitStack() as stack:
+
+    def start(script):
+      server = faulty.Server(script)
+      stack.enter_context(faulty.running(server))
+      monkeypatch.setenv("JUDGE_KEY", "sk-secret-5151")
+      return judges.of_model("m", server.base_url, "JUDGE_KEY")
+
+    yield start
+
+
+def test_a_single_prompt_without_a_verdict_is_unknown(served):
+  """Also if it is the only one: the judge is not a stage, which would end."""
+  judge = served(lambda number, body: "I cannot say.")
+  assert judge([("a ball", GOOD)]) == ["unknown"]
+
+
+def test_a_judge_that_rejects_the_key_is_the_servers_fault(served, scripted):
+  reply = [200]
+
+  def script(number, body):
+    return "Final Verdict: Aligned" if reply[0] == 200 else faulty.error(reply[0], "no")
+
+  judge = served(script)
+  reply[0] = 401
+  service = dataclasses.replace(scripted(GOOD), judge=judge)
+  client = testclient.TestClient(web.make(service))
+  refused = client.post("/optimize", json={"query": "a red ball", "verify": True})
+  assert refused.status_code == 502
+  message = refused.json()["error"]["message"]
+  assert message.startswith("the judge cannot be used: teacher at http")
+  assert "sk-secret" not in message
+  assert "\n" not in message
+
+
+def test_a_judge_without_a_key_is_one_line(monkeypatch):
+  monkeypatch.delenv("JUDGE_KEY", raising=False)
+  with pytest.raises(errors.UserError, match=r"--judge_key_env: \$JUDGE_KEY holds no"):
+    judges.of_model("m", "", "JUDGE_KEY")
+
+
+def test_a_judge_is_asked_once_for_each_pair():
+  judge = Strict()
+  remembers = judges.remembering(judge)
+  assert remembers([("q", GOOD), ("q", LESS), ("q", GOOD)]) == [
+    "aligned",
+    "imprecise",
+    "aligned",
+  ]
+  assert remembers([("q", LESS)]) == ["imprecise"]
+  assert judge.asked == [[GOOD, LESS]]

@@ -1,6 +1,7 @@
 """The optimizer as a tool, called by the MCP package's own client."""
 
 import asyncio
+import dataclasses
 import os
 import pathlib
 import socket
@@ -13,6 +14,7 @@ import pytest
 from mcp.client import stdio, streamable_http
 
 from tests.sample.conftest import policy
+from tests.serve.test_promises import words
 from vpo_jax.serve import mcp_tool
 
 __all__ = ["policy"]
@@ -121,3 +123,16 @@ def test_over_http(tiny_model):
   finally:
     process.terminate()
     process.wait()
+
+
+def test_a_prompt_fits_its_target(scripted):
+  service = dataclasses.replace(
+    scripted("A kite flies. It is red."), targets=(words(3),)
+  )
+  result, (tool,) = call(
+    mcp_tool.make(service), query="a kite --no rain", target="tiny"
+  )
+  assert "tiny" in tool.input_schema["properties"]["target"]["description"]
+  found = result.structured_content
+  assert (found["prompt"], found["tokens"]) == ("A kite flies.", 4)
+  assert (found["budget"], found["negative_prompt"]) == ("shortened", "rain")

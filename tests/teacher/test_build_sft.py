@@ -1,6 +1,7 @@
 """The stage: s is p or its refinement; no query is lost, no reply paid for twice."""
 
 import json
+import pathlib
 
 import faulty
 import pytest
@@ -302,3 +303,22 @@ def test_a_rows_split_does_not_depend_on_other_rows():
   assert set(fewer_heldout) <= set(heldout)
   assert [len(side) for side in build_sft.split(rows[:3], 0.001, seed=0)] == [2, 1]
   assert [len(side) for side in build_sft.split(rows, 0.0, seed=0)] == [1000, 0]
+
+
+def test_a_target_limits_prompts_and_its_notes_are_in_the_instruction(
+  served, stage_config, queries, tmp_path
+):
+  tokenizer = pathlib.Path("torch_bridge/miniature/model/tokenizer").absolute()
+  profile = {"tokenizer": str(tokenizer), "tokens": 5, "notes": "Be brief."}
+  path = tmp_path / "mine.json"
+  path.write_text(json.dumps(profile))
+  stage_config.target = str(path)
+  counts = run(stage_config, served(teach()), tmp_path)
+  rows = examples(tmp_path)
+  assert counts["refined"] == counts["examples"] == 4  # "A scene of a ..." is too long
+  assert all("tokens, of which mine reads 5" in row.critique for row in rows)
+  instruction = (tmp_path / "build_sft" / "instruction.txt").read_text()
+  assert "aspect ratio.\n\nBe brief.\n\nUser Query:{query}" in instruction
+  path.write_text(json.dumps(profile | {"tokens": 6}))
+  with pytest.raises(errors.UserError, match="target"):
+    run(stage_config, served(teach()), tmp_path)

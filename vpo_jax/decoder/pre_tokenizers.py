@@ -59,8 +59,8 @@ BY_NAME = {
 }
 
 
-def apply(tokenizer: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
-  """The tokenizer with the pre-tokenizer of this name.
+def by_name(name: str) -> PreTokenizer:
+  """The pre-tokenizer of llama.cpp's name.
 
   Raises:
     ValueError: the name is not one of `BY_NAME`.
@@ -68,12 +68,15 @@ def apply(tokenizer: tokenizers.Tokenizer, name: str) -> tokenizers.Tokenizer:
   if name not in BY_NAME:
     known = ", ".join(BY_NAME)
     raise ValueError(f"pre-tokenizer {name!r} is not one of {known}")
-  how = BY_NAME[name]
+  return BY_NAME[name]
+
+
+def apply(tokenizer: tokenizers.Tokenizer, how: PreTokenizer) -> tokenizers.Tokenizer:
+  """The tokenizer with this pre-tokenizer instead of its own."""
   spec = json.loads(tokenizer.to_str())
-  steps = [{"trim_offsets": True} | step for step in how.steps]
-  for step in steps:
-    if step["type"] != "ByteLevel":
-      del step["trim_offsets"]
+  # Offsets do not change tokens, but tokenizers requires the key.
+  offsets = {"ByteLevel": {"trim_offsets": True}}
+  steps = [step | offsets.get(step["type"], {}) for step in how.steps]
   spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
   spec["model"]["ignore_merges"] = how.ignore_merges
   return tokenizers.Tokenizer.from_str(json.dumps(spec))

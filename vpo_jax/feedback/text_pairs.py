@@ -44,7 +44,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   items = [_Item(row, candidate) for row in rows for candidate in row.candidates]
   if not items:
     raise errors.UserError(f"{source}: holds no candidates")
-  target = targets.load(config.target) if config.target else None
+  target = targets.load(work.inputs["target"]) if config.target else None
   chain = functools.partial(
     check, texts=texts, second=config.second_critique, target=target
   )
@@ -151,9 +151,14 @@ def select(
   return [pair for drawn in by_query.values() for _, pair in drawn]
 
 
+def _inputs(config: stages.Config) -> stages.Inputs:
+  target = [stages.Input("target", resolve=targets.find)] if config.target else []
+  return (stages.Input("candidates", "sample/candidates.jsonl"), *target)
+
+
 STAGE = stages.Stage(
   name="text_pairs",
   run=run,
-  inputs=(stages.Input("candidates", "sample/candidates.jsonl"),),
+  inputs=_inputs,
   execution_keys=queue.EXECUTION_KEYS,
 )

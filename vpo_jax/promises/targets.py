@@ -16,6 +16,7 @@ before they count its tokens; counts here are of the prompt as it is.
 """
 
 import dataclasses
+import os
 from typing import Any
 
 import pydantic
@@ -80,15 +81,14 @@ def names() -> list[str]:
   return sorted(path.stem for path in FOLDER.iterdir() if path.suffix == ".json")
 
 
-def load(name: str) -> Target:
-  """Reads a profile and its tokenizer.
+def find(name: str) -> epath.Path:
+  """The file of a profile.
 
   Args:
     name: one of `names`, or the path of a JSON file.
 
   Raises:
-    UserError: there is no such profile, a key is unknown or of another type, or the
-      tokenizer cannot be read.
+    UserError: there is no such profile.
   """
   path = epath.Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
   if not path.exists():
@@ -96,6 +96,20 @@ def load(name: str) -> Target:
     raise errors.UserError(
       f"target {name!r}: give a JSON file, or one of {known} (configs/targets)"
     )
+  return path
+
+
+def load(name: epath.PathLike) -> Target:
+  """Reads a profile and its tokenizer.
+
+  Args:
+    name: see `find`.
+
+  Raises:
+    UserError: as `find`, a key is unknown or of another type, or the tokenizer cannot
+      be read.
+  """
+  path = find(os.fspath(name))
   profile = _profile(path)
   return Target(path.stem, profile, _tokenizer(path, profile.tokenizer))
 

@@ -4,17 +4,20 @@ It is the verdict of the paper's table 2, asked of any server with OpenAI's chat
 completions API.
 """
 
+import asyncio
 import os
-import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
 
 import ml_collections
+from etils import epath
 
 from configs import teacher
 from vpo_jax import errors, templates
 from vpo_jax.teacher import ask as ask_lib
-from vpo_jax.teacher import queue
+from vpo_jax.teacher import client as client_lib
+from vpo_jax.teacher import journal as journal_lib
+from vpo_jax.teacher import queue, server
 from vpo_jax.teacher import texts as texts_lib
 
 # The verdicts on prompts, of each with its query: one of `templates.VERDICTS`, or
@@ -38,7 +41,9 @@ def of_model(model: str, base_url: str, key_env: str) -> Judge:
 
 
 def make(config: ml_collections.ConfigDict) -> Judge:
-  """A judge, which asks once for each prompt of its query.
+  """A judge that asks for the verdict on each pair of query and prompt.
+
+  It raises a `UserError` if the server rejects the key or the model, or is down.
 
   Args:
     config: see configs/teacher.py.
@@ -48,33 +53,54 @@ def make(config: ml_collections.ConfigDict) -> Judge:
   """
   queue.check(config)
   template = templates.load("alignment")
-  known: dict[tuple[str, str], str] = {}
-
-  async def chain(ask: ask_lib.Ask, pair: tuple[str, str]) -> str:
-    content = templates.fill(template, query=pair[0], prompt=pair[1])
-    verdict, _ = await ask([{"role": "user", "content": content}], templates.verdict)
-    return verdict
+  texts = texts_lib.Texts(alignment=template)
 
   def judge(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
-    if new:
-      known.update(zip(new, _ask(new, chain, config, template), strict=True))
-    return [known[pair] for pair in pairs]
+    with (
+      tempfile.TemporaryDirectory() as folder,
+      journal_lib.Journal(epath.Path(folder) / "journal.sqlite") as journal,
+      server.serve(config, texts) as base_url,
+    ):
+      client = client_lib.Client(config, journal, base_url)
+      return asyncio.run(_verdicts(pairs, template, config, client))
 
   return judge
 
 
-def _ask(pairs, chain, config, template) -> list[str]:
-  with tempfile.TemporaryDirectory() as folder:
-    outcomes, _ = queue.answer(
-      "verify",
-      pairs,
-      chain,
-      config=config,
-      folder=pathlib.Path(folder),
-      texts=texts_lib.Texts(alignment=template),
-    )
-  return ["unknown" if isinstance(o, ask_lib.NoAnswer) else o for o in outcomes]
+async def _verdicts(
+  pairs: Sequence[tuple[str, str]],
+  template: str,
+  config: ml_collections.ConfigDict,
+  client: client_lib.Client,
+) -> list[str]:
+  ask = ask_lib.make_ask(config, client.reply)
+  free = asyncio.Semaphore(config.parallel)
+
+  async def one(pair: tuple[str, str]) -> str:
+    content = templates.fill(template, query=pair[0], prompt=pair[1])
+    async with free:
+      try:
+        return (await ask([{"role": "user", "content": content}], templates.verdict))[0]
+      except ask_lib.NoAnswer:
+        return "unknown"
+
+  try:
+    return await asyncio.gather(*map(one, pairs))
+  finally:
+    await client.close()
+
+
+def remembering(judge: Judge) -> Judge:
+  """A judge that is asked once for each pair."""
+  known: dict[tuple[str, str], str] = {}
+
+  def remembers(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+    if new:
+      known.update(zip(new, judge(new), strict=True))
+    return [known[pair] for pair in pairs]
+
+  return remembers
 
 
 def problem(verdict: str) -> str | None:

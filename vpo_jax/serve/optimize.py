@@ -89,6 +89,7 @@ def optimize(
     judge: a prompt that it does not find aligned with its query is unusable too.
   """
   enough = any if predictor else all
+  judge = judges.remembering(judge) if judge else None
   language = target.profile.language if target else language
   check = functools.partial(guards.problem, language=language) if guard else None
   listeners = [None] * (iterations - 1) + [listen]

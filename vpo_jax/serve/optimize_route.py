@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import fastapi
 
-from vpo_jax import records
+from vpo_jax import errors, records
 from vpo_jax.promises import promises
 from vpo_jax.sample import lm
 from vpo_jax.serve import api_errors, generation, guard, limits, optimize, protocol
@@ -79,7 +79,7 @@ class _Attempts:
     self._promises = promises.unchecked(self._target)
     if self.guarded:
       self._promises = promises.of_query(self._query, words, self._target)
-    self._judge = self._find_judge() if body.verify else None
+    self._judge = judges.remembering(self._find_judge()) if body.verify else None
     self._language = service.guard_language
     if self._target:
       self._language = self._target.profile.language
@@ -167,7 +167,10 @@ class _Attempts:
     """The judge's verdict; "" if it is not asked."""
     if self._judge is None:
       return ""
-    return (await asyncio.to_thread(self._judge, [(self._query, prompt)]))[0]
+    try:
+      return (await asyncio.to_thread(self._judge, [(self._query, prompt)]))[0]
+    except errors.UserError as error:
+      raise api_errors.ApiError(502, f"the judge cannot be used: {error}") from error
 
   async def _retry(
     self, number: int, failed: records.Candidate

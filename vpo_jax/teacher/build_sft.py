@@ -36,7 +36,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   config = work.config
   if not 0 <= config.heldout < 1:
     raise errors.UserError(f"config.heldout={config.heldout}: must be in [0, 1)")
-  target = targets.load(config.target) if config.target else None
+  target = targets.load(work.inputs["target"]) if config.target else None
   instruction = templates.load("instruction", config.instruction)
   if target:
     instruction = templates.with_notes(instruction, target.profile.notes)
@@ -160,9 +160,14 @@ def split(
   return train, heldout
 
 
+def _inputs(config: stages.Config) -> stages.Inputs:
+  target = [stages.Input("target", resolve=targets.find)] if config.target else []
+  return (stages.Input("queries", "curate/sft.jsonl"), *target)
+
+
 STAGE = stages.Stage(
   name="build_sft",
   run=run,
-  inputs=(stages.Input("queries", "curate/sft.jsonl"),),
+  inputs=_inputs,
   execution_keys=queue.EXECUTION_KEYS,
 )

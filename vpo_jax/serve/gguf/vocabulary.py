@@ -66,7 +66,9 @@ def read(form: chat.Format, rendered: str, where: str) -> Vocabulary:
   add_bos = _adds_bos(form) and rendered.startswith(form.tokenizer.bos_token)
   if model.get("byte_fallback"):
     return _sentencepiece(form, spec, rendered, add_bos, where)
-  merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in _merges(spec)]
+  merges = [
+    pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]
+  ]
   tokens, types = _tokens(form, spec)
   return Vocabulary(
     model="gpt2",
@@ -82,10 +84,6 @@ def _adds_bos(form: chat.Format) -> bool:
   """Whether the tokenizer begins a text with the BOS token."""
   begin = form.tokenizer.bos_token_id
   return begin is not None and form.tokenizer("a").input_ids[:1] == [begin]
-
-
-def _merges(spec: dict[str, Any]) -> list[Any]:
-  return spec["model"]["merges"]
 
 
 def _parts(spec: dict[str, Any], name: str, members: str) -> list[dict[str, Any]]:
@@ -169,7 +167,7 @@ def _scores(spec: dict[str, Any], where: str) -> dict[str, float]:
   """
   scores: dict[str, float] = {}
   last = ""
-  for pair in _merges(spec):
+  for pair in spec["model"]["merges"]:
     token = "".join(pair.split(" ")) if isinstance(pair, str) else "".join(pair)
     if token != last and token in scores:
       raise errors.UserError(
