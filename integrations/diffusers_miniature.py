@@ -1,4 +1,4 @@
-"""Films a query with diffusers: the optimizer's prompt goes into a pipeline.
+"""Renders a query with diffusers: the optimizer's prompt is the pipeline's input.
 
     python integrations/diffusers_miniature.py --model=runs/quickstart/vpo \
       --output=video.gif "a red ball falls"

@@ -7,7 +7,7 @@ import sys
 from PIL import Image
 
 
-def test_the_miniatures_pipeline_films_the_prompt(tmp_path):
+def test_the_miniatures_pipeline_renders_the_prompt(tmp_path):
   output = tmp_path / "video.gif"
   command = [
     sys.executable,

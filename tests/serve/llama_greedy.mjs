@@ -1,23 +1,27 @@
 // Greedy answers of llama.cpp, for test_llama_cpp.py: a JSON line for each line read.
-//   node llama_greedy.mjs PACKAGES MODEL.gguf   (PACKAGES has node-llama-cpp)
+//   node llama_greedy.mjs PACKAGES MODEL.gguf [defaults]   (PACKAGES has node-llama-cpp)
 // Input: {"text": "...", "count": 64}. Output: the tokens of the text, the `count` tokens
 // that follow, also after one that ends an answer, and their text.
-// Keys and values are float32, and attention is not fused, so that rounding is least.
+// Without `defaults` keys and values are float32, and attention is not fused, so that
+// rounding is least.
 
 import module from "node:module";
 import readline from "node:readline";
 import {pathToFileURL} from "node:url";
 
-const [packages, modelPath] = process.argv.slice(2);
+const [packages, modelPath, defaults] = process.argv.slice(2);
 const found = module.createRequire(`${packages}/`).resolve("node-llama-cpp");
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(found));
 const llama = await getLlama({
   gpu: false, build: "never", logLevel: LlamaLogLevel.error, maxThreads: 1,
 });
 const model = await llama.loadModel({modelPath});
-const context = await model.createContext({
-  contextSize: 1024, threads: 1, flashAttention: false,
+const exact = {
+  flashAttention: false,
   experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32",
+};
+const context = await model.createContext({
+  contextSize: 1024, threads: 1, ...(defaults ? {flashAttention: true} : exact),
 });
 const sequence = context.getSequence();
 

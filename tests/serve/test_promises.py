@@ -175,7 +175,7 @@ def test_a_target_is_a_model_of_the_openai_api(scripted):
     ["A shop at night. It is calm.", "", ""],
   ],
 )
-def test_the_server_mends_the_same_attempt_as_the_command_line(
+def test_the_server_repairs_the_same_attempt_as_the_command_line(
   policy, monkeypatch, scripted, answers
 ):
   service = dataclasses.replace(scripted(*answers), targets=(words(8),))

@@ -23,12 +23,12 @@ _CUT = ",;:，；： \t\n"
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """A prompt after what it lacked was mended.
+  """A prompt with its spans inserted, shortened to its target's limit.
 
   Attributes:
     prompt: the prompt.
     spans: each protected span: "kept" if the model wrote it, "repaired" if it was
-      inserted, "lost" if the prompt was not mended because it has another problem.
+      inserted, "lost" if the prompt was left as it was because of another problem.
     tokens: the target's tokens of the prompt; None without a target.
     budget: "kept" if the model's prompt fits the target, "shortened" if it was cut,
       "exceeded" if it does not fit; "" without a target.

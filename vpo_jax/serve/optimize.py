@@ -245,7 +245,7 @@ def _sample(
     return judge(pairs) if judge else [""] * len(pairs)
 
   def rank(number: int, answer: records.Candidate) -> int:
-    """0 for a prompt that passes; promises that it breaks can be mended."""
+    """0 for a prompt that passes, 1 for one that `Promises.keep` can repair."""
     if check and check(answer):
       return 3
     if breaks(number, answer):

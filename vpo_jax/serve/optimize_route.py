@@ -153,7 +153,7 @@ class _Attempts:
   ) -> str | None:
     """Why another attempt is worth it; remembers this one with its rank.
 
-    A promise that it breaks can be mended, so it ranks before the judge's objections.
+    A broken promise can be repaired, so it ranks before the judge's objections.
     """
     problem = self._problem(candidate)
     broken = None if problem else self._promises.broken(candidate.prompt)
@@ -180,7 +180,7 @@ class _Attempts:
     return self._service.generate([prompt], self._samplings[number], retry=True)
 
   async def _result(self, attempts: int) -> protocol.Optimized:
-    """The first of the best attempts, mended."""
+    """The first of the best attempts, repaired."""
     _, prompt, candidate = min(self._attempts, key=lambda attempt: attempt[0])
     found = self._promises.keep(candidate.prompt, self._problem(candidate))
     verdict = "" if found.problem else await self._verdict(found.prompt)

@@ -90,7 +90,7 @@ def export(
 
 
 def _add_sampling(writer: gguf.GGUFWriter, config: ml_collections.ConfigDict) -> None:
-  """Adds the settings that llama.cpp samples with unless it is told others."""
+  """Adds the settings that llama.cpp samples with unless others are given."""
   keys = gguf.Keys.General
   writer.add_float32(keys.SAMPLING_TEMP, config.temperature)
   writer.add_float32(keys.SAMPLING_TOP_P, config.top_p)

@@ -48,8 +48,8 @@ def read(form: chat.Format, rendered: str, where: str) -> Vocabulary:
 
   Args:
     form: of the model.
-    rendered: a chat in its template. If it does not begin with the BOS token, llama.cpp
-      is told not to put it there.
+    rendered: a chat in its template. If it does not begin with the BOS token, the file
+      says that llama.cpp must not add one.
     where: the model, for error messages.
 
   Raises:
