@@ -20,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 64  # queries that are packed together
   config.micro_tokens = 4096  # tokens of a device's micro-batch; sets peak memory
   config.remat = "none"  # nothing is differentiated
+  config.check_packing = True  # as in configs/training.py
   config.mesh = mesh.get_config()
   config.mesh.fsdp = -1
   config.hang_minutes = 10.0  # as in configs/training.py

@@ -44,6 +44,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval_every = 50  # steps
   config.checkpoint_every = 50  # steps
   config.keep_checkpoints = 2  # the latest ones; the best by eval/loss is kept too
+  # Before training, compare the first micro-batch with plain rows (no shared tokens):
+  # log-probabilities and the loss's gradient. Training stops if they differ. It takes
+  # about as long as two steps without packing.
+  config.check_packing = True
   # Measure the rate of matrix products first (up to a minute), and report each step's
   # arithmetic as a share of it (fraction_of_matmul_rate).
   config.measure_matmul_rate = False

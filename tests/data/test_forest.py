@@ -13,7 +13,7 @@ import pytest
 from vpo_jax import curate, errors, templates
 from vpo_jax.data import chat, families, forest, order, packing
 from vpo_jax.data import examples as data_examples
-from vpo_jax.decoder import attention, head, model, table
+from vpo_jax.decoder import attention, head, model, paths, table
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.train import objective
 from vpo_jax.train import policy as policies
@@ -208,11 +208,13 @@ def test_each_path_of_the_mask_is_a_plain_row(seed, count, branches, groups):
   for micro in plan.steps[0]:
     batch = forest.build(examples, plan.shapes[0], micro)
     shape = batch.tree_GRT.shape
-    mask = attention.path_mask(
-      jnp.asarray(batch.tree_GRT.reshape(-1, shape[-1])),
-      jnp.asarray(batch.branch_GRT.reshape(-1, shape[-1])),
+    rows_of_paths, _ = paths.of_forest(
+      jnp.asarray(batch.tree_GRT),
+      jnp.asarray(batch.branch_GRT),
+      jnp.asarray(batch.positions_GL),
+      jnp.asarray(batch.stem_G),
     )
-    mask = np.asarray(mask).reshape(*shape, shape[-1])
+    mask = np.asarray(rows_of_paths.mask()).reshape(*shape, -1)
     for group, rows in enumerate(micro):
       for tree, index in enumerate(i for row in rows for i in row):
         seen.append(index)
@@ -222,9 +224,8 @@ def test_each_path_of_the_mask_is_a_plain_row(seed, count, branches, groups):
           np.testing.assert_array_equal(batch.target_GP[group][at], response)
           source = batch.source_GP[group][at][-1] - plan.shapes[0].stem
           row, column = divmod(int(source), plan.shapes[0].row)
-          start = plan.shapes[0].stem + row * plan.shapes[0].row
-          path = np.nonzero(mask[group, row, column])[0] + start
-          path = [*range(batch.stem_G[group]), *path]
+          path = np.nonzero(mask[group, row, column])[0]
+          path[path >= plan.shapes[0].stem] += row * plan.shapes[0].row
           expected = np.concatenate([examples[index].prompt, response[:-1]])
           np.testing.assert_array_equal(batch.tokens_GL[group, path], expected)
           np.testing.assert_array_equal(

@@ -148,13 +148,13 @@ def test_eight_devices_equal_one(few, tokens_BT):
   placement = sharding.place(config, mesh)
   tokens = jnp.asarray(np.concatenate([tokens_BT, tokens_BT[:, ::-1]]))
 
-  def loss(params, tokens, rows=None, devices=1):
+  def loss(params, tokens, rows=None):
     positions = jnp.broadcast_to(jnp.arange(LENGTH)[None], tokens.shape)
     x, _ = model.hidden(
       params,
       tokens,
       positions,
-      attention.causal(config, devices=devices),
+      attention.causal(config),
       config,
       remat="cheap",
       row_sharding=rows,
@@ -162,11 +162,10 @@ def test_eight_devices_equal_one(few, tokens_BT):
     return jnp.sum(jnp.sin(model.logits(params, x, config)))
 
   one = jax.jit(jax.value_and_grad(loss))(params, tokens)
-  split = jax.jit(jax.value_and_grad(loss), static_argnums=(2, 3))(
+  split = jax.jit(jax.value_and_grad(loss), static_argnums=2)(
     jax.device_put(params, placement.params),
     jax.device_put(tokens, placement.batch),
     placement.batch,
-    8,
   )
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(split), strict=True):
     assert np.linalg.norm(a - np.asarray(b)) < 1e-4 * np.linalg.norm(a)

@@ -239,3 +239,18 @@ def test_valid_positions_of_a_window():
   assert products.valid_positions(5, 5, size="3", pad="1_1") == 13
   window = {"size": "6", "stride": "5", "lhs_dilate": "6"}  # a batch axis
   assert products.valid_positions(6, 6, **window) == 6
+
+
+def test_a_kernel_counts_what_it_states():
+  """A TPU's program has a Pallas kernel as a custom call without products."""
+  text = """HloModule step
+
+ENTRY %main (a: f32[8,128]) -> f32[8,128] {
+  %a = f32[8,128]{1,0} parameter(0)
+  ROOT %k = f32[8,128]{1,0} custom-call(%a), custom_call_target="tpu_custom_call", \
+backend_config={"custom_call_config":{"cost_estimate":{"flops":"77309411328",\
+"transcendentals":"301989888","bytes_accessed":"86507520"}}}
+}
+"""
+  cost = hlo_cost.analyze(text)
+  assert (cost.flops, cost.bytes) == (77309411328, 86507520)

@@ -62,6 +62,7 @@ def make_config(tiny_model, rows):
       shapes=1,
       eval_every=3,
       checkpoint_every=2,
+      check_packing=False,  # it has tests of its own, and takes two compilations
     )
     config.optimizer.update(peak_lr=peak_lr, schedule=SCHEDULE, warmup_ratio=0.0)
     sizes = {"data": 1, "fsdp": 1, "tensor": 1} | (mesh or {})

@@ -1,15 +1,29 @@
 """Attention for training: over the packed forest, and over plain causal rows."""
 
-import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import cpu_attention, matmul, model, remat, window
+from vpo_jax.decoder import (
+  cpu_attention,
+  matmul,
+  model,
+  paths,
+  remat,
+  sharding,
+  window,
+)
 from vpo_jax.decoder.soft_cap import soft_cap
+from vpo_jax.decoder.tpu import attention as tpu_attention
+from vpo_jax.decoder.tpu import kernels, layout
+
+# Fewest keys of a row for which the TPU's kernel is used.
+KERNEL_FROM = 512
 
 
 def attention(
@@ -23,10 +37,10 @@ def attention(
 ) -> Float[Array, "B T N H"]:
   """Grouped-query attention under a mask, with softmax in float32.
 
-  Chooses the implementation for all callers: cuDNN's flash attention on GPUs (bfloat16
-  only, no cap, heads of up to 128), where writing scores to memory dominates the cost;
-  blockwise attention on one CPU device, for the same reason; plain attention elsewhere,
-  where the scores of rows of 1,000 tokens are small enough.
+  Chooses the implementation where a mask is given: cuDNN's flash attention on GPUs
+  (bfloat16 only, no cap, heads of up to 128), where writing scores to memory dominates
+  the cost; blockwise attention on one CPU device, for the same reason; plain attention
+  elsewhere. On TPUs `forest` uses a kernel that needs no mask.
 
   Args:
     q_BTNH: queries, scaled.
@@ -97,9 +111,9 @@ def fused(
 
 
 def causal(
-  config: decoder_config.DecoderConfig, dtype: str = "float32", devices: int = 1
+  config: decoder_config.DecoderConfig, dtype: str = "float32"
 ) -> model.Attend:
-  """Causal attention within each row; arguments as in `forest`."""
+  """Causal attention within each row, without a kernel; arguments as in `forest`."""
 
   def attend(q, k, v, cache, kind):
     T = q.shape[1]
@@ -107,8 +121,7 @@ def causal(
     mask = jnp.tri(T, dtype=bool)[None]
     masks = window.masks(config, mask, position_1T, position_1T, longest=T)
     mask = jnp.broadcast_to(model.by_kind(masks, kind), (q.shape[0], T, T))
-    out = attention(q, k, v, mask, jnp.dtype(dtype), config.score_cap, devices)
-    return out, cache
+    return plain(q, k, v, mask, jnp.dtype(dtype), config.score_cap), cache
 
   return attend
 
@@ -120,7 +133,7 @@ def forest(
   position_GL: Int[Array, "G L"],
   stem_G: Int[Array, " G"],
   dtype: str = "float32",
-  devices: int = 1,
+  rows: NamedSharding | None = None,
 ) -> model.Attend:
   """Attention from each token to its path to the root of a packed forest.
 
@@ -129,62 +142,95 @@ def forest(
 
   Args:
     config: of the model.
-    tree_GRT: index of each token's tree in its row. Tokens of different trees do not
-      see each other; padding has an index of its own.
-    branch_GRT: 0 in the tree's trunk (the query), b > 0 in its branch b (a response).
-    position_GL: of each token of the sequence on its path, from 0.
-    stem_G: number of tokens in the group's stem; the rest of its positions is padding.
+    tree_GRT, branch_GRT, position_GL, stem_G: as in `paths.of_forest`.
     dtype: operand type of the matrix products.
-    devices: number of devices over which groups and heads are split.
+    rows: the sharding of the groups; None for one device.
   """
   G, R, T = tree_GRT.shape
-  stem_size = position_GL.shape[1] - R * T
+  stem = position_GL.shape[1] - R * T
 
-  def rows(x):
-    return x[:, stem_size:].reshape(G * R, T, *x.shape[2:])
+  def of_rows(x):
+    return x[:, stem:].reshape(G * R, T, *x.shape[2:])
 
   def with_stem(x):
-    """What belongs to the keys of each row, preceded by that of its group's stem."""
-    shape = (G, R, stem_size, *x.shape[2:])
-    stem = jnp.broadcast_to(x[:, None, :stem_size], shape)
-    stem = stem.reshape(G * R, stem_size, *x.shape[2:])
-    return jnp.concatenate([stem, rows(x)], axis=1)
+    """The keys or values of each row, preceded by those of its group's stem."""
+    shape = (G, R, stem, *x.shape[2:])
+    of_stem = jnp.broadcast_to(x[:, None, :stem], shape)
+    of_stem = of_stem.reshape(G * R, stem, *x.shape[2:])
+    return jnp.concatenate([of_stem, of_rows(x)], axis=1)
 
-  mask = path_mask(tree_GRT.reshape(G * R, T), branch_GRT.reshape(G * R, T))
-  in_stem = jnp.arange(stem_size)[None, None, None] < stem_G[:, None, None, None]
-  in_stem = jnp.broadcast_to(in_stem, (G, R, T, stem_size))
-  mask = jnp.concatenate([in_stem.reshape(G * R, T, stem_size), mask], axis=-1)
-  row_positions, key_positions = rows(position_GL), with_stem(position_GL)
-  masks = window.masks(config, mask, row_positions, key_positions, stem_size + T)
-  # Padding in the stem attends to it but is never attended to.
-  stem_GS = position_GL[:, :stem_size]
-  stem_mask = jnp.tri(stem_size, dtype=bool)[None]
-  stem_mask = jnp.broadcast_to(stem_mask, (G, stem_size, stem_size))
-  stem_masks = window.masks(config, stem_mask, stem_GS, stem_GS, stem_size)
-  attend_to = functools.partial(
-    attention, dtype=jnp.dtype(dtype), cap=config.score_cap, devices=devices
-  )
+  row_paths, stem_paths = paths.of_forest(tree_GRT, branch_GRT, position_GL, stem_G)
+  attend_to_rows = _along(config, row_paths, dtype, rows)
+  attend_to_stem = _along(config, stem_paths, dtype, rows) if stem else None
 
   def attend(q, k, v, cache, kind):
-    mask = model.by_kind(masks, kind)
-    out = attend_to(rows(q), with_stem(k), with_stem(v), mask)
+    out = attend_to_rows(of_rows(q), with_stem(k), with_stem(v), kind)
     out = out.reshape(G, R * T, *q.shape[2:])
-    if stem_size:
-      stem_q, stem_k, stem_v = (x[:, :stem_size] for x in (q, k, v))
-      stem_out = attend_to(stem_q, stem_k, stem_v, model.by_kind(stem_masks, kind))
+    if attend_to_stem:
+      stem_q, stem_k, stem_v = (x[:, :stem] for x in (q, k, v))
+      stem_out = attend_to_stem(stem_q, stem_k, stem_v, kind)
       out = jnp.concatenate([stem_out, out], axis=1)
     return out, cache
 
   return attend
 
 
-def path_mask(
-  tree_BT: Int[Array, "B T"], branch_BT: Int[Array, "B T"]
-) -> Bool[Array, "B T T"]:
-  """True at [i, j] if j lies on the path from i to the root of its tree."""
-  T = tree_BT.shape[1]
-  same_tree = tree_BT[:, :, None] == tree_BT[:, None, :]
-  on_path = (branch_BT[:, None, :] == 0) | (
-    branch_BT[:, :, None] == branch_BT[:, None, :]
+def _along(
+  config: decoder_config.DecoderConfig,
+  which: paths.Paths,
+  dtype: str,
+  rows: NamedSharding | None,
+) -> Callable[[Array, Array, Array, model.Kind], Array]:
+  """Attention along paths, given queries, keys, values and the kind of the layer."""
+  keys = which.key_BS.shape[1]
+  windows = window.sizes(config, keys)
+  platform = sharding.platform(rows) if rows else jax.default_backend()
+  if _has_kernel(platform, keys, config.head_dim):
+    block = layout.BLOCK
+    settings = kernels.Settings(
+      dtype, config.score_cap, block, interpret=platform != "tpu"
+    )
+    layouts = {size: layout.make(which, size, block) for size in set(windows)}
+
+    def by_kernel(q, k, v, kind):
+      of_kind = jax.tree.map(
+        lambda *options: model.by_kind(options, kind), *(layouts[w] for w in windows)
+      )
+      return _sharded(settings, rows)(q, k, v, of_kind)
+
+    return by_kernel
+  devices = rows.mesh.size if rows else 1
+  masks = {size: which.mask(size) for size in set(windows)}
+
+  def by_mask(q, k, v, kind):
+    mask = model.by_kind([masks[size] for size in windows], kind)
+    return attention(q, k, v, mask, jnp.dtype(dtype), config.score_cap, devices)
+
+  return by_mask
+
+
+def _has_kernel(platform: str, keys: int, head_dim: int) -> bool:
+  """Whether attention to so many keys is faster in the TPU's kernel."""
+  return platform == "tpu" and keys >= KERNEL_FROM and head_dim % 64 == 0
+
+
+def _sharded(
+  settings: kernels.Settings, rows: NamedSharding | None
+) -> Callable[..., Any]:
+  """The kernel on each device's rows and heads: XLA cannot split it by itself."""
+
+  def kernel(q, k, v, of_kind):
+    return tpu_attention.attention(q, k, v, of_kind, settings)
+
+  if rows is None:
+    return kernel
+  arrays = PartitionSpec(*rows.spec, None, sharding.RULES["heads"], None)
+  of_rows = PartitionSpec(*rows.spec)
+  by_row = layout.Layout(*[of_rows] * 5, window=PartitionSpec())
+  return jax.shard_map(
+    kernel,
+    mesh=rows.mesh,
+    in_specs=(arrays, arrays, arrays, by_row),
+    out_specs=arrays,
+    check_vma=False,
   )
-  return same_tree & on_path & jnp.tri(T, dtype=bool)[None]

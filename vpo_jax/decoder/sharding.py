@@ -93,9 +93,14 @@ def groups(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def platform(rows: NamedSharding) -> str:
+  """The kind of device that rows are on: cpu, gpu or tpu."""
+  return next(iter(rows.device_set)).platform
+
+
 def one_gpu(rows: NamedSharding) -> bool:
   """Whether rows are on a single GPU."""
-  return [device.platform for device in rows.device_set] == ["gpu"]
+  return len(rows.device_set) == 1 and platform(rows) == "gpu"
 
 
 def params(config: decoder_config.DecoderConfig, mesh: Mesh, tree: Any = None) -> Any:

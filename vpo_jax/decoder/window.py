@@ -27,9 +27,19 @@ def masks(
   """
   distance_BTS = position_BT[:, :, None] - position_BS[:, None, :]
 
-  def within(window: int | None) -> Array:
-    if window is None or window >= longest:
-      return mask_BTS
-    return mask_BTS & (distance_BTS < window)
+  windows = sizes(config, longest)
+  found = {
+    size: mask_BTS if size is None else mask_BTS & (distance_BTS < size)
+    for size in dict.fromkeys(windows)
+  }
+  return [found[size] for size in windows]
 
-  return [within(kind.window) for kind in config.kinds]
+
+def sizes(config: decoder_config.DecoderConfig, longest: int) -> list[int | None]:
+  """The window of each kind of layer, in tokens; None if it changes nothing.
+
+  Args:
+    longest: most tokens that a path can have.
+  """
+  windows = [kind.window for kind in config.kinds]
+  return [None if size is None or size >= longest else size for size in windows]

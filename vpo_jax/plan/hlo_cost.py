@@ -108,8 +108,10 @@ class _Counter:
       return Cost(collectives=self._collective(computation, instruction, op))
     if op in FREE or op.endswith("-done"):
       return Cost()
-    cost = Cost(flops=self._flops(computation, instruction))
-    cost.bytes = traffic.bytes_moved(self._computations, computation, instruction)
+    cost = _estimate(instruction)
+    if cost is None:
+      cost = Cost(flops=self._flops(computation, instruction))
+      cost.bytes = traffic.bytes_moved(self._computations, computation, instruction)
     if self._seconds:
       cost.roofline = self._seconds(cost.flops, cost.bytes)
     if op == "fusion":
@@ -224,3 +226,12 @@ class _Counter:
         for inner in self._computations.get(called, {}).values()
       )
     return 0.0
+
+
+def _estimate(instruction: hlo.Instruction) -> Cost | None:
+  """The cost that a Pallas kernel states itself (`pl.CostEstimate`)."""
+  found = re.search(
+    r'"cost_estimate":\{"flops":"(\d+)".*?"bytes_accessed":"(\d+)"',
+    instruction.attributes,
+  )
+  return Cost(flops=float(found[1]), bytes=float(found[2])) if found else None

@@ -75,6 +75,12 @@ STAGE = stages.Stage(
     stages.Input("model", "train_dpo/model", resolve=source.resolve),
     stages.Input("reference", "train_sft/model", resolve=source.resolve),
   ),
-  execution_keys=("micro_tokens", "batch_size", "mesh.*", "hang_minutes"),
+  execution_keys=(
+    "micro_tokens",
+    "batch_size",
+    "mesh.*",
+    "check_packing",
+    "hang_minutes",
+  ),
   uses_jax=True,
 )

@@ -26,18 +26,15 @@ def run(work: stages.Work) -> stages.Counts:
     train = setup.with_reference(work, "train", train, params, model)
     heldout = setup.with_reference(work, "heldout", heldout, params, model)
   task = loop.Task("train DPO", work, model.policy, model.placement, preference)
-  trained, metrics, plan = loop.fit(task, params, train, heldout)
-  setup.save_model(work, model, params, trained, template)
+  fitted = loop.fit(task, params, train, heldout)
+  setup.save_model(work, model, params, fitted.params, template)
   return {
     "pairs": len(train.examples),
     "heldout": len(heldout.examples),
-    "steps": len(plan.steps),
-    "padding": plan.padding,
-    "loss_before": metrics.first("eval/loss"),
-    "loss_after": metrics.last("eval/loss"),
-    "reward_accuracy": metrics.last("eval/rewards/accuracies"),
-    "reward_margin": metrics.last("eval/rewards/margins"),
-    "train_reward_accuracy": metrics.last("rewards/accuracies"),
+    **fitted.counts(),
+    "reward_accuracy": fitted.metrics.last("eval/rewards/accuracies"),
+    "reward_margin": fitted.metrics.last("eval/rewards/margins"),
+    "train_reward_accuracy": fitted.metrics.last("rewards/accuracies"),
   }
 
 

@@ -45,17 +45,14 @@ def run(work: stages.Work) -> stages.Counts:
   train = setup.with_reference(work, "train", train, params, model)
   heldout = setup.with_reference(work, "heldout", heldout, params, model)
   task = loop.Task("train groups", work, model.policy, model.placement, loss)
-  trained, metrics, plan = loop.fit(task, params, train, heldout)
-  setup.save_model(work, model, params, trained, template)
+  fitted = loop.fit(task, params, train, heldout)
+  setup.save_model(work, model, params, fitted.params, template)
   assert train.reward_XE is not None
   return {
     "groups": len(train.examples),
     "responses": int(np.isfinite(train.reward_XE).sum()),
     "heldout": len(heldout.examples),
-    "steps": len(plan.steps),
-    "padding": plan.padding,
-    "loss_before": metrics.first("eval/loss"),
-    "loss_after": metrics.last("eval/loss"),
+    **fitted.counts(),
   }
 
 

@@ -14,12 +14,12 @@ from etils import epath
 
 from vpo_jax import errors, stages
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest, order, packing
+from vpo_jax.data import forest, order, packing, plain_rows
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder import model, sharding
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, preemption, watchdog
-from vpo_jax.train import checkpoint, log, mirror, optimizer, report
+from vpo_jax.train import checkpoint, log, mirror, optimizer, packing_check, report
 from vpo_jax.train import objective as objectives
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
@@ -32,11 +32,13 @@ class Split:
   Attributes:
     reference: log-probabilities of the tokens under the reference model, in nats.
     reward_XE: the rewards of the responses.
+    reference_difference: what the packing check of the reference pass found, in nats.
   """
 
   examples: Sequence[data_examples.Example]
   reference: forest.TokenValues | None = None
   reward_XE: np.ndarray | None = None
+  reference_difference: float | None = None
 
 
 # Config keys that change how a run is executed, not what it computes: they may change
@@ -49,6 +51,7 @@ EXECUTION_KEYS = (
   "eval_every",
   "checkpoint_every",
   "keep_checkpoints",
+  "check_packing",
   "measure_matmul_rate",
   "hang_minutes",
 )
@@ -75,6 +78,33 @@ class Task:
   @property
   def config(self) -> ml_collections.ConfigDict:
     return self.work.config
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+  """A finished training.
+
+  Attributes:
+    params: the trained parameters; with LoRA its adapters.
+    metrics: the rows of metrics.jsonl.
+    plan: how the batches were packed.
+    differences: what the packing check found, for the stage's counts.
+  """
+
+  params: Params
+  metrics: log.Log
+  plan: packing.Plan
+  differences: dict[str, float | None]
+
+  def counts(self) -> stages.Counts:
+    """What every training stage counts; losses are None without held-out examples."""
+    return {
+      "steps": len(self.plan.steps),
+      "padding": self.plan.padding,
+      **self.differences,
+      "loss_before": self.metrics.first("eval/loss"),
+      "loss_after": self.metrics.last("eval/loss"),
+    }
 
 
 def check(
@@ -110,21 +140,18 @@ def check(
   loras.from_config(config.lora)
 
 
-def fit(
-  task: Task, params: Params, train: Split, heldout: Split
-) -> tuple[Params, log.Log, packing.Plan]:
+def fit(task: Task, params: Params, train: Split, heldout: Split) -> Fitted:
   """Trains from `params`, or continues from the folder's last checkpoint.
 
   The order of the data is a function of the seed and the step, so a killed run that
   continues ends with the same parameters as one that was not killed. The checkpoint
   with the best evaluation loss is kept in addition to the latest ones. Without held-out
   examples nothing is evaluated, and only the latest checkpoints are kept.
-
-  Returns: the trained parameters (with LoRA its adapters; `params` stay as they are),
-    the metrics, and how the batches were packed.
+  With LoRA, `params` stay as they are.
 
   Raises:
-    UserError: a loss is not finite; names the step and its examples.
+    UserError: a loss is not finite (names the step and its examples), or the packed
+      forest and plain rows differ.
     SystemExit: with `preemption.EXIT_CODE`, after SIGTERM, once the state is saved.
   """
   config, placement = task.config, task.placement
@@ -145,6 +172,7 @@ def fit(
     )
     placement = sharding.Placement(placement.mesh, shardings)
     trained, frozen = lora.init(config.seed, architecture, shardings), params
+  differences = _check_packing(task, train, plan, placement, trained, lora, frozen)
   step_fn = train_step.compiled(
     train_step.make_step(task.policy, task.objective, tx, placement, lora)
   )
@@ -191,7 +219,41 @@ def fit(
           console.say(f"SIGTERM: saved step {done}; run the same command to continue")
           raise SystemExit(preemption.EXIT_CODE)
     metrics.close()
-  return state.params, metrics, plan
+  return Fitted(state.params, metrics, plan, differences)
+
+
+def _check_packing(
+  task: Task,
+  train: Split,
+  plan: packing.Plan,
+  placement: sharding.Placement,
+  trained: Params,
+  lora: loras.Lora | None,
+  frozen: Params | None,
+) -> dict[str, float | None]:
+  """Checks the first micro-batch (`packing_check.training`), for `Fitted`."""
+  if not task.config.check_packing:
+    return {}
+  shape, micro = plan.shapes[0], plan.steps[0][0]
+  packed = _build(train, shape, micro, placement)
+  rows = plain_rows.build(train.examples, shape, micro, placement.own_groups)
+  packed, rows = placement.shard_groups((packed, rows))
+  found = packing_check.training(
+    task.policy,
+    task.objective,
+    placement,
+    trained,
+    packed,
+    rows,
+    shape,
+    lora,
+    frozen,
+  )
+  return {
+    "packing_logp_difference": found.logp,
+    "packing_gradient_difference": found.gradient,
+    "packing_reference_difference": train.reference_difference,
+  }
 
 
 def _is_best(metrics: log.Log, step: int, values: dict[str, float]) -> bool:

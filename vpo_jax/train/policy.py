@@ -41,7 +41,7 @@ class Policy:
       jnp.asarray(batch.positions_GL),
       jnp.asarray(batch.stem_G),
       self.precision,
-      devices,
+      self.rows,
     )
     x_GLD, _ = model.hidden(
       params,

@@ -14,10 +14,11 @@ from etils import epath
 
 from vpo_jax import files
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest, packing
+from vpo_jax.data import forest, packing, plain_rows
 from vpo_jax.decoder import sharding, weights
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, processes, watchdog
+from vpo_jax.train import packing_check
 from vpo_jax.train import policy as policies
 
 
@@ -30,30 +31,43 @@ def logps(
   *,
   batch_size: int,
   budget: int,
+  check_packing: bool,
   hang_minutes: float,
-) -> forest.TokenValues:
+) -> tuple[forest.TokenValues, float | None]:
   """Log-probability of each token of each response of each example, in nats.
+
+  With them comes what the packing check found when they were computed, in nats; None if
+  it was switched off.
 
   Args:
     path: the .npz file; it is read if its fingerprint matches, and written otherwise.
     batch_size: number of examples that are packed together.
     budget: the most row tokens of one group in one micro-batch.
+    check_packing: whether to compare the first micro-batch with plain rows.
     hang_minutes: the watchdog's patience (`watchdog.Watch`).
+
+  Raises:
+    UserError: the packed forest and plain rows differ.
   """
   fingerprint = _fingerprint(examples, params, policy)
   processes.barrier("reference")  # so that either all processes find the file or none
   if path.exists():
     with path.open("rb") as file, np.load(io.BytesIO(file.read())) as stored:
       if str(stored["fingerprint"]) == fingerprint:
-        return _split(stored["logps"], examples)
-  result = _compute(
-    examples, params, policy, placement, batch_size, budget, hang_minutes
-  )
+        difference = float(stored["difference"])
+        known = None if np.isnan(difference) else difference
+        return _split(stored["logps"], examples), known
+  plan = _plan(examples, policy, placement, batch_size, budget)
+  difference = None
+  if check_packing:
+    difference = _check(examples, plan, params, policy, placement)
+  result = _compute(examples, plan, params, policy, placement, hang_minutes)
   if processes.first():
     flat = np.concatenate([values for row in result for values in row])
     with files.publish(path, "wb") as file:
-      np.savez(file, logps=flat, fingerprint=fingerprint)
-  return result
+      stored = np.nan if difference is None else difference
+      np.savez(file, logps=flat, fingerprint=fingerprint, difference=stored)
+  return result, difference
 
 
 def _split(flat, examples) -> forest.TokenValues:
@@ -72,25 +86,37 @@ def _fingerprint(examples, params, policy) -> str:
   return digest.hexdigest()
 
 
-def _compute(examples, params, policy, placement, batch_size, budget, hang_minutes):
+def _plan(examples, policy, placement, batch_size, budget) -> packing.Plan:
   indices = list(range(len(examples)))
   batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-  plan = packing.plan(
+  return packing.plan(
     examples,
     batches,
     groups=sharding.groups(placement.mesh),
     budget=budget,
     flops_per_token=policy.config.flops_per_token,
   )
+
+
+def _check(examples, plan, params, policy, placement) -> float:
+  """Checks the first micro-batch; returns the largest difference."""
+  shape, micro = plan.shapes[0], plan.steps[0][0]
+  packed = forest.build(examples, shape, micro, groups=placement.own_groups)
+  rows = plain_rows.build(examples, shape, micro, placement.own_groups)
+  packed, rows = placement.shard_groups((packed, rows))
+  return packing_check.reference(policy, params, packed, rows, shape).logp
+
+
+def _compute(examples, plan, params, policy, placement, hang_minutes):
   result = zeros(examples)
   with (
     watchdog.watched(hang_minutes) as watch,
     console.progress("reference", len(examples)) as advance,
   ):
-    for step, batch in enumerate(batches):
+    for step, micros in enumerate(plan.steps):
       watch.step("batch of the reference pass", step + 1)
       fill(result, examples, plan, step, params, policy, placement)
-      advance(len(batch), "")
+      advance(sum(len(indices) for m in micros for rows in m for indices in rows), "")
   return result
 
 

@@ -145,7 +145,7 @@ def with_reference(
   if not split.examples:
     return split
   config = work.config
-  logps = reference.logps(
+  logps, difference = reference.logps(
     work.folder / f"reference_{key}.npz",
     split.examples,
     params,
@@ -153,9 +153,10 @@ def with_reference(
     setup.placement,
     batch_size=config.batch_size,
     budget=config.micro_tokens,
+    check_packing=config.check_packing,
     hang_minutes=config.hang_minutes,
   )
-  return dataclasses.replace(split, reference=logps)
+  return dataclasses.replace(split, reference=logps, reference_difference=difference)
 
 
 def read_examples(

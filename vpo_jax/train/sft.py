@@ -19,17 +19,12 @@ def run(work: stages.Work) -> stages.Counts:
   heldout = setup.read_examples(work, "heldout", model, "sft")
   task = loop.Task("train SFT", work, model.policy, model.placement, loss)
   params = model.load()
-  trained, metrics, plan = loop.fit(
-    task, params, loop.Split(train), loop.Split(heldout)
-  )
-  setup.save_model(work, model, params, trained, template)
+  fitted = loop.fit(task, params, loop.Split(train), loop.Split(heldout))
+  setup.save_model(work, model, params, fitted.params, template)
   return {
     "examples": len(train),
     "heldout": len(heldout),
-    "steps": len(plan.steps),
-    "padding": plan.padding,
-    "loss_before": metrics.first("eval/loss"),
-    "loss_after": metrics.last("eval/loss"),
+    **fitted.counts(),
   }
 
 
