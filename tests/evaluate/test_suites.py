@@ -14,7 +14,7 @@ from configs import human_study as human_study_config
 from tests.evaluate.test_evaluate import asked, miniature
 from tests.evaluate.vbench import wheel
 from vpo_jax import errors, json_input, records, stages
-from vpo_jax.evaluate import evaluate, measures
+from vpo_jax.evaluate import evaluate, measures, tables
 from vpo_jax.evaluate.human import human_study, results, study
 from vpo_jax.evaluate.suites import monetbench, t2vsafety
 
@@ -252,6 +252,10 @@ def test_a_video_model_that_renders_some_systems_is_only_in_figure_5(config, tmp
   pairs = {(row["one"], row["two"]): row for row in combined[0]["pairs"]}
   tuned = pairs["standard", "tuned"]
   assert tuned["net_low"] <= tuned["net"] <= tuned["net_high"]
+  claims = [line for line in tables.claims(found) if "(figure 5)" in line]
+  compared = [("standard", "query"), ("tuned", "query"), ("tuned", "standard")]
+  for line, (two, one) in zip(claims, compared, strict=True):
+    assert f"for {two} than for {one}" in line or f"between {two} and {one}" in line
 
 
 def test_the_sample_has_each_class_in_its_share(tmp_path, config):

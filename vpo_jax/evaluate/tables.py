@@ -1,7 +1,5 @@
 """The page of an evaluation: the paper's tables, with its numbers in brackets."""
 
-from collections.abc import Collection
-
 from vpo_jax.describe import page
 from vpo_jax.evaluate import cells, figures, paper, suites
 from vpo_jax.evaluate.cells import Results, Row
@@ -108,15 +106,25 @@ def _number(suite: Row) -> str:
 
 
 def claims(results: Results) -> list[str]:
-  """What the run shows about its last system, and what it does not, in sentences."""
+  """What the run shows about its last system, and what it does not, in sentences.
+
+  Systems on different video models (figure 5) are all compared, by the reward.
+  """
   plain = {name for name, row in results["systems"].items() if not row["of"]}
-  return [
-    line
-    for suite, one in results["suites"].items()
-    for row in one["measures"]
-    if row["name"] in _QUANTITIES
-    for line in _claim(suites.ALL[suite].title, row, plain)
-  ]
+  lines = []
+  for suite, one in results["suites"].items():
+    title = suites.ALL[suite].title
+    for row in one["measures"]:
+      if row["name"] in _QUANTITIES:
+        last = [name for name in row["systems"] if name in plain][-1:]
+        what = _QUANTITIES[row["name"]].format(model=row["model"])
+        chosen = [pair for pair in row["differences"] if [pair["two"]] == last]
+        lines += [_claim(what, title, row, pair) for pair in chosen]
+    for row in one.get("combinations", {}).get("measures", ()):
+      if row["name"] == measured.OVERALL:
+        what = "mean reward (figure 5)"
+        lines += [_claim(what, title, row, pair) for pair in row["differences"]]
+  return lines
 
 
 def _claims(results: Results) -> str:
@@ -125,29 +133,21 @@ def _claims(results: Results) -> str:
   return f"## What is shown\n\n{text}\n\n{SHOWN}"
 
 
-def _claim(title: str, row: Row, plain: Collection[str]) -> list[str]:
-  """Sentences on the last system, without iterations, against each other one."""
-  last = [name for name in row["systems"] if name in plain][-1:]
-  what = _QUANTITIES[row["name"]].format(model=row["model"])
-  lines = []
-  for one in row["differences"]:
-    if [one["two"]] != last:
-      continue
-    size = cells.value(one["mean"], row["unit"], signed=True)
-    higher = "higher" if one["mean"] > 0 else "lower"
-    points = " percentage points" if row["unit"] else ""
-    number = f"{size}{points}, p = {one['p']:.2g}, {row['queries']} queries of {title}"
-    if one["p"] < _SIGNIFICANT:
-      lines.append(
-        f"Shown: the {what} is {higher} for {one['two']} than for {one['one']}"
-        f" ({number})."
-      )
-    else:
-      lines.append(
-        f"Not shown: that the {what} differs between {one['two']} and"
-        f" {one['one']} ({number})."
-      )
-  return lines
+def _claim(what: str, title: str, row: Row, pair: Row) -> str:
+  """A sentence on the difference of a measure between two systems."""
+  size = cells.value(pair["mean"], row["unit"], signed=True)
+  points = " percentage points" if row["unit"] else ""
+  number = f"{size}{points}, p = {pair['p']:.2g}, {row['queries']} queries of {title}"
+  if pair["p"] < _SIGNIFICANT:
+    higher = "higher" if pair["mean"] > 0 else "lower"
+    return (
+      f"Shown: the {what} is {higher} for {pair['two']} than for {pair['one']}"
+      f" ({number})."
+    )
+  return (
+    f"Not shown: that the {what} differs between {pair['two']} and {pair['one']}"
+    f" ({number})."
+  )
 
 
 def _table(number: str, part: Row, reference: paper.Reference) -> str:

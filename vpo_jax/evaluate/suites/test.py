@@ -19,7 +19,7 @@ def load(
 
 SUITE = base.Suite(
   name="test",
-  title="the run's own test queries",
+  title="the run's test set",
   load=load,
   measures=(
     measured.verdicts,
