@@ -11,11 +11,11 @@ CONSTRAINTS := constraints$(shell $(PYTHON) -c \
 quickstart: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-# The paper's experiment at small size; SEED=1 is another run. DIFFUSION_DPO=True also
-# trains the video model, in the same or in a finished run (docs/diffusion_dpo.md); so it
-# does with `make rehearsal`.
+# The paper's experiment at small size; SEED=1 is another run. Figure 5 is part of it
+# (docs/diffusion_dpo.md), and of `make rehearsal` with DIFFUSION_DPO=True.
 SEED ?= 0
 DIFFUSION_DPO ?= False
+miniature: DIFFUSION_DPO = True
 miniature: $(VENV)/.run
 	$(BIN)/python launch/pipeline.py --config=configs/miniature.py \
 	  --config.seed=$(SEED) --config.diffusion_dpo=$(DIFFUSION_DPO) \

@@ -109,7 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.max_new_tokens = 96
   config.variants = (paper.WITHOUT_TEXT,)
 
-  # Also train the video model and compare as in figure 5, in half an hour more.
+  # Also train the video model and compare as in figure 5, in ten minutes more; `make
+  # miniature` does.
   config.diffusion_dpo = False
   config.diffusion_pairs = pairs = diffusion_pairs.get_config()
   video_model(pairs)
