@@ -41,8 +41,8 @@ class Differences:
 
 
 # Largest differences that rounding explains. That of a log-probability is multiplied by
-# the root of the response's tokens, because rounding errors are independent. SmolLM2
-# with responses of 135 tokens: 1.5e-5 and 6e-6 in float32, 0.044 and 0.05 in bfloat16.
+# the root of the response's tokens, because rounding errors are independent. SmolLM2 has
+# up to 2e-5 and 8e-6 in float32, 0.05 and 0.03 in bfloat16 (docs/performance.md).
 LIMITS = {"float32": Differences(1e-4, 1e-3), "bfloat16": Differences(0.2, 0.25)}
 
 
