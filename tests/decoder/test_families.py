@@ -14,6 +14,7 @@ from vpo_jax.data import examples as data_examples
 from vpo_jax.data import forest, packing
 from vpo_jax.decoder import attention, head, model, sharding, table, weights
 from vpo_jax.decoder import config as decoder_config
+from vpo_jax.decoder.tpu import layout
 from vpo_jax.train import objective
 from vpo_jax.train import policy as policies
 
@@ -140,6 +141,36 @@ def test_the_forest_equals_plain_rows(few, monkeypatch):
     jax.tree.leaves(our_grads), jax.tree.leaves(their_grads), strict=True
   ):
     assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
+
+
+def test_the_tpus_kernel_gives_the_same(few, monkeypatch):
+  """Windows, caps and kinds of layers reach the kernel, here interpreted."""
+  _, config, params = few
+  examples = pairs()
+  plan = packing.plan(
+    examples,
+    [[0, 1, 2, 3]],
+    groups=1,
+    budget=512,
+    flops_per_token=config.flops_per_token,
+  )
+  batch = forest.build(examples, plan.shapes[0], plan.steps[0][0])
+
+  def values():
+    def loss(params):
+      policy = policies.Policy(config, remat="cheap")
+      logp_GP = policy.token_logps(params, batch, plan.shapes[0])
+      logp_GNE = objective.Responses.of(batch, logp_GP).logp_GNE
+      return jnp.sum(jnp.sin(logp_GNE)), logp_GNE
+
+    (_, logps), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return [logps, *jax.tree.leaves(grads)]
+
+  plain = values()
+  monkeypatch.setattr(attention, "has_kernel", lambda *_: True)
+  monkeypatch.setattr(layout, "BLOCK", 32)
+  for ours, theirs in zip(values(), plain, strict=True):
+    assert jnp.linalg.norm(ours - theirs) < 1e-4 * jnp.linalg.norm(theirs)
 
 
 def test_eight_devices_equal_one(few, tokens_BT):

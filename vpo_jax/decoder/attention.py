@@ -185,7 +185,7 @@ def _along(
   keys = which.key_BS.shape[1]
   windows = window.sizes(config, keys)
   platform = sharding.platform(rows) if rows else jax.default_backend()
-  if _has_kernel(platform, keys, config.head_dim):
+  if has_kernel(platform, keys, config.head_dim):
     block = layout.BLOCK
     settings = kernels.Settings(
       dtype, config.score_cap, block, interpret=platform != "tpu"
@@ -209,7 +209,7 @@ def _along(
   return by_mask
 
 
-def _has_kernel(platform: str, keys: int, head_dim: int) -> bool:
+def has_kernel(platform: str, keys: int, head_dim: int) -> bool:
   """Whether attention to so many keys is faster in the TPU's kernel."""
   return platform == "tpu" and keys >= KERNEL_FROM and head_dim % 64 == 0
 
