@@ -41,9 +41,9 @@ class Differences:
 
 
 # Largest differences that rounding explains. That of a log-probability is multiplied by
-# the root of the response's tokens, because rounding errors are independent. SmolLM2 has
-# up to 2e-5 and 8e-6 in float32, 0.05 and 0.03 in bfloat16 (docs/performance.md).
-LIMITS = {"float32": Differences(1e-4, 1e-3), "bfloat16": Differences(0.2, 0.25)}
+# the root of the response's tokens, because rounding errors are independent. SmolLM2
+# has up to 2e-5 and 8e-6 in float32, 0.05 and 0.03 in bfloat16 (docs/performance.md).
+LIMITS = {"float32": Differences(3e-4, 1e-3), "bfloat16": Differences(0.3, 0.25)}
 
 
 def plain_logps(
