@@ -108,9 +108,8 @@ def pairs():
   ]
 
 
-def test_the_forest_equals_plain_rows(few, monkeypatch):
-  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**14)  # several blocks
-  _, config, params = few
+def packed_pairs(config):
+  """`pairs` and how they are packed: one micro-batch."""
   examples = pairs()
   plan = packing.plan(
     examples,
@@ -119,6 +118,13 @@ def test_the_forest_equals_plain_rows(few, monkeypatch):
     budget=512,
     flops_per_token=config.flops_per_token,
   )
+  return examples, plan
+
+
+def test_the_forest_equals_plain_rows(few, monkeypatch):
+  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**14)  # several blocks
+  _, config, params = few
+  examples, plan = packed_pairs(config)
   (micro,) = plan.steps[0]
   order = [i for row in micro[0] for i in row]
   batch = forest.build(examples, plan.shapes[0], micro)
@@ -146,14 +152,7 @@ def test_the_forest_equals_plain_rows(few, monkeypatch):
 def test_the_tpus_kernel_gives_the_same(few, monkeypatch):
   """Windows, caps and kinds of layers reach the kernel, here interpreted."""
   _, config, params = few
-  examples = pairs()
-  plan = packing.plan(
-    examples,
-    [[0, 1, 2, 3]],
-    groups=1,
-    budget=512,
-    flops_per_token=config.flops_per_token,
-  )
+  examples, plan = packed_pairs(config)
   batch = forest.build(examples, plan.shapes[0], plan.steps[0][0])
 
   def values():

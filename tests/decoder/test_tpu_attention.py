@@ -12,7 +12,7 @@ from tests.data import test_forest
 from vpo_jax.data import forest
 from vpo_jax.decoder import attention, paths, sharding, table
 from vpo_jax.decoder.tpu import attention as tpu_attention
-from vpo_jax.decoder.tpu import kernels, layout
+from vpo_jax.decoder.tpu import grid, layout
 from vpo_jax.train import objective
 from vpo_jax.train import policy as policies
 
@@ -64,7 +64,7 @@ def random_arrays(found, H=16):
 def test_the_kernel_equals_plain_attention(dtype, error, cap, window):
   found = forest_paths()
   arrays, weight = random_arrays(found)
-  settings = kernels.Settings(dtype, cap, BLOCK, interpret=True)
+  settings = grid.Settings(dtype, cap, BLOCK, interpret=True)
   of_paths = layout.make(found, window, BLOCK)
 
   def kernel(q, k, v):

@@ -20,7 +20,7 @@ from vpo_jax.decoder import (
 )
 from vpo_jax.decoder.soft_cap import soft_cap
 from vpo_jax.decoder.tpu import attention as tpu_attention
-from vpo_jax.decoder.tpu import kernels, layout
+from vpo_jax.decoder.tpu import grid, layout
 
 # Fewest keys of a row for which the TPU's kernel is used.
 KERNEL_FROM = 512
@@ -187,7 +187,7 @@ def _along(
   platform = sharding.platform(rows) if rows else jax.default_backend()
   if has_kernel(platform, keys, config.head_dim):
     block = layout.BLOCK
-    settings = kernels.Settings(
+    settings = grid.Settings(
       dtype, config.score_cap, block, interpret=platform != "tpu"
     )
     layouts = {size: layout.make(which, size, block) for size in set(windows)}
@@ -214,9 +214,7 @@ def has_kernel(platform: str, keys: int, head_dim: int) -> bool:
   return platform == "tpu" and keys >= KERNEL_FROM and head_dim % 64 == 0
 
 
-def _sharded(
-  settings: kernels.Settings, rows: NamedSharding | None
-) -> Callable[..., Any]:
+def _sharded(settings: grid.Settings, rows: NamedSharding | None) -> Callable[..., Any]:
   """The kernel on each device's rows and heads: XLA cannot split it by itself."""
 
   def kernel(q, k, v, of_kind):

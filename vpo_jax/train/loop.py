@@ -14,7 +14,7 @@ from etils import epath
 
 from vpo_jax import errors, stages
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest, order, packing, plain_rows
+from vpo_jax.data import forest, order, packing
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder import model, sharding
 from vpo_jax.decoder.table import Params
@@ -234,20 +234,11 @@ def _check_packing(
   """Checks the first micro-batch (`packing_check.training`), for `Fitted`."""
   if not task.config.check_packing:
     return {}
-  shape, micro = plan.shapes[0], plan.steps[0][0]
-  packed = _build(train, shape, micro, placement)
-  rows = plain_rows.build(train.examples, shape, micro, placement.own_groups)
-  packed, rows = placement.shard_groups((packed, rows))
+  batch = packing_check.first_micro_batch(
+    train.examples, plan, placement, train.reference, train.reward_XE
+  )
   found = packing_check.training(
-    task.policy,
-    task.objective,
-    placement,
-    trained,
-    packed,
-    rows,
-    shape,
-    lora,
-    frozen,
+    task.policy, task.objective, placement, trained, *batch, lora, frozen
   )
   return {
     "packing_logp_difference": found.logp,

@@ -7,7 +7,7 @@ on its own mesh. The plain rows use the same layers, but attention without a ker
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ import optax
 from jaxtyping import Array, Float
 
 from vpo_jax import errors
-from vpo_jax.data import forest, plain_rows
+from vpo_jax.data import examples as data_examples
+from vpo_jax.data import forest, packing, plain_rows
 from vpo_jax.decoder import attention, head, model, sharding
 from vpo_jax.decoder import lora as loras
 from vpo_jax.decoder.table import Params
@@ -44,6 +45,23 @@ class Differences:
 # the root of the response's tokens, because rounding errors are independent. SmolLM2
 # has up to 2e-5 and 8e-6 in float32, 0.05 and 0.03 in bfloat16 (docs/performance.md).
 LIMITS = {"float32": Differences(3e-4, 1e-3), "bfloat16": Differences(0.3, 0.25)}
+
+
+def first_micro_batch(
+  examples: Sequence[data_examples.Example],
+  plan: packing.Plan,
+  placement: sharding.Placement,
+  reference: forest.TokenValues | None = None,
+  reward_XE: np.ndarray | None = None,
+) -> tuple[forest.Forest, plain_rows.PlainRows, forest.Shape]:
+  """The first micro-batch of a run on its devices, its plain rows and its shape.
+
+  Args: as in `forest.build`.
+  """
+  shape, micro, own = plan.shapes[0], plan.steps[0][0], placement.own_groups
+  packed = forest.build(examples, shape, micro, reference, reward_XE, own)
+  rows = plain_rows.build(examples, shape, micro, own)
+  return (*placement.shard_groups((packed, rows)), shape)
 
 
 def plain_logps(

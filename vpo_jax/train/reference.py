@@ -14,7 +14,7 @@ from etils import epath
 
 from vpo_jax import files
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forest, packing, plain_rows
+from vpo_jax.data import forest, packing
 from vpo_jax.decoder import sharding, weights
 from vpo_jax.decoder.table import Params
 from vpo_jax.runtime import console, processes, watchdog
@@ -60,7 +60,8 @@ def logps(
   plan = _plan(examples, policy, placement, batch_size, budget)
   difference = None
   if check_packing:
-    difference = _check(examples, plan, params, policy, placement)
+    batch = packing_check.first_micro_batch(examples, plan, placement)
+    difference = packing_check.reference(policy, params, *batch).logp
   result = _compute(examples, plan, params, policy, placement, hang_minutes)
   if processes.first():
     flat = np.concatenate([values for row in result for values in row])
@@ -96,15 +97,6 @@ def _plan(examples, policy, placement, batch_size, budget) -> packing.Plan:
     budget=budget,
     flops_per_token=policy.config.flops_per_token,
   )
-
-
-def _check(examples, plan, params, policy, placement) -> float:
-  """Checks the first micro-batch; returns the largest difference."""
-  shape, micro = plan.shapes[0], plan.steps[0][0]
-  packed = forest.build(examples, shape, micro, groups=placement.own_groups)
-  rows = plain_rows.build(examples, shape, micro, placement.own_groups)
-  packed, rows = placement.shard_groups((packed, rows))
-  return packing_check.reference(policy, params, packed, rows, shape).logp
 
 
 def _compute(examples, plan, params, policy, placement, hang_minutes):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vpo_jax.decoder import remat
-from vpo_jax.decoder.tpu import kernels
+from vpo_jax.decoder.tpu import grid, kernels
 from vpo_jax.decoder.tpu.layout import Layout
 
 
@@ -23,7 +23,7 @@ def attention(
   k_BSKH: Float[Array, "B S K H"],
   v_BSKH: Float[Array, "B S K H"],
   layout: Layout,
-  settings: kernels.Settings,
+  settings: grid.Settings,
 ) -> Float[Array, "B T N H"]:
   """Grouped-query attention along the paths of `layout`; see `attention.attention`."""
   return _forward(q_BTNH, k_BSKH, v_BSKH, layout, settings)[0]
@@ -36,8 +36,8 @@ def _forward(q_BTNH, k_BSKH, v_BSKH, layout, settings):
     _heads_first(x, layout.key_B2S.shape[2], dtype) for x in (k_BSKH, v_BSKH)
   )
   out_BNTH, normaliser_BNT1 = kernels.forward(q_BNTH, k_BKSH, v_BKSH, layout, settings)
-  # Saved, so that a layer that is recomputed need not run the kernel again.
-  # A TPU pads the last axis of 1 to 128, so it is not kept.
+  # Saved, so that recomputing a layer does not run the kernel again. The last axis of 1
+  # is dropped because a TPU would pad it to 128.
   out_BNTH = remat.save_residual(out_BNTH)
   normaliser_BNT = remat.save_residual(normaliser_BNT1[..., 0])
   saved = (q_BNTH, k_BKSH, v_BKSH, layout, out_BNTH, normaliser_BNT)

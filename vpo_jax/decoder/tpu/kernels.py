@@ -7,39 +7,17 @@ Shape letters of the package, and M = N / K query heads of a key-value head, t a
 tokens of a block. Heads stand before tokens.
 """
 
-import dataclasses
-import functools
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from vpo_jax.decoder import paths as paths_lib
 from vpo_jax.decoder.soft_cap import slope, soft_cap
-from vpo_jax.decoder.tpu.layout import BLOCK, Layout
+from vpo_jax.decoder.tpu import grid
+from vpo_jax.decoder.tpu.layout import Layout
 
 _MASKED = -1e30  # score of a key that is not attended to; finite, so that exp is 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What a kernel is compiled for.
-
-  Attributes:
-    dtype: operand type of the matrix products.
-    cap: bound of the scores; see `soft_cap`.
-    block: as in `layout`.
-    interpret: whether to run the kernel without a TPU, slowly.
-  """
-
-  dtype: str
-  cap: float | None = None
-  block: int = BLOCK
-  interpret: bool = False
 
 
 def forward(
@@ -47,13 +25,13 @@ def forward(
   k_BKSH: Float[Array, "B K S H"],
   v_BKSH: Float[Array, "B K S H"],
   layout: Layout,
-  settings: Settings,
+  settings: grid.Settings,
 ) -> tuple[Float[Array, "B N T H"], Float[Array, "B N T 1"]]:
   """The attention output, and the log of each query's sum of exponentials."""
   (B, N, T, H), M = q_BNTH.shape, q_BNTH.shape[1] // k_BKSH.shape[1]
-  return _run(
+  return grid.run(
     _forward_kernel,
-    _Order.of(layout, by_query=True),
+    grid.Order.of(layout, by_query=True),
     (q_BNTH, k_BKSH, v_BKSH),
     layout,
     ((B, N, T, H), (B, N, T, 1)),
@@ -64,7 +42,7 @@ def forward(
 
 
 def dq(
-  arrays: tuple[Array, ...], layout: Layout, settings: Settings
+  arrays: tuple[Array, ...], layout: Layout, settings: grid.Settings
 ) -> Float[Array, "B N T H"]:
   """The gradient of the queries.
 
@@ -74,19 +52,19 @@ def dq(
   """
   q_BNTH, k_BKSH = arrays[:2]
   M, H = q_BNTH.shape[1] // k_BKSH.shape[1], q_BNTH.shape[3]
-  order = _Order.of(layout, by_query=True)
+  order = grid.Order.of(layout, by_query=True)
   results = (q_BNTH.shape,)
-  return _run(_dq_kernel, order, arrays, layout, results, ((M, H),), 3, settings)[0]
+  return grid.run(_dq_kernel, order, arrays, layout, results, ((M, H),), 3, settings)[0]
 
 
 def dkv(
-  arrays: tuple[Array, ...], layout: Layout, settings: Settings
+  arrays: tuple[Array, ...], layout: Layout, settings: grid.Settings
 ) -> tuple[Float[Array, "B K S H"], Float[Array, "B K S H"]]:
   """The gradients of keys and values; arguments as in `dq`."""
   k_BKSH = arrays[1]
-  order, results = _Order.of(layout, by_query=False), (k_BKSH.shape, k_BKSH.shape)
+  order, results = grid.Order.of(layout, by_query=False), (k_BKSH.shape, k_BKSH.shape)
   scratch = ((1, k_BKSH.shape[3]),) * 2
-  return _run(_dkv_kernel, order, arrays, layout, results, scratch, 4, settings)
+  return grid.run(_dkv_kernel, order, arrays, layout, results, scratch, 4, settings)
 
 
 def _product(a: Array, b: Array, axes: tuple[int, int]) -> Array:
@@ -282,99 +260,3 @@ def _recompute(q_tH, k_sH, v_sH, dout_tH, normaliser_t1, inner_t1, mask_ts, cap)
   if cap is not None:
     dscores_ts = dscores_ts * slope(scores_ts, cap)
   return weights_ts, dscores_ts
-
-
-@dataclasses.dataclass(frozen=True)
-class _Order:
-  """The order in which the programs of a kernel visit pairs of blocks.
-
-  The grid is (row, key-value head, outer block, inner block); a program has all query
-  heads of a key-value head.
-
-  Attributes:
-    by_query: whether the outer blocks are of queries and the inner ones of keys.
-    visited: int32 [B, outer, inner].
-    fetched: the inner block to have in memory, likewise.
-  """
-
-  by_query: bool
-  visited: Any
-  fetched: Any
-
-  @classmethod
-  def of(cls, layout: Layout, by_query: bool) -> "_Order":
-    visited = layout.visited_Bij
-    if by_query:
-      return cls(True, visited, layout.keys_Bij)
-    return cls(False, jnp.swapaxes(visited, 1, 2), layout.queries_Bji)
-
-  def index(self, of_queries: bool, rank: int):
-    """The index map of an array of queries or keys: heads and tokens, or codes."""
-    _, outer_blocks, inner_blocks = self.visited.shape
-
-    def index(b, k, outer, inner, visited_ref, fetched_ref, window_ref):
-      block = outer
-      if of_queries != self.by_query:
-        block = fetched_ref[(b * outer_blocks + outer) * inner_blocks + inner]
-      if rank == 4:
-        return b, k, block, 0
-      return (b, block, 0) if of_queries else (b, 0, block)
-
-    return index
-
-
-def _run(kernel, order, arrays, layout, results, scratch, products, settings):
-  """Runs a kernel; returns its results, float32.
-
-  Args:
-    order: of the programs.
-    arrays: inputs but the codes: queries, keys, values, and others of the queries.
-    results: shape of each result; they are of what the outer blocks are of.
-    scratch: shape of each accumulator, but its tokens.
-    products: matrix products of a pair of blocks and a head, for the estimate of cost.
-  """
-  block, (B, N, _, H), K = settings.block, arrays[0].shape, arrays[1].shape[1]
-  of_queries = [number not in (1, 2) for number in range(len(arrays))]
-
-  def spec(shape, of_queries):
-    heads = N // K if of_queries else 1
-    return pl.BlockSpec((1, heads, block, shape[-1]), order.index(of_queries, 4))
-
-  pairs = N * layout.visited_Bij.size
-  read = [  # inner blocks are read again for each outer block
-    array.nbytes * (1 if of == order.by_query else order.visited.shape[1])
-    for array, of in zip(arrays, of_queries, strict=True)
-  ]
-  return pl.pallas_call(
-    functools.partial(kernel, cap=settings.cap),
-    grid_spec=pltpu.PrefetchScalarGridSpec(
-      num_scalar_prefetch=3,
-      grid=(B, K, *order.visited.shape[1:]),
-      in_specs=[
-        *(spec(a.shape, of) for a, of in zip(arrays, of_queries, strict=True)),
-        pl.BlockSpec((1, block, 3), order.index(True, 3)),
-        pl.BlockSpec((1, 2, block), order.index(False, 3)),
-      ],
-      out_specs=[spec(shape, order.by_query) for shape in results],
-      scratch_shapes=[
-        pltpu.VMEM((heads, block, width), jnp.float32) for heads, width in scratch
-      ],
-    ),
-    out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results],
-    compiler_params=pltpu.CompilerParams(
-      dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")
-    ),
-    cost_estimate=pl.CostEstimate(  # as if every pair of blocks were visited
-      flops=2 * products * pairs * block * block * H,
-      transcendentals=pairs * block * block,
-      bytes_accessed=sum(read) + sum(4 * math.prod(shape) for shape in results),
-    ),
-    interpret=settings.interpret,
-  )(
-    order.visited.ravel(),
-    order.fetched.ravel(),
-    layout.window,
-    *arrays,
-    layout.query_BT3,
-    layout.key_B2S,
-  )
