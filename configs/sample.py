@@ -33,12 +33,25 @@ def get_config() -> ml_collections.ConfigDict:
   config.max_prompt_tokens = 1024  # longer queries are set aside; ours
   config.seed = 0  # of the random keys of all candidates
 
-  config.precision = "float32"  # of products; "bfloat16" on an accelerator
-  config.slots = 32  # candidates decoded in parallel; ours (docs/performance.md)
   config.queries_per_part = 64  # finished queries per part file; ours
   # "i/n": sample every n-th query from the i-th on, for n hosts that share a workdir
   # but are not one distributed run.
   config.share = "0/1"
+
+  # "jax", or "openai": a server with the OpenAI API draws the candidates, for example
+  # vLLM, which is faster on GPUs. What it draws cannot be reproduced exactly.
+  config.engine = "jax"
+  config.openai = openai = ml_collections.ConfigDict()
+  openai.base_url = "http://localhost:8000/v1"
+  openai.model = ""  # the name under which the server has config.model
+  openai.api_key_env = ""  # environment variable that holds the key; "" for no key
+  openai.parallel = 64  # queries in flight
+  openai.timeout_s = 600.0  # of a request
+  openai.retries = 8  # about half a minute of backoff
+
+  # The rest is for "jax".
+  config.precision = "float32"  # of products; "bfloat16" on an accelerator
+  config.slots = 32  # candidates decoded in parallel; ours (docs/performance.md)
   config.mesh = mesh.get_config()
   config.mesh.data = -1  # each device has the weights and samples its own queries
   # With several processes: a block of tokens hangs if it takes this much longer than

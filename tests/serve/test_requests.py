@@ -241,8 +241,10 @@ def test_values_below_the_samplers_range_are_greedy(client, service):
 @pytest.mark.parametrize(
   ("prompt", "param", "message"),
   [
-    ([1, 2], "prompt", "token ids are not supported"),
-    ([[1, 2], [3]], "prompt", "token ids are not supported"),
+    ([1, 2], "prompt", "only vpo-chat takes token ids"),
+    ([[1, 2], [3]], "prompt[0]", "only vpo-chat takes token ids"),
+    ([1, -2], "prompt", "item 1 must be a string"),
+    ([[1], []], "prompt", "item 1 must be a string"),
     ([], "prompt", "the list is empty"),
     (["a", 1], "prompt", "item 2 must be a string"),
     (None, "prompt", "not null"),

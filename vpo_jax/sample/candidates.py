@@ -8,15 +8,14 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import jax
 import ml_collections
 from etils import epath
 
 from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
-from vpo_jax.decoder import sharding, source
+from vpo_jax.decoder import source
 from vpo_jax.runtime import console, processes, watchdog
-from vpo_jax.sample import generate, lm, settings
+from vpo_jax.sample import engines, settings
 
 _PART_SECONDS = 30.0  # the most work that a killed run loses
 
@@ -33,9 +32,11 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   Returns: the counts; while shares are missing, those of the finished shares.
 
   Raises:
-    UserError: a setting is out of range, or the queries or the model cannot be read.
+    UserError: a setting is out of range, the queries or the model cannot be read, or
+      the server of `config.openai` cannot be used.
   """
   config = work.config
+  engines.check(config)
   wanted = _settings(config)
   share, shares = _share(config.share)
   queries, unread = queries_lib.load(work.inputs["queries"])
@@ -46,15 +47,7 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   missing = [query for query in mine if query.id not in done]
   rate = 0.0
   if missing:
-    model = lm.load(
-      str(work.inputs["model"]),
-      precision=config.precision,
-      instruction=config.instruction,
-      generation_prompt=config.generation_prompt,
-      reasoning=config.reasoning,
-      mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
-    )
-    rate = _sample(config, model, wanted, missing, parts, len(mine))
+    rate = _sample(config, engines.load(work), wanted, missing, parts, len(mine))
   processes.barrier("sampled")
   return _merge(work, queries, unread, parts, rate, keep_parts=shares > 1)
 
@@ -111,7 +104,7 @@ class _Parts:
 
 def _sample(
   config: ml_collections.ConfigDict,
-  model: lm.LanguageModel,
+  engine: engines.Engine,
   wanted: settings.Settings,
   queries: Sequence[records.Query],
   parts: _Parts,
@@ -121,7 +114,7 @@ def _sample(
   prompts, kept, aside = [], [], []
   for query in queries:
     try:
-      prompt = model.prompt(query.text)
+      prompt = engine.prompter.prompt(query.text)
     except errors.UserError as error:
       aside.append(records.SetAside(query.id, query.text, str(error)))
       continue
@@ -132,39 +125,39 @@ def _sample(
       prompts.append(prompt)
       kept.append(query)
   parts.set_aside(aside)
-  made_with = dataclasses.asdict(wanted) | {"precision": model.precision}
-  fingerprint = model.fingerprint()
+  fingerprint = engine.prompter.fingerprint()
   rows: list[records.Candidates] = []
   tokens, began, published = 0, time.monotonic(), time.monotonic()
   with (
     watchdog.watched(config.hang_minutes) as watch,
     console.progress("sample", total, total - len(kept)) as advance,
   ):
-    for place, candidates in generate.stream(
-      model, prompts, wanted, slots=config.slots, watch=watch
-    ):
-      query = kept[place]
-      tokens += sum(c.tokens for c in candidates)
-      rows.append(
-        records.Candidates(
-          query_id=query.id,
-          query=query.text,
-          category=query.category,
-          flags=query.flags,
-          model=fingerprint,
-          settings=made_with,
-          candidates=candidates,
+    try:
+      for place, candidates in engine.stream(prompts, wanted, watch):
+        query = kept[place]
+        tokens += sum(c.tokens for c in candidates)
+        made_with = dataclasses.asdict(wanted) | engine.made_with(prompts[place])
+        rows.append(
+          records.Candidates(
+            query_id=query.id,
+            query=query.text,
+            category=query.category,
+            flags=query.flags,
+            model=fingerprint,
+            settings=made_with,
+            candidates=candidates,
+          )
         )
-      )
-      advance(1, f"{tokens / (time.monotonic() - began):.0f} new tokens/s")
-      is_due = time.monotonic() - published > _PART_SECONDS
-      if is_due or len(rows) >= config.queries_per_part:
-        watch.pause()  # writing to storage may take minutes
-        parts.write(rows)
-        rows = []
-        published = time.monotonic()
-    watch.pause()
-    parts.write(rows)
+        advance(1, f"{tokens / (time.monotonic() - began):.0f} new tokens/s")
+        is_due = time.monotonic() - published > _PART_SECONDS
+        if is_due or len(rows) >= config.queries_per_part:
+          watch.pause()  # writing to storage may take minutes
+          parts.write(rows)
+          rows = []
+          published = time.monotonic()
+    finally:
+      watch.pause()
+      parts.write(rows)
   return tokens / (time.monotonic() - began)
 
 
@@ -230,7 +223,11 @@ STAGE = stages.Stage(
   name="sample",
   run=run,
   inputs=_inputs,
-  execution_keys=("slots", "queries_per_part", "mesh.*", "share", "hang_minutes"),
+  execution_keys=(
+    *("slots", "queries_per_part", "mesh.*", "share", "hang_minutes"),
+    *("openai.base_url", "openai.api_key_env", "openai.parallel", "openai.timeout_s"),
+    "openai.retries",
+  ),
   uses_jax=True,
   part=lambda config: config.share.replace("/", "of"),
 )

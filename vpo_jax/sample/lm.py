@@ -1,4 +1,4 @@
-"""A model that is ready to sample from: parameters, tokenizer, instruction and stem."""
+"""A model's prompts and answers, and the model itself, ready to sample from."""
 
 import concurrent.futures
 import dataclasses
@@ -54,21 +54,14 @@ class Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModel:
-  """A loaded model, ready to sample from.
+class Prompter:
+  """Writes a model's prompts and reads its answers; it has no weights.
 
   Attributes:
     folder: the model's Hugging Face directory.
     config: its architecture.
     format: its tokenizer and chat template.
-    params: parameters in `precision`. Layers are a tuple, matrices and head are
-      `decode_weights.Transposed` or `Quantized`, and the embedding has type
-      `cache.storage_dtype(dtype)`.
-    precision: one of `PRECISIONS`.
     instruction: the template with `{query}`.
-    stem_tokens: the common prefix of all prompts with the instruction.
-    stem: the stem's keys and values.
-    mesh: the devices.
     header: tokens of the assistant's header if the model writes it itself, because its
       prompts end with the user's turn; else empty.
   """
@@ -76,18 +69,8 @@ class LanguageModel:
   folder: epath.Path
   config: decoder_config.DecoderConfig
   format: chat.Format
-  params: table.Params
-  precision: str
   instruction: str
-  stem_tokens: tuple[int, ...]
-  stem: Any
-  mesh: Mesh
-  header: tuple[int, ...] = ()
-
-  @property
-  def dtype(self) -> str:
-    """Operand type of the matrix products that are not in int8."""
-    return _dtype(self.precision)
+  header: tuple[int, ...]
 
   @property
   def reads_notes(self) -> bool:
@@ -123,10 +106,23 @@ class LanguageModel:
     except ValueError as error:
       raise errors.UserError(f"the prompt {error}") from error
 
-  def decode(self, tokens: list[int]) -> str:
-    """The text of a response, stripped and without special tokens.
+  def from_tokens(self, tokens: list[int]) -> Prompt:
+    """The prompt with these token ids.
 
-    If the model writes the header itself, the response is what follows the last one.
+    Raises:
+      UserError: the model does not know one of them.
+    """
+    if unknown := [token for token in tokens if token >= self.format.vocab]:
+      raise errors.UserError(
+        f"the prompt has the token id {unknown[0]}; the model has {self.format.vocab}"
+        " tokens"
+      )
+    return Prompt(self.format.tokenizer.decode(tokens), tuple(tokens))
+
+  def decode(self, tokens: list[int]) -> str:
+    """The answer in a response's tokens.
+
+    If the model writes the header itself, the answer is what follows the last one.
     """
     if tokens and tokens[-1] in self.format.stops:  # not always a special token
       tokens = tokens[:-1]
@@ -135,11 +131,72 @@ class LanguageModel:
       if tuple(tokens[start : start + size]) == self.header:
         tokens = tokens[start + size :]
         break
-    text = self.format.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    return self.answer(self.format.tokenizer.decode(tokens, skip_special_tokens=True))
+
+  def answer(self, text: str) -> str:
+    """The answer in a text without special tokens: stripped, without reasoning."""
+    text = text.strip()
     if self.format.reasoning and "<think>" in text:
       # Empty if the answer ended before the reasoning did.
       text = text.partition("</think>")[2].strip()
     return text
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel(Prompter):
+  """A loaded model, ready to sample from.
+
+  Attributes:
+    params: parameters in `precision`. Layers are a tuple, matrices and head are
+      `decode_weights.Transposed` or `Quantized`, and the embedding has type
+      `cache.storage_dtype(dtype)`.
+    precision: one of `PRECISIONS`.
+    stem_tokens: the common prefix of all prompts with the instruction.
+    stem: the stem's keys and values.
+    mesh: the devices.
+  """
+
+  params: table.Params
+  precision: str
+  stem_tokens: tuple[int, ...]
+  stem: Any
+  mesh: Mesh
+
+  @property
+  def dtype(self) -> str:
+    """Operand type of the matrix products that are not in int8."""
+    return _dtype(self.precision)
+
+
+def load_prompter(
+  model: str,
+  *,
+  instruction: str = "",
+  generation_prompt: bool = True,
+  reasoning: bool = False,
+) -> Prompter:
+  """Loads a model's tokenizer, chat template and instruction; see `load`."""
+  folder = source.resolve(model)
+  config = decoder_config.read(folder)
+  template = templates.of_model(folder, instruction)
+  return _prompter(folder, config, template, generation_prompt, reasoning)
+
+
+def _prompter(
+  folder: epath.Path,
+  config: decoder_config.DecoderConfig,
+  template: str,
+  generation_prompt: bool,
+  reasoning: bool,
+) -> Prompter:
+  chat_format = chat.load(folder, config.vocab, reasoning)
+  header = () if generation_prompt else tuple(chat_format.header())
+  if not (generation_prompt or header):
+    raise errors.UserError(
+      f"{folder}: the chat template writes no header before an answer; set"
+      " config.generation_prompt=True"
+    )
+  return Prompter(folder, config, chat_format, template, header)
 
 
 def load(
@@ -173,46 +230,34 @@ def load(
     )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  mesh = mesh or sharding.one_device_mesh()
   template = templates.of_model(folder, instruction)
+  mesh = mesh or sharding.one_device_mesh()
   dtype = _dtype(precision)
   # Reading the weights does not hold the interpreter, and importing transformers does.
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
     reading = thread.submit(decode_weights.load, folder, config, mesh, precision)
-    chat_format = chat.load(folder, config.vocab, reasoning)
+    prompter = _prompter(folder, config, template, generation_prompt, reasoning)
     params = reading.result()
   params["embed"] = params["embed"].astype(cache.storage_dtype(dtype))
-  header = () if generation_prompt else tuple(chat_format.header())
-  if not (generation_prompt or header):
-    raise errors.UserError(
-      f"{folder}: the chat template writes no header before an answer; set"
-      " config.generation_prompt=True"
-    )
-  policy = LanguageModel(
-    folder=folder,
-    config=config,
-    format=chat_format,
+  stem_tokens = _stem(prompter)
+  return LanguageModel(
+    **vars(prompter),
     params=params,
     precision=precision,
-    instruction=template,
-    stem_tokens=(),
-    stem=None,
+    stem_tokens=stem_tokens,
+    stem=prefill.stem(params, stem_tokens, config, dtype),
     mesh=mesh,
-    header=header,
   )
-  stem_tokens = _stem(policy)
-  stem = prefill.stem(policy.params, stem_tokens, config, dtype)
-  return dataclasses.replace(policy, stem_tokens=stem_tokens, stem=stem)
 
 
 def _dtype(precision: str) -> str:
   return "float32" if precision == "int8" else precision
 
 
-def _stem(policy: LanguageModel) -> tuple[int, ...]:
+def _stem(prompter: Prompter) -> tuple[int, ...]:
   """The common prefix of all prompts, which depends on the instruction alone."""
-  probes = [policy.prompt(probe) for probe in _PROBES]
-  probes += [policy.prompt(probe, notes=probe) for probe in _PROBES]
+  probes = [prompter.prompt(probe) for probe in _PROBES]
+  probes += [prompter.prompt(probe, notes=probe) for probe in _PROBES]
   prompts = [prompt.tokens for prompt in probes]
   shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)]
   return prompts[0][: shared.index(False) if False in shared else len(shared)]

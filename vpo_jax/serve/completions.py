@@ -5,7 +5,7 @@ is a query, which is filled into the instruction that the model was trained with
 `vpo-TARGET` writes for that video model: the target's notes are in the instruction, and
 an answer that is not streamed is shortened to what the target reads. `vpo-chat` is the
 plain model: messages are rendered with its chat template, and a completion's prompts
-are used unchanged.
+(texts or token ids) are used unchanged.
 """
 
 import contextlib
@@ -148,13 +148,20 @@ async def _text_prompts(
 ) -> list[lm.Prompt]:
   policy, prompts = service.policy, []
   make = functools.partial(policy.prompt, notes=notes)
-  for param, text in body.texts():
-    if body.model != CHAT:
-      query = limits.check_user_text(policy, text, param)
+  for param, value in body.prompts():
+    if isinstance(value, list):
+      if body.model != CHAT:
+        message = (
+          f"{param}: only {CHAT} takes token ids, because they are a whole prompt"
+        )
+        raise api_errors.ApiError(400, message, param=param)
+      prompts.append(await service.render(policy.from_tokens, value, param))
+    elif body.model != CHAT:
+      query = limits.check_user_text(policy, value, param)
       prompts.append(await service.render(make, query, param))
     else:
-      limits.check_text(text, param)  # may contain special tokens
-      prompts.append(await service.render(policy.text, text, param))
+      limits.check_text(value, param)  # may contain special tokens
+      prompts.append(await service.render(policy.text, value, param))
   return prompts
 
 

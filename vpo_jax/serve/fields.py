@@ -57,13 +57,20 @@ def _check_keep(value: Any) -> Any:
 
 
 def _check_prompt(value: Any) -> Any:
-  tokens = value[0] if isinstance(value, list) and value else None
-  tokens = tokens[0] if isinstance(tokens, list) and tokens else tokens
-  if isinstance(tokens, int) and not isinstance(tokens, bool):
-    raise _invalid("token ids are not supported; send text")
   if value == []:
     raise _invalid("the list is empty")
+  if _is_tokens(value) or (isinstance(value, list) and all(map(_is_tokens, value))):
+    return value
   return _check_texts(value)
+
+
+def _is_tokens(value: Any) -> bool:
+  """Whether it is a list of token ids."""
+  return (
+    isinstance(value, list)
+    and bool(value)
+    and all(type(token) is int and token >= 0 for token in value)
+  )
 
 
 def _kind(value: Any) -> str:
@@ -89,6 +96,9 @@ Keep = Annotated[
   pydantic.BeforeValidator(_check_keep),
 ]
 Prompts = Annotated[
-  str | Annotated[list[str], pydantic.Field(min_length=1)],
+  str
+  | Annotated[list[str], pydantic.Field(min_length=1)]
+  | Annotated[list[int], pydantic.Field(min_length=1)]
+  | Annotated[list[list[int]], pydantic.Field(min_length=1)],
   pydantic.BeforeValidator(_check_prompt),
 ]

@@ -106,15 +106,18 @@ class CompletionRequest(_OpenAI):
   prompt: fields.Prompts
   best_of: fields.Count | None = None
 
-  def texts(self) -> list[tuple[str, str]]:
-    """Name and value of every prompt."""
-    if isinstance(self.prompt, str):
-      return [("prompt", self.prompt)]
-    return [(f"prompt[{number}]", text) for number, text in enumerate(self.prompt)]
+  def prompts(self) -> list[tuple[str, str | list[int]]]:
+    """Name of every prompt, and its text or token ids."""
+    prompt = self.prompt
+    if isinstance(prompt, str):
+      return [("prompt", prompt)]
+    if isinstance(prompt[0], int):
+      return [("prompt", prompt)]  # pyright: ignore[reportReturnType]
+    return [(f"prompt[{number}]", value) for number, value in enumerate(prompt)]  # pyright: ignore[reportReturnType]
 
   def _check_count(self, limits: limits_lib.Limits) -> None:
     super()._check_count(limits)
-    n, prompts = self.n or 1, len(self.texts())
+    n, prompts = self.n or 1, len(self.prompts())
     if self.best_of not in (None, n):
       message = "best_of is not supported, unless it equals n; omit it"
       raise api_errors.ApiError(
