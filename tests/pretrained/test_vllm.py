@@ -76,8 +76,9 @@ def vllm_server(model, log):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  program = pathlib.Path(os.environ["VLLM_PYTHON"]).with_name("vllm")
-  command = [program, "serve", model, "--served-model-name=policy", f"--port={port}"]
+  # Not `vllm serve`, which asks for the version of a package named vllm.
+  command = [os.environ["VLLM_PYTHON"], "-m", "vllm.entrypoints.openai.api_server"]
+  command += [f"--model={model}", "--served-model-name=policy", f"--port={port}"]
   command += ["--dtype=float32", "--max-model-len=1024", "--max-num-seqs=4"]
   changes = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
   with (
