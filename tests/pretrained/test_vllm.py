@@ -126,8 +126,9 @@ def test_vllm_is_an_engine_of_the_stage_sample(tmp_path, tiny_model):
     greedy = {"num_candidates": 1, "temperature": 0.0, "top_p": 1.0}
     theirs = sample("theirs", engine="openai", **greedy)
     ours = sample("ours", **greedy)
+    # vLLM omits an incomplete character at the end.
     assert [row.candidates[0].prompt for row in theirs] == [
-      row.candidates[0].prompt for row in ours
+      row.candidates[0].prompt.rstrip("\N{REPLACEMENT CHARACTER}") for row in ours
     ]
     drawn = sample("drawn", engine="openai", num_candidates=4)
     again = sample("again", engine="openai", num_candidates=4)
