@@ -1,5 +1,7 @@
 """Splits texts of any script into words, as polars expressions."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 # In scripts written without spaces, each letter counts as a word.
@@ -18,3 +20,9 @@ def normalize(text: pl.Expr) -> pl.Expr:
 def split(normalized: pl.Expr) -> pl.Expr:
   """Returns the list of words of each normalized text."""
   return normalized.str.extract_all(_WORD)
+
+
+def of(texts: Sequence[str]) -> pl.Series:
+  """Returns the list of words of each text, normalized."""
+  frame = pl.DataFrame({"text": texts}, schema={"text": pl.String})
+  return frame.select(split(normalize(pl.col("text")))).to_series()

@@ -42,8 +42,8 @@ def write(
     model: the teacher's name.
   """
   texts = {
-    "queries": _words([row.query for row in examples]),
-    "prompts": _words([row.prompt for row in examples]),
+    "queries": words.of([row.query for row in examples]),
+    "prompts": words.of([row.prompt for row in examples]),
   }
   lengths = {name: _lengths(each) for name, each in texts.items()}
   scores = {name: bleu.self_bleu(each, _REFERENCES) for name, each in texts.items()}
@@ -152,11 +152,6 @@ def _example(title: str, query: str, **parts: str) -> str:
   lines = [f"{title}: {page.quoted(query)}", ""]
   lines += [f"- {k}: {page.quoted(v, _MAX_CHARACTERS)}" for k, v in parts.items()]
   return "\n".join(lines)
-
-
-def _words(texts: Sequence[str]) -> pl.Series:
-  frame = pl.DataFrame({"text": texts}, schema={"text": pl.String})
-  return frame.select(words.split(words.normalize(pl.col("text")))).to_series()
 
 
 def _lengths(texts: pl.Series) -> Int[np.ndarray, " N"]:
