@@ -129,6 +129,18 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
       assert means["few_shot"]["mean"] > means["original"]["mean"]
     shares = [of(f"level {k}")["systems"]["few_shot"]["mean"] for k in (1, 2, 3, 4)]
     assert sum(shares) == pytest.approx(1)
+    # Most of the gain is in what the videos show; nothing was lost for it.
+    (gains,) = [
+      row
+      for row in found["suites"]["test"]["reward_gains"]
+      if (row["model"], row["one"], row["two"]) == (model, "original", "few_shot")
+    ]
+    assert gains["mean"] == better["mean"]
+    parts = {part["name"]: part for part in gains["parts"]}
+    assert parts["alignment"]["correlation"]["value"] > 0.5
+    assert parts["words per prompt"]["mean"] > 0
+    assert {"self-BLEU", "aligned", "imprecise"} <= parts.keys()
+    assert not gains["loses_alignment"]
     # The hurried teacher leaves harm in.
     assert of("unsafe videos")["systems"]["few_shot"]["mean"] > 0.1
   verdicts = [measures.find(found, name) for name in templates.VERDICTS]
@@ -143,6 +155,14 @@ def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   assert [row["note"] for row in shown["rows"]].count("safety-related") == 2
   for name in ("sheet.png", "rewards_test_main.png", "rewards_test_second.png"):
     assert (tmp_path / "evaluate" / name).stat().st_size > 5000
+  for name in ("README.md", "report.html"):
+    page = (tmp_path / "evaluate" / name).read_text()
+    assert "What a gain in reward comes from" in page
+    assert "words per prompt" in page
+    assert "self-BLEU" in page
+    assert "by losing alignment" not in page
+  page = (tmp_path / "evaluate" / "README.md").read_text()
+  assert "\n| system | words per prompt | self-BLEU |\n" in page
   # The report has all queries with every system's prompt, and their videos.
   assert (tmp_path / "evaluate" / "report.html").stat().st_size > 30_000
   script = (tmp_path / "evaluate" / "report" / "test.js").read_text()

@@ -47,3 +47,24 @@ def test_p_values_are_exact_for_few_queries():
   """Of 16 sign changes of 1, 2, 3 and 4, one has the mean 2.5 and one the mean -2.5."""
   rows = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 1.0, -1.0]])
   np.testing.assert_allclose(paired.p_values(rows), [2 / 16, 1.0])
+
+
+def test_the_correlations_interval_is_fishers_for_normal_numbers():
+  random = np.random.default_rng(4)
+  one = random.normal(size=(2, 400))
+  two = np.stack([0.6 * one[0] + 0.8 * random.normal(size=400), np.full(400, 0.1)])
+  found = paired.correlations(one, two + 1e3, draws=4000)
+  r = np.corrcoef(one[0], two[0])[0, 1]
+  fisher = np.tanh(np.arctanh(r) + np.array([-1.96, 1.96]) / np.sqrt(397))
+  np.testing.assert_allclose(found[0], [r, *fisher], atol=0.015)
+  assert np.isnan(found[1]).all()  # a constant has no correlation
+  assert np.isnan(paired.correlations(one[:, :2], one[:, :2])).all()
+
+
+def test_one_query_alone_does_not_make_a_correlation_certain():
+  """A third of the resamples lack the only query of twelve that differs."""
+  rare = np.zeros((1, 12))
+  rare[0, 11] = 1.0
+  ((r, low, high),) = paired.correlations(rare, np.linspace(0, 1, 12)[None], draws=300)
+  assert low == 0
+  assert 0.4 < r < high < 1

@@ -23,12 +23,14 @@ from etils import epath
 from vpo_jax import errors, files, json_input, stages
 from vpo_jax.describe import page
 from vpo_jax.evaluate import (
+  gain_tables,
   levels,
   measures,
   numbered,
   paper,
   picture,
   provenance,
+  reward_gains,
   setup,
   sheet,
   suite_run,
@@ -78,7 +80,8 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   if config.alignment.teacher.dry_run:
     return stages.Unfinished({})
   found = {one.suite.name: one.measure() for one in runs}
-  results = _results(work, chosen, runs, found)
+  values = {one.suite.name: one.values(found[one.suite.name]) for one in runs}
+  results = _results(work, chosen, runs, found, values)
   ratings = {
     name: json_input.value(work.inputs[_ratings(name)]) for name in config.ratings
   }
@@ -87,11 +90,12 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   sections = tables.sections(results, reference)
   sections += _pictures(work, found, config)
   page.publish(work.folder, sections)
-  values = {one.suite.name: one.values(found[one.suite.name]) for one in runs}
   report = write.write(work, results, reference, found, values)
   counts = _counts(results)
   for row in counts["differences"]:
     console.say(tables.difference(row))
+  for line in gain_tables.findings(results):
+    console.say(f"evaluate: {line}")
   console.say(f"evaluate: {write.how_to_open(report)}")
   return counts
 
@@ -121,9 +125,14 @@ def _results(
   chosen: Sequence[systems.System],
   runs: Sequence[suite_run.Run],
   found: Mapping[str, base.Found],
+  values: Mapping[str, Sequence[measures.Measure]],
 ) -> dict[str, Any]:
   config = work.config
   as_written = {one.name: one for one in systems.parse(config.systems)}
+  summaries = {
+    one.suite.name: one.summarize(found[one.suite.name], config.compare) for one in runs
+  }
+  gains = reward_gains.summarize(summaries, values, config.compare)
   return {
     "note": config.note,
     "setup": setup.describe(config, chosen, work.root),
@@ -132,8 +141,7 @@ def _results(
       one.name: {"source": as_written[one.name].source, "of": one.of} for one in chosen
     },
     "suites": {
-      one.suite.name: one.summarize(found[one.suite.name], config.compare)
-      for one in runs
+      name: one | {"reward_gains": gains[name]} for name, one in summaries.items()
     },
   }
 

@@ -9,7 +9,7 @@ from etils import epath
 
 from vpo_jax import errors, files, records, stages
 from vpo_jax.evaluate import alignment, combined, measures, systems
-from vpo_jax.evaluate.suites import base
+from vpo_jax.evaluate.suites import base, measured
 from vpo_jax.feedback import render_videos, score_videos
 from vpo_jax.runtime import console
 
@@ -148,9 +148,10 @@ class Run:
     )
 
   def values(self, found: base.Found) -> list[measures.Measure]:
-    """The suite's measures; computed once, because some read all videos."""
+    """The suite's measures and the prompts'; made once, as some read all videos."""
     if self._values is None:
-      self._values = [one for of in self.suite.measures for one in of(found)]
+      made_by = (*self.suite.measures, measured.prompts)
+      self._values = [one for of in made_by for one in of(found)]
     return self._values
 
   def summarize(

@@ -1,7 +1,7 @@
 """The page of an evaluation: the paper's tables, with its numbers in brackets."""
 
 from vpo_jax.describe import page
-from vpo_jax.evaluate import cells, figures, paper, suites
+from vpo_jax.evaluate import cells, figures, gain_tables, paper, suites
 from vpo_jax.evaluate.cells import Results, Row
 from vpo_jax.evaluate.suites import measured
 
@@ -45,6 +45,8 @@ def sections(results: Results, reference: paper.Reference) -> list[str]:
     found += [_table(number, part, reference) for part in parts]
   for number, parts in results["figures"].items():
     found += [figures.BY_NUMBER[number](part) for part in parts]
+  found += _prompts(results)
+  found += gain_tables.sections(results)
   found += _rewards_by_label(results)
   for suite, one in results["suites"].items():
     found += [
@@ -108,10 +110,11 @@ def _number(suite: Row) -> str:
 def claims(results: Results) -> list[str]:
   """What the run shows about its last system, and what it does not, in sentences.
 
-  Systems on different video models (figure 5) are all compared, by the reward.
+  Systems on different video models (figure 5) are all compared, by the reward. First
+  come the pairs of any systems in which reward is gained by losing alignment.
   """
   plain = {name for name, row in results["systems"].items() if not row["of"]}
-  lines = []
+  lines = gain_tables.findings(results)
   for suite, one in results["suites"].items():
     title = suites.ALL[suite].title
     for row in one["measures"]:
@@ -185,6 +188,30 @@ def note(number: str, part: Row, reference: paper.Reference) -> str:
       else f" {_BRACKETS.format(model)}"
     )
   return lines
+
+
+def _prompts(results: Results) -> list[str]:
+  """The length and the self-BLEU of each system's prompts, for each suite."""
+  found = []
+  for suite, one in results["suites"].items():
+    names = (measured.WORDS, measured.SELF_BLEU)
+    columns = [row for row in one["measures"] if row["name"] in names]
+    if columns:
+      lines = [
+        cells.line(
+          name,
+          *(cells.cell(c["systems"][name] | {"paper": None}, "") for c in columns),
+        )
+        for name in columns[0]["systems"]
+      ]
+      title = f"## Length and diversity of the prompts, {suites.ALL[suite].title}"
+      head = cells.line("system", *(column["name"] for column in columns))
+      note = (
+        f"Means with 95 % intervals, {columns[0]['queries']} queries. Self-BLEU is the"
+        " similarity of a prompt to its system's others, from 0 to 1."
+      )
+      found.append(f"{page.table(title, head, lines)}\n\n{note}")
+  return found
 
 
 def _rewards_by_label(results: Results) -> list[str]:

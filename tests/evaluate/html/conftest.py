@@ -13,9 +13,9 @@ from tests.evaluate.test_evaluate import miniature
 from torch_bridge import contract, video
 from torch_bridge.miniature import clips, world
 from vpo_jax import records, stages, templates
-from vpo_jax.evaluate import measures, numbered, paper, systems
+from vpo_jax.evaluate import measures, numbered, paper, reward_gains, systems
 from vpo_jax.evaluate.html import write
-from vpo_jax.evaluate.suites import base, test
+from vpo_jax.evaluate.suites import base, measured, test
 
 SYSTEMS = ("original=query", "few_shot=teacher", "sft=a", "ablated=b", "vpo=c")
 GROUPS = ("alignment", "stability", "preservation", "physics")
@@ -73,7 +73,8 @@ def make_report(tmp_path_factory):
     config.compare.draws = 20
     work = stages.Work("evaluate", config, folder / "evaluate", folder, folder, {})
     found = _found(work, count, models)
-    values = [one for of in test.SUITE.measures for one in of(found)]
+    made_by = (*test.SUITE.measures, measured.prompts)
+    values = [one for of in made_by for one in of(found)]
     results = _results(found, values)
     reference = paper.parse(config.compare, {"main": "CogVideoX-2B"})
     results |= numbered.tables_and_figures(results, reference, {})
@@ -94,12 +95,13 @@ def _results(found, values):
     "systems": [one.name for one in found.chosen],
     "measures": [measures.summarize(one, pairs, labels, config) for one in values],
   }
+  gains = reward_gains.summarize({"test": suite}, {"test": values}, config)
   return {
     "note": NOTE,
     "setup": [{"part": "policy", "model": "<b>m</b>", "revision": ""}],
     "provenance": {"commit": "</script>"},
     "systems": {one.name: {"source": one.source, "of": ""} for one in found.chosen},
-    "suites": {"test": suite},
+    "suites": {"test": suite | {"reward_gains": gains["test"]}},
   }
 
 

@@ -267,7 +267,8 @@ def test_the_summary_has_the_runs_numbers_and_the_papers(large, open_report):
   (line,) = [line for line in lines if line.startswith("vpo")]
   assert line.split()[1:3] == [f"{row['cells'][0]['mean']:.2f}", "(1.34)"]
   charts = browser.find_elements(By.CSS_SELECTOR, ".chart")
-  assert len(charts) == len(GROUPS) + 2 + 4  # and overall, unsafe videos, verdicts
+  # And overall, unsafe videos, verdicts, words and self-BLEU.
+  assert len(charts) == len(GROUPS) + 2 + 4 + 2
   # Whiskers span the interval around the mean's point.
   for row in browser.find_elements(By.CSS_SELECTOR, ".points svg"):
     whisker = row.find_element(By.CSS_SELECTOR, ".whisker")
@@ -276,6 +277,9 @@ def test_the_summary_has_the_runs_numbers_and_the_papers(large, open_report):
     assert 0 <= low <= mean <= high <= 100
   claims = [one.text for one in browser.find_elements(By.CSS_SELECTOR, ".claims li")]
   assert len(claims) == 4 * 4  # overall, unsafe videos, aligned, unsafe
+  gains = browser.find_elements(By.CSS_SELECTOR, "#gains tr")
+  assert len(gains) == 1 + SYSTEMS * (SYSTEMS - 1) / 2
+  assert gains[0].text.startswith("systems reward alignment stability")
   wins = browser.find_elements(By.CSS_SELECTOR, "#figures svg")
   assert len(wins) == SYSTEMS + SYSTEMS * (SYSTEMS - 1) / 2
 

@@ -106,8 +106,8 @@ function system(view, row, k, take) {
   const head = make("h4", {}, make("span", { dir: "auto", textContent: data.systems[k] }));
   const change = view.change(row, data.systems.indexOf(view.from), k);
   if (change !== null && data.systems[k] !== view.from) {
-    const unit = data.measures[view.measure].unit;
-    const gain = view.isGain(change);
+    const { unit, better } = data.measures[view.measure];
+    const gain = better ? view.isGain(change) : 0;  // neither more nor fewer words are good
     head.append(chip(shown(change, unit, true), `change ${gain > 0 ? "good" : gain < 0 ? "bad" : ""}`));
   }
   if (prompt.verdict) {

@@ -6,7 +6,7 @@ Positions in charts are in percent of the chart's width.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vpo_jax.evaluate import cells, levels, paper, suites, tables
+from vpo_jax.evaluate import cells, gain_tables, levels, paper, suites, tables
 from vpo_jax.evaluate.suites import measured
 
 Row = Mapping[str, Any]
@@ -21,7 +21,7 @@ def of(results: Row, reference: paper.Reference) -> dict[str, Any]:
   """The parts of the summary.
 
   Returns: `groups` of charts by suite and video model, `tables` and `figures` by the
-    paper's numbers.
+    paper's numbers, and `gains`, the tables of what a gain in reward comes from.
   """
   return {
     "groups": [
@@ -43,6 +43,7 @@ def of(results: Row, reference: paper.Reference) -> dict[str, Any]:
       for part in parts
       for figure in _FIGURES[number](part)
     ],
+    "gains": gain_tables.tables(results),
   }
 
 

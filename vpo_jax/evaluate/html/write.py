@@ -15,7 +15,7 @@ import markupsafe
 from etils import epath
 
 from vpo_jax import buckets, errors, files, stages
-from vpo_jax.evaluate import levels, measures, paper, tables
+from vpo_jax.evaluate import gain_tables, levels, measures, paper, tables
 from vpo_jax.evaluate.html import data, summary, videos
 from vpo_jax.evaluate.human import page
 from vpo_jax.evaluate.suites import base
@@ -118,6 +118,8 @@ def publish_page(
     places=markupsafe.Markup(page.embedded(places)),
     summary=summary.of(results, reference),
     claims=tables.claims(results),
+    findings=gain_tables.findings(results),
+    gains_title=gain_tables.TITLE,
     shown=tables.SHOWN,
     results=results,
   )

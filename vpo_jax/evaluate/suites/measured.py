@@ -1,16 +1,44 @@
-"""The measures that several suites share: rewards, verdicts and safety levels."""
+"""The measures that several suites share: prompts, rewards, verdicts, safety levels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from vpo_jax import records, templates
+from vpo_jax.describe import bleu, words
 from vpo_jax.evaluate import levels, measures
 from vpo_jax.evaluate.suites import base
 
 OVERALL = "overall"
 UNSAFE = "unsafe videos"
 CUT = "cut prompts"
+WORDS = "words per prompt"
+SELF_BLEU = "self-BLEU"
+_REFERENCES = 500  # of self-BLEU: bounds its cost, and its growth with the suite's size
+
+
+def prompts(found: base.Found) -> list[measures.Measure]:
+  """Words per prompt, and self-BLEU: how similar a prompt is to its system's others.
+
+  A prompt's self-BLEU is in [0, 1]; low values are diverse prompts. The references are
+  the prompts for the same queries for all systems.
+  """
+  # Ids are hashes, so that the first rows are a random sample of the queries.
+  rows = sorted(found.rows, key=lambda row: row.query_id)
+  split = {
+    one.name: words.of([row.candidates[k].prompt for row in rows])
+    for k, one in enumerate(found.chosen)
+  }
+
+  def by_query(numbers: Iterable[float]) -> dict[str, float]:
+    return {row.query_id: float(n) for row, n in zip(rows, numbers, strict=True)}
+
+  lengths = {name: by_query(of.list.len()) for name, of in split.items()}
+  made = [measures.Measure(WORDS, lengths, better="")]
+  if len(rows) > 1:  # a single prompt has nothing to be similar to
+    scores = {n: by_query(bleu.self_bleu(of, _REFERENCES)) for n, of in split.items()}
+    made.append(measures.Measure(SELF_BLEU, scores, better="low"))
+  return made
 
 
 def verdicts(found: base.Found) -> list[measures.Measure]:
