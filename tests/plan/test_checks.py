@@ -73,6 +73,24 @@ def test_flops_equal_the_count_by_hand(monkeypatch, remat, precision):
   assert abs(counted / by_hand - 1) < 0.02
 
 
+def test_frozen_weights_of_lora_have_no_gradients():
+  """Their gradients are a third of a full step, in the program and in its count."""
+  config = sft.get_config()
+  config.update(batch_size=8, micro_tokens=1024, remat="none", precision="float32")
+  config.mesh.fsdp = 1
+
+  def count(rank):
+    config.lora.rank = rank
+    lowered = program.lower("sft", config, SMALL, LENGTHS, jax.devices()[:1])
+    text = lowered.lowered.compile().as_text()
+    return hlo_cost.analyze(text, lowered.trips).flops, lowered.work.flops
+
+  (lora, useful), (full, useful_full) = count(2), count(0)
+  # Not exactly 2/3: attention's scores keep both gradients, and adapters add products.
+  assert 0.65 < useful / useful_full < 0.75
+  assert 0.65 < lora / full < 0.8
+
+
 def test_flops_of_llama_3_8b_equal_the_count_by_hand():
   config = dpo.get_config()
   config.mesh.fsdp = 1

@@ -51,3 +51,6 @@ def test_flops_are_six_a_weight_and_token_and_the_scores():
   scores = CONFIG.layers * 2 * 16 * (prompt + response) / 2
   vocabulary = response * 16 * 100
   np.testing.assert_allclose(counted.flops, 6 * (fed * (weights + scores) + vocabulary))
+  frozen = computation.of_step([example], 0, [[[[0]]]], CONFIG, frozen=True)
+  without = 4 * (fed * weights + vocabulary) + 6 * fed * scores
+  np.testing.assert_allclose(frozen.flops, without)

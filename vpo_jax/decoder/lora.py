@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from vpo_jax import errors, files, json_input
 from vpo_jax.decoder import config as decoder_config
-from vpo_jax.decoder import families, matmul, table, weights
+from vpo_jax.decoder import families, matmul, sharding, table, weights
 from vpo_jax.runtime import processes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # as PEFT
@@ -112,6 +112,18 @@ class Lora:
       layers[name] = layers[name] + self.scale * update
     return base | {"layers": layers}
 
+  def peft(self, config: decoder_config.DecoderConfig) -> dict[str, Any]:
+    """Arguments of `peft.LoraConfig` for the same adapters."""
+    hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
+    return {
+      "task_type": "CAUSAL_LM",
+      "r": self.rank,
+      "lora_alpha": self.alpha,
+      "target_modules": [name.split(".")[-3] for name in hf_names],
+      "lora_dropout": 0.0,
+      "bias": "none",
+    }
+
   def save(
     self,
     folder: epath.PathLike,
@@ -135,26 +147,19 @@ class Lora:
     tensors = dict(weights.hf_tensors(adapters, self.declare(config), dtype))
     if not processes.first():
       return
-    hf_names = [pair["a"].hf_name for pair in self.declare(config).values()]
-    modules: Any = [name.split(".")[-3] for name in hf_names]
+    adapter_config = self.peft(config) | {
+      "peft_type": "LORA",
+      "base_model_name_or_path": str(base),
+      "inference_mode": True,
+    }
     hf = json_input.value(epath.Path(base) / "config.json")
     if families.of(hf).text_type:
       inside = "model.language_model.layers."
       tensors = {n.replace("model.layers.", inside): t for n, t in tensors.items()}
-      modules = rf".*\.language_model\..*\.({'|'.join(modules)})"  # a pattern
+      modules = "|".join(adapter_config["target_modules"])
+      adapter_config["target_modules"] = rf".*\.language_model\..*\.({modules})"
     with files.publish(folder / WEIGHTS, "wb") as file:
       file.write(weights.encode(tensors))
-    adapter_config = {
-      "peft_type": "LORA",
-      "task_type": "CAUSAL_LM",
-      "base_model_name_or_path": str(base),
-      "r": self.rank,
-      "lora_alpha": self.alpha,
-      "target_modules": modules,
-      "lora_dropout": 0.0,
-      "bias": "none",
-      "inference_mode": True,
-    }
     files.write_json(folder / CONFIG, adapter_config)
 
 
@@ -179,6 +184,29 @@ def from_config(config: ml_collections.ConfigDict) -> Lora | None:
   if config.alpha <= 0:
     raise errors.UserError(f"config.lora.alpha={config.alpha}: must be positive")
   return Lora(config.rank, float(config.alpha), tuple(config.targets))
+
+
+def split(
+  lora: Lora | None,
+  params: table.Params,
+  seed: int,
+  config: decoder_config.DecoderConfig,
+  placement: sharding.Placement,
+) -> tuple[table.Params, table.Params | None, sharding.Placement]:
+  """What a training from `params` trains, what it freezes, and the trained's placement.
+
+  Without LoRA all of `params` are trained and nothing is frozen.
+
+  Args:
+    seed: of the adapters' random matrices.
+    config: of the model.
+    placement: of `params`.
+  """
+  if lora is None:
+    return params, None, placement
+  shardings = sharding.params(config, placement.mesh, lora.declare(config))
+  adapters = lora.init(seed, config, shardings)
+  return adapters, params, sharding.Placement(placement.mesh, shardings)
 
 
 def join(lora: Lora | None, frozen: Any, trained: table.Params) -> table.Params:

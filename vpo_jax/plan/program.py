@@ -92,14 +92,14 @@ def _train(stage, config, model, lengths, placement) -> Program:
   state = train_step.State(step, params, moments)
   run = train_step.make_step(policy, loss, tx, placement, lora)
   return Program(
-    lowered=run.lower(state, None, batch, micro_batches, shape),  # pyright: ignore[reportFunctionMemberAccess]
+    lowered=run.lower(state, frozen, batch, micro_batches, shape),  # pyright: ignore[reportFunctionMemberAccess]
     trips=len(micros),
     bytes={
       "weights": _bytes((params, frozen)),
       "optimizer": _bytes(moments),
       "batch": _bytes(batch),
     },
-    work=computation.of_step(examples, shape.stem, micros, model),
+    work=computation.of_step(examples, shape.stem, micros, model, lora is not None),
     about={
       "examples": config.batch_size,
       "micro_batches": len(micros),

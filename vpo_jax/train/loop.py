@@ -164,14 +164,9 @@ def fit(task: Task, params: Params, train: Split, heldout: Split) -> Fitted:
   )
   tx = optimizer.make(config.optimizer, len(batches))
   lora = loras.from_config(config.lora)
-  trained, frozen = params, None
-  if lora:
-    architecture = task.policy.config
-    shardings = sharding.params(
-      architecture, placement.mesh, lora.declare(architecture)
-    )
-    placement = sharding.Placement(placement.mesh, shardings)
-    trained, frozen = lora.init(config.seed, architecture, shardings), params
+  trained, frozen, placement = loras.split(
+    lora, params, config.seed, task.policy.config, placement
+  )
   differences = _check_packing(task, train, plan, placement, trained, lora, frozen)
   step_fn = train_step.compiled(
     train_step.make_step(task.policy, task.objective, tx, placement, lora)

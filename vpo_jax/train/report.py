@@ -39,6 +39,7 @@ class Report:
     self._architecture, self._examples = architecture, examples
     self._plan, self._batches = plan, batches
     self._schedule = optimizer.schedule(config.optimizer, len(batches))
+    self._frozen = config.lora.rank > 0
     self._matmul_rate: float | None = None
     if config.measure_matmul_rate:
       # Measured first, while memory is free: the optimizer's state is allocated later.
@@ -87,7 +88,9 @@ class Report:
     # Share of the step's time; near 0 where building a batch overlaps with computing.
     row["data_wait"] = waited / seconds
     stem, micros = self._plan.shapes[step].stem, self._plan.steps[step]
-    computed = computation.of_step(self._examples, stem, micros, self._architecture)
+    computed = computation.of_step(
+      self._examples, stem, micros, self._architecture, self._frozen
+    )
     row |= computed.rates(seconds)
     if self._matmul_rate:
       share = row["model_flops_per_second"] / self._matmul_rate
