@@ -5,13 +5,17 @@ r"""Benchmarks a stage, optionally against another program; prints JSON.
       --against=transformers-float32,transformers-bfloat16
     python launch/bench.py --stage=dpo --queries=queries.json --batch=8 --steps=5 \
       --against=trl --trl_micro_batches=1,2
+    python launch/bench.py --stage=sft --lora_rank=16 --batch=8 --against=trl
     python launch/bench.py --stage=groups --num_candidates=4 --batch=4  # beside DPO
     python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
     python launch/bench.py --stage=head --model=llama3-8b --rows=1,8   # compiles only
+
+`launch/bench_gpu.sh` runs what one GPU is measured with.
 """
 
 import json
 import os
+from typing import Any
 
 from absl import flags
 
@@ -36,6 +40,9 @@ _MICRO = flags.DEFINE_integer(
 )
 _SHAPES = flags.DEFINE_integer("shapes", 4, "sft, dpo, groups: see their configs.")
 _REMAT = flags.DEFINE_string("remat", "cheap", "sft, dpo, groups: see their configs.")
+_LORA_RANK = flags.DEFINE_integer(
+  "lora_rank", 0, "sft, dpo: rank of LoRA, in both programs; 0 trains all weights."
+)
 _TRL_ROWS = flags.DEFINE_list(
   "trl_micro_batches", ["1"], "sft, dpo: TRL's rows per device, each compared."
 )
@@ -71,6 +78,7 @@ def sample() -> dict:
     ignore_eos=_IGNORE_EOS.value,
   )
   compilation.enable_cache()
+  share_gpu()
   return bench.bench(
     _MODEL.value,
     read_queries(),
@@ -84,8 +92,7 @@ def sample() -> dict:
 
 def train() -> dict:
   allocator.use_huge_pages()  # as launch/train_sft.py and train_dpo.py do
-  if _AGAINST.value:  # two programs share the memory of one GPU
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  share_gpu()
   from vpo_jax.bench import train as bench
   from vpo_jax.bench import trl
 
@@ -94,18 +101,23 @@ def train() -> dict:
       f"--against={_AGAINST.value}: training can only be compared with trl"
     )
   if _DEVICES.value:
+    if _LORA_RANK.value:
+      raise errors.UserError("--lora_rank: cannot be combined with --devices")
     return on_devices()
+  stage: Any = _STAGE.value
+  precisions: Any = _TRL_PRECISIONS.value
   settings = [
     trl.Setting(int(rows), precision)
-    for precision in _TRL_PRECISIONS.value
+    for precision in precisions
     for rows in _TRL_ROWS.value
     if _AGAINST.value
   ]
   return bench.bench(
-    _STAGE.value,
+    stage,
     _MODEL.value,
     read_queries(),
     shapes=_SHAPES.value,
+    lora_rank=_LORA_RANK.value,
     against=settings,
     **_training(),
   )
@@ -138,10 +150,11 @@ def groups() -> dict:
 def on_devices() -> dict:
   from vpo_jax.plan import devices
 
+  stage: Any = _STAGE.value
   counts = [int(count) for count in _DEVICES.value]
   devices.set_host_devices(max(counts))
   return devices.bench(
-    _STAGE.value,
+    stage,
     _MODEL.value,
     read_queries(),
     counts,
@@ -158,6 +171,12 @@ def head() -> dict:
   model = models.read(_MODEL.value)
   sizes = bench.measure(model, rows, 2048, **settings)
   return {"stage": "head", "model": _MODEL.value, **settings, "bytes": sizes}
+
+
+def share_gpu() -> None:
+  """Leaves memory of the GPU to the other program; call it before JAX initializes."""
+  if _AGAINST.value:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def read_queries() -> list[str]:

@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import peft
 import pytest
+import transformers
 from etils import epath
 
 from vpo_jax import errors
-from vpo_jax.bench import rows, train, trl
+from vpo_jax.bench import rows, shapes, stage_step, train, trl
 from vpo_jax.data import chat, forest
 from vpo_jax.data import examples as data_examples
 from vpo_jax.decoder import config as decoder_config
@@ -65,6 +67,69 @@ def test_reported_figures_are_consistent(tiny_model, kind):
   json.dumps(result)
 
 
+def adapted(kind, folder, model):
+  """The program of four steps on the same two rows, which trains adapters of rank 4."""
+  path = epath.Path(folder) / "train.json"
+  path.write_text(json.dumps(4 * rows.make(kind, QUERIES, 2)))
+  config = stage_step.make_config(
+    kind, 2, precision="float32", remat="none", lora={"rank": 4}
+  )
+  config.optimizer.update(peak_lr=1e-3, warmup_ratio=0.0)
+  return stage_step.read_program(kind, config, str(model), path), path
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_lora_trains_as_many_parameters_as_peft(tmp_path, tiny_model):
+  program, _ = adapted("sft", tmp_path, tiny_model)
+  model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+  settings = peft.LoraConfig(**program.lora.peft(decoder_config.read(tiny_model)))
+  trainable, _ = peft.get_peft_model(model, settings).get_nb_trainable_parameters()
+  assert program.trainable_parameters == trainable
+
+
+def test_the_reference_of_dpo_has_no_adapter(tmp_path, tiny_model):
+  """If it had the trained one, the loss would be log 2 at every step."""
+  program, _ = adapted("dpo", tmp_path, tiny_model)
+  for step in range(4):
+    program(step)
+  np.testing.assert_allclose(program.losses[0], np.log(2), atol=1e-5)
+  assert program.losses[-1] < program.losses[0] - 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_lora_begins_at_trls_loss_and_learns_as_it_does(tmp_path, tiny_model, kind):
+  program, path = adapted(kind, tmp_path, tiny_model)
+  for step in range(4):
+    program(step)
+  settings = program.lora.peft(decoder_config.read(tiny_model))
+  with trl.program(
+    kind,
+    epath.Path(tiny_model),
+    path,
+    2,
+    4,
+    trl.Setting(1, "float32"),
+    settings,
+    learning_rate=1e-3,
+    lr_scheduler_type="constant",
+  ) as theirs:
+    for step in range(4):
+      theirs(step)
+  assert program.trainable_parameters == theirs.trainable_parameters
+  np.testing.assert_allclose(program.losses[0], theirs.losses[0], rtol=1e-5)
+  for losses in (program.losses, theirs.losses):
+    assert losses[-1] < losses[0] - 1e-3
+
+
+def test_a_known_shape_gets_random_weights_and_a_tokenizer(tmp_path):
+  folder = shapes.resolve("tiny", epath.Path(tmp_path) / "tiny")
+  config = transformers.AutoConfig.from_pretrained(folder)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  assert len(tokenizer) <= config.vocab_size
+  transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
 def test_groups_are_timed_beside_dpo(tiny_model):
   result = train.bench_groups(
     str(tiny_model),
@@ -109,8 +174,8 @@ def test_an_early_exit_of_trl_is_a_user_error(tmp_path, tiny_model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_trl_alternates_on_the_same_rows(tiny_model, kind):
+@pytest.mark.parametrize(("kind", "lora_rank"), [("sft", 0), ("dpo", 0), ("dpo", 4)])
+def test_trl_alternates_on_the_same_rows(tiny_model, kind, lora_rank):
   settings = [trl.Setting(1, "float32"), trl.Setting(2, "bfloat16")]
   settings.append(trl.Setting(4, "float32"))  # more rows than a batch: TRL exits
   result = train.bench(
@@ -120,11 +185,15 @@ def test_trl_alternates_on_the_same_rows(tiny_model, kind):
     batch=2,
     steps=2,
     precision="float32",
+    lora_rank=lora_rank,
     against=settings,
   )
+  assert result["lora_rank"] == lora_rank
   error = result["trl"].pop("float32 x 4")["error"]
   assert error.startswith("TRL ended with exit code")
   assert result["trl"].keys() == {"float32 x 1", "bfloat16 x 2"}
   ratios = [setting["times_trl"] for setting in result["trl"].values()]
   assert result["times_trl"] == min(ratios)
-  assert all(setting["peak_rss_bytes"] > 0 for setting in result["trl"].values())
+  for setting in result["trl"].values():
+    assert setting["peak_rss_bytes"] > 0
+    assert setting["trainable_parameters"] == result["trainable_parameters"]

@@ -1,10 +1,13 @@
 """Throughput of sampling and of transformers' `generate`, in new tokens per second."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from etils import epath
+
 from vpo_jax import errors
-from vpo_jax.bench import interleave
+from vpo_jax.bench import interleave, shapes
 from vpo_jax.sample import generate, lm, settings
 
 SLOTS = 32  # as configs/sample.py
@@ -30,7 +33,10 @@ def bench(
   """
   if len(queries) < batch:
     raise errors.UserError(f"--batch={batch}: there are only {len(queries)} queries")
-  policy = lm.load(model, precision=precision)
+  with tempfile.TemporaryDirectory() as folder:
+    base = shapes.resolve(model, epath.Path(folder))
+    policy = lm.load(str(base), precision=precision)
+    others = {name: _transformers(policy, name, sampling) for name in against}
   prompts = [policy.prompt(query) for query in queries]
 
   def batch_of(step: int) -> list[lm.Prompt]:
@@ -45,10 +51,11 @@ def bench(
   for step in interleave.timed(steps):  # compiles for every length of prompt
     ours(step)
   programs: dict[str, interleave.Program] = {"vpo_jax": ours}
-  for name in against:
-    programs[name] = _transformers(policy, name, sampling, batch_of)
+  for name, generate_texts in others.items():
+    programs[name] = lambda step, run=generate_texts: run(step, batch_of(step))
   return {
     "stage": "sample",
+    "model": model,
     "batch": batch,
     "num_candidates": sampling.num_candidates,
     "max_new_tokens": sampling.max_new_tokens,
@@ -61,8 +68,8 @@ def _transformers(
   policy: lm.LanguageModel,
   name: str,
   sampling: settings.Settings,
-  batch_of: Callable[[int], list[lm.Prompt]],
-) -> interleave.Program:
+) -> Callable[[int, list[lm.Prompt]], int]:
+  """Loads transformers' model; returns what samples prompts with a seed."""
   import torch
   import transformers
 
@@ -71,19 +78,21 @@ def _transformers(
     raise errors.UserError(
       f"--against={name}: use transformers-float32 or transformers-bfloat16"
     )
+  device = "cuda" if torch.cuda.is_available() else "cpu"
   model: Any = transformers.AutoModelForCausalLM.from_pretrained(
     policy.folder, dtype=getattr(torch, dtype or policy.dtype)
-  ).eval()
+  )
+  model.to(device).eval()
   tokenizer = transformers.AutoTokenizer.from_pretrained(
     policy.folder, padding_side="left"
   )
 
-  def theirs(step: int) -> int:
-    texts = [prompt.rendered for prompt in batch_of(step)]
+  def theirs(seed: int, prompts: list[lm.Prompt]) -> int:
+    texts = [prompt.rendered for prompt in prompts]
     inputs = tokenizer(
       texts, return_tensors="pt", padding=True, add_special_tokens=False
-    )
-    torch.manual_seed(step)
+    ).to(device)
+    torch.manual_seed(seed)
     with torch.inference_mode():
       out = model.generate(
         **inputs,

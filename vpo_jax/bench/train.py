@@ -5,51 +5,23 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Container, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
-import ml_collections
-import numpy as np
 from etils import epath
 
-from configs import dpo as dpo_config
-from configs import sft as sft_config
-from configs import train_groups as groups_config
 from vpo_jax import errors
-from vpo_jax.bench import interleave, machine, rows, trl
+from vpo_jax.bench import interleave, machine, rows, stage_step, trl
 from vpo_jax.bench import shapes as known_shapes
 from vpo_jax.data import examples as data_examples
-from vpo_jax.data import forms, order
+from vpo_jax.data import forms
 from vpo_jax.runtime import console
-from vpo_jax.train import (
-  computation,
-  group_objective,
-  loop,
-  matmul_rate,
-  objective,
-  optimizer,
-  pair_objective,
-  reference,
-  setup,
-)
-from vpo_jax.train import step as train_step
-
-Kind = Literal["sft", "dpo"]
-Trained = Literal["sft", "dpo", "groups"]
-_CONFIGS = {"sft": sft_config, "dpo": dpo_config, "groups": groups_config}
-
-
-def make_config(kind: Trained, batch: int, **changes: Any) -> ml_collections.ConfigDict:
-  """The stage's config for one device, with rows in file order."""
-  config = _CONFIGS[kind].get_config()
-  config.update(batch_size=batch, epochs=1, shuffle=False, **changes)
-  config.mesh.update(fsdp=1, devices=1)
-  return config
+from vpo_jax.train import matmul_rate, setup
 
 
 def bench(
-  kind: Kind,
+  kind: stage_step.Kind,
   model: str,
   queries: Sequence[str],
   *,
@@ -59,12 +31,14 @@ def bench(
   micro_tokens: int = 4096,
   remat: str = "cheap",
   shapes: int = 1,
+  lora_rank: int = 0,
   against: Sequence[trl.Setting] = (),
 ) -> dict[str, Any]:
   """Times `steps` training steps, each preceded by an untimed one.
 
   Args:
     queries: one per example.
+    lora_rank: of the stage's adapters; 0 trains all weights.
     against: settings of TRL to interleave with, each in a subprocess.
 
   Returns:
@@ -77,20 +51,22 @@ def bench(
     base = known_shapes.resolve(model, root / "model")
     train, calls = root / "train.json", interleave.calls(steps)
     train.write_text(json.dumps(rows.make(kind, queries, batch * calls)))
-    config = make_config(
+    config = stage_step.make_config(
       kind,
       batch,
       precision=precision,
       micro_tokens=micro_tokens,
       remat=remat,
       shapes=shapes,
+      lora={"rank": lora_rank},
     )
     with _compile_seconds() as compiling:
-      ours = read_program(kind, config, str(base), train)
+      ours = stage_step.read_program(kind, config, str(base), train)
       ours.warm_up()
+    peft = ours.lora and ours.lora.peft(ours.model.policy.config)
     results: dict[str, dict[str, Any]] = {}
     for setting in against:
-      with trl.program(kind, base, train, batch, calls, setting) as theirs:
+      with trl.program(kind, base, train, batch, calls, setting, peft) as theirs:
         programs = {"vpo_jax": ours, "trl": theirs}
         try:
           result = interleave.run(programs, steps, "examples")
@@ -99,6 +75,7 @@ def bench(
           results[setting.name] = {"error": str(error)}
           continue
         result |= theirs.memory
+        result["trainable_parameters"] = theirs.trainable_parameters
         cpu = statistics.median(theirs.cpu_seconds[i] for i in interleave.timed(steps))
         result["cpu_seconds_per_example"] = cpu / batch
         results[setting.name] = result
@@ -121,6 +98,8 @@ def bench(
     "micro_tokens": micro_tokens,
     "remat": remat,
     "shapes": len(set(ours.plan.shapes)),
+    "lora_rank": lora_rank,
+    "trainable_parameters": ours.trainable_parameters,
     **rates,
     "matmul_flops_per_second": rate,
     "fraction_of_matmul": rates["model_flops_per_second"] / rate,
@@ -167,9 +146,9 @@ def bench_groups(
     base = known_shapes.resolve(model, epath.Path(folder) / "model")
     programs: dict[str, interleave.Program] = {}
     padding = {}
-    sizes: dict[Trained, int] = {"groups": candidates, "dpo": 2}
+    sizes: dict[stage_step.Trained, int] = {"groups": candidates, "dpo": 2}
     for kind, responses in sizes.items():
-      config = make_config(kind, batch, **changes)
+      config = stage_step.make_config(kind, batch, **changes)
       opened = setup.open_model(config, epath.Path(base))
       examples = [
         data_examples.tokens(
@@ -181,7 +160,7 @@ def bench_groups(
         )
         for number, (content, answers) in enumerate(made)
       ]
-      program = Program(kind, config, opened, examples)
+      program = stage_step.Program(kind, config, opened, examples)
       program.warm_up()
       padding[kind] = program.plan.padding
       programs[kind] = lambda step, run=program, each=responses: each * run(step)
@@ -224,114 +203,3 @@ def _compile_seconds() -> Iterator[list[float]]:
     yield seconds
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def read_program(
-  kind: Kind,
-  config: ml_collections.ConfigDict,
-  model: str,
-  path: epath.Path,
-) -> "Program":
-  """The training step on the rows of a file."""
-  opened = setup.open_model(config, epath.Path(model))
-  examples, _ = data_examples.read(path, opened.format, kind, config.max_tokens)
-  return Program(kind, config, opened, examples)
-
-
-class Program:
-  """The training step of the stage, as a program for `interleave`."""
-
-  def __init__(
-    self,
-    kind: Trained,
-    config: ml_collections.ConfigDict,
-    model: setup.Setup,
-    examples: Sequence[data_examples.Example],
-  ):
-    self.model = model
-    policy, placement = self.model.policy, self.model.placement
-    self._batches = order.batches(len(examples), config.batch_size, 1, 0, False)
-    self._objective = objective.sft
-    values = None
-    if kind == "dpo":
-      self._objective = pair_objective.from_config(config)
-      if config.loss not in pair_objective.REFERENCE_FREE:
-        values = reference.zeros(examples)
-    rewards = None
-    if kind == "groups":
-      self._objective = group_objective.plackett_luce(config.beta)
-      values = reference.zeros(examples)
-      shape = len(examples), len(examples[0].responses)
-      rewards = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    self._values = values
-    self._split = loop.Split(examples, values, rewards)
-    self.plan = loop.make_plan(
-      config, policy, placement, self._split, self._batches, config.shapes
-    )
-    tx = optimizer.make(config.optimizer, len(self._batches))
-    self._jitted: Any = train_step.make_step(policy, self._objective, tx, placement)
-    self._step_fn = train_step.compiled(self._jitted)
-    self._state = train_step.init(self.model.load(), tx, placement)
-    self._feed = loop.Feed(self._split, self.plan, placement)
-    self._seconds: list[tuple[int, float, float]] = []  # step, wall, CPU
-    self.losses: list[float] = []
-
-  def warm_up(self) -> None:
-    """Runs one step of each shape."""
-    for shape in dict.fromkeys(self.plan.shapes):
-      self._run(self.plan.shapes.index(shape))
-
-  def __call__(self, step: int) -> int:
-    wall, cpu = time.perf_counter(), time.process_time()
-    self._run(step)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    self._seconds.append((step, wall, cpu))
-    return len(self._batches[step])
-
-  def _run(self, index: int) -> None:
-    split, model = self._split, self.model
-    if self._values is not None:
-      # Any weights serve as the reference: the time does not depend on them.
-      reference.fill(
-        self._values,
-        split.examples,
-        self.plan,
-        index,
-        self._state.params,
-        model.policy,
-        model.placement,
-      )
-    self._state, values = self._step_fn(self._state, None, *self._feed(index))
-    loss = float(values["loss"])
-    assert np.isfinite(loss), f"loss {loss}"
-    self.losses.append(loss)
-
-  def compiled(self) -> tuple[str, int]:
-    """The HLO text of the first step, and its number of micro-batches."""
-    lowered = self._jitted.lower(self._state, None, *self._feed(0))
-    return lowered.compile().as_text(), len(self.plan.steps[0])
-
-  def state_bytes(self) -> int:
-    """Bytes of weights and optimizer state on the first device."""
-    device = jax.devices()[0]
-    shards = [s for x in jax.tree.leaves(self._state) for s in x.addressable_shards]
-    return sum(s.data.nbytes for s in shards if s.device == device)
-
-  def rates(self, steps: Container[int]) -> dict[str, float]:
-    """Median rates over these steps."""
-    rates = []
-    for index, seconds, cpu in self._seconds:
-      if index not in steps:
-        continue
-      shape, micros = self.plan.shapes[index], self.plan.steps[index]
-      done = computation.of_step(
-        self._split.examples, shape.stem, micros, self.model.policy.config
-      )
-      row = done.rates(seconds)
-      if self._values is not None:  # one more forward pass
-        row["model_flops_per_second"] *= 4 / 3
-      examples = len(self._batches[index])
-      row["cpu_seconds_per_example"] = cpu / examples
-      row["model_flops_per_cpu_second"] = row["model_flops_per_second"] * seconds / cpu
-      rates.append({"examples_per_second": examples / seconds, **row})
-    return {name: statistics.median(row[name] for row in rates) for name in rates[0]}

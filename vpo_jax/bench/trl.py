@@ -1,6 +1,8 @@
 """Runs TRL on the same rows in a subprocess, one optimizer step per request.
 
-The subprocess runs this module with its settings as JSON; see `main`.
+The subprocess runs this module with its settings as JSON; see `main`. In full training
+the weights are float32. With LoRA in bfloat16 the frozen weights are bfloat16, which is
+what people use; PEFT keeps the adapters in float32.
 """
 
 import contextlib
@@ -38,6 +40,7 @@ class Program:
   Attributes:
     losses: of each call.
     memory: peak bytes of the process and the device.
+    trainable_parameters: their number, after the first call.
     cpu_seconds: of each call.
   """
 
@@ -45,6 +48,7 @@ class Program:
     self._process, self._batch, self._log = process, batch, log
     self.losses: list[float] = []
     self.memory: dict[str, int] = {}
+    self.trainable_parameters = 0
     self.cpu_seconds: list[float] = []
 
   def __call__(self, step: int) -> int:
@@ -64,6 +68,7 @@ class Program:
     report = json.loads(line)
     self.losses.append(report["loss"])
     self.memory = report["memory"]
+    self.trainable_parameters = report["trainable_parameters"]
     self.cpu_seconds.append(report["cpu_seconds"])
     return self._batch
 
@@ -76,6 +81,7 @@ def program(
   batch: int,
   calls: int,
   setting: Setting,
+  peft: dict[str, Any] | None = None,
   **options: Any,
 ) -> Iterator[Program]:
   """Starts TRL; the process ends with the block.
@@ -85,6 +91,7 @@ def program(
     train: file of rows from `rows.make`, taken in file order.
     batch: examples per step.
     calls: number of steps.
+    peft: arguments of `peft.LoraConfig`; None trains all weights.
     options: overrides of TRL's config.
 
   Raises:
@@ -97,6 +104,7 @@ def program(
     "batch": batch,
     "steps": calls,
     **dataclasses.asdict(setting),
+    "peft": peft,
     "options": options,
   }
   command = [sys.executable, "-m", "vpo_jax.bench.trl", json.dumps(job)]
@@ -130,7 +138,7 @@ def main(job: dict[str, Any]) -> None:
         raise SystemExit("stdin was closed")
       self.start = time.process_time()
 
-    def on_log(self, args, state, control, logs=None, **_):
+    def on_log(self, args, state, control, logs=None, model: Any = None, **_):
       if logs and "loss" in logs:
         memory = {"peak_rss_bytes": machine.peak_rss_bytes()}
         if torch.cuda.is_available():
@@ -139,6 +147,9 @@ def main(job: dict[str, Any]) -> None:
           "loss": logs["loss"],
           "memory": memory,
           "cpu_seconds": time.process_time() - self.start,
+          "trainable_parameters": sum(
+            p.numel() for p in model.parameters() if p.requires_grad
+          ),
         }
         reports.write(json.dumps(report) + "\n")
         reports.flush()
@@ -147,6 +158,11 @@ def main(job: dict[str, Any]) -> None:
   if tokenizer.pad_token is None:
     tokenizer.pad_token = tokenizer.eos_token
   bfloat16 = job["precision"] == "bfloat16"
+  lora = None
+  if job["peft"]:
+    import peft
+
+    lora = peft.LoraConfig(**job["peft"])
   name = job["kind"].upper()
   config, trainer = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
   with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +181,7 @@ def main(job: dict[str, Any]) -> None:
       "disable_tqdm": True,
       "use_cpu": not torch.cuda.is_available(),
       "dataloader_pin_memory": torch.cuda.is_available(),
-      "model_init_kwargs": {"dtype": "float32"},
+      "model_init_kwargs": {"dtype": job["precision"] if lora else "float32"},
       **job["options"],
     }
     with open(job["train"]) as file:
@@ -175,6 +191,7 @@ def main(job: dict[str, Any]) -> None:
       args=config(**options),
       train_dataset=datasets.Dataset.from_list(texts),
       processing_class=tokenizer,
+      peft_config=lora,
       callbacks=[StepOnRequest()],
     ).train()
 

@@ -10,9 +10,8 @@ import numpy as np
 from etils import epath
 
 from vpo_jax import errors
-from vpo_jax.bench import rows
+from vpo_jax.bench import rows, stage_step
 from vpo_jax.bench import shapes as known_shapes
-from vpo_jax.bench import train as bench_train
 from vpo_jax.plan import hlo_cost
 
 NO_SPEED = "host devices share one CPU's cores, so no speed is reported"
@@ -24,7 +23,7 @@ def set_host_devices(devices: int) -> None:
 
 
 def bench(
-  kind: bench_train.Kind,
+  kind: stage_step.Kind,
   model: str,
   queries: Sequence[str],
   counts: Sequence[int],
@@ -63,7 +62,7 @@ def bench(
       size = batch * (max(counts) if host else devices)
       path = root / f"train{devices}.json"
       path.write_text(json.dumps(rows.make(kind, queries, size * (steps + 1))))
-      config = bench_train.make_config(kind, size, shapes=1, **settings)
+      config = stage_step.make_config(kind, size, shapes=1, **settings)
       config.mesh.update(fsdp=devices, devices=devices)
       row = {"devices": devices, "batch": size}
       results.append(row | _run(kind, config, base, path))
@@ -88,7 +87,7 @@ def bench(
 
 
 def _run(kind, config, base, path) -> dict[str, Any]:
-  program = bench_train.read_program(kind, config, base, path)
+  program = stage_step.read_program(kind, config, base, path)
   text, trips = program.compiled()
   sent: dict[str, float] = {}
   host = jax.default_backend() == "cpu"
