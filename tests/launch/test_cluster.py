@@ -1,4 +1,4 @@
-"""The cluster files pass shellcheck and name only scripts and hosts that exist."""
+"""Shell scripts pass shellcheck; those for clusters name what exists."""
 
 import os
 import pathlib
@@ -12,10 +12,11 @@ import yaml
 LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 CLUSTER = LAUNCH / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
+GPU = LAUNCH / "bench_gpu.sh"
 SLURM = ("h800.sh", "h800_nodes.sh")
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*SCRIPTS, GPU], ids=lambda p: p.name)
 def test_shellcheck_passes(path):
   checker = pathlib.Path(sys.executable).with_name("shellcheck")
   ran = subprocess.run([checker, path], capture_output=True, text=True, check=False)
