@@ -21,7 +21,7 @@ from vpo_jax.plan import chips, fit, models, report, sweep
 from vpo_jax.runtime import app, console
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "configs/{sft,dpo,sample}.py."
+  "config", None, "configs/{sft,dpo,train_groups,sample}.py."
 )
 _MODEL = flags.DEFINE_string(
   "model_config",
@@ -39,6 +39,9 @@ _QUERY = flags.DEFINE_integer(
 )
 _RESPONSE = flags.DEFINE_integer(
   "response_tokens", models.Lengths.response, "Mean tokens of a response."
+)
+_CANDIDATES = flags.DEFINE_integer(
+  "num_candidates", models.Lengths.candidates, "train_groups: responses of a query."
 )
 _PRICE = flags.DEFINE_float(
   "price", None, "Dollars per chip and hour; default: the price in plan/chips.py."
@@ -92,12 +95,15 @@ def _stage() -> str:
   path = next(a.split("=", 1)[1] for a in sys.argv[1:] if "config=" in a[:9])
   stage = pathlib.Path(path).stem
   if stage not in report.RUNS:
-    raise errors.UserError(f"--config={path}: must be the config of sft, dpo or sample")
+    known = ", ".join(report.RUNS)
+    raise errors.UserError(f"--config={path}: must be the config of one of {known}")
   return stage
 
 
 def _lengths() -> models.Lengths:
-  return models.Lengths(_STEM.value, _QUERY.value, _RESPONSE.value)
+  return models.Lengths(
+    _STEM.value, _QUERY.value, _RESPONSE.value, candidates=_CANDIDATES.value
+  )
 
 
 if __name__ == "__main__":

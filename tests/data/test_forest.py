@@ -124,12 +124,40 @@ def make_plan(examples, groups=1, budget=256):
   ],
 )
 def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
-  params = table.init(jax.random.key(0), CONFIG)
-  params = jax.tree.map(lambda leaf: 5 * leaf, params)  # logits far from uniform
   examples = make_examples(0, 7, branches, stem)
   plan = make_plan(examples, groups)
   assert plan.shapes[0].stem == stem
-  scale = np.random.default_rng(1).normal(size=(7, branches)).astype(np.float32)
+  check_equal(examples, plan)
+
+
+@pytest.mark.parametrize(
+  ("prompt", "responses"),
+  [
+    pytest.param((60,), (12,) * 16, id="sixteen"),
+    pytest.param((3400, 3300), (300, 300), marks=pytest.mark.slow, id="long"),
+    pytest.param((1000, 500), (300,) * 16, marks=pytest.mark.slow, id="long sixteen"),
+  ],
+)
+def test_long_rows_and_many_responses_equal_plain_rows(prompt, responses):
+  """Prompts of several turns are long prompts; a row has up to 8,192 tokens."""
+  rng = np.random.default_rng(0)
+
+  def tokens(count):
+    return rng.integers(1, CONFIG.vocab, count, dtype=np.int32)
+
+  examples = [
+    data_examples.Example(str(i), tokens(size), tuple(map(tokens, responses)))
+    for i, size in enumerate(prompt)
+  ]
+  check_equal(examples, make_plan(examples, budget=8192))
+
+
+def check_equal(examples, plan):
+  """Log-probabilities and gradients are those of plain rows."""
+  params = table.init(jax.random.key(0), CONFIG)
+  params = jax.tree.map(lambda leaf: 5 * leaf, params)  # logits far from uniform
+  shape = len(examples), len(examples[0].responses)
+  scale = np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
   def packed(params):
     logps = forest_logps(params, examples, plan)
@@ -141,7 +169,7 @@ def test_logps_and_gradients_equal_plain_rows(branches, stem, groups):
 
   (_, ours), ours_grads = jax.jit(jax.value_and_grad(packed, has_aux=True))(params)
   (_, theirs), their_grads = jax.jit(jax.value_and_grad(plain, has_aux=True))(params)
-  np.testing.assert_allclose(ours, theirs, atol=1e-3)
+  np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=1e-6)
   for a, b in zip(
     jax.tree.leaves(ours_grads), jax.tree.leaves(their_grads), strict=True
   ):

@@ -1,9 +1,11 @@
 """The planner against counts by hand, and against steps that run."""
 
+import dataclasses
+
 import jax
 import pytest
 
-from configs import dpo, sft
+from configs import dpo, sft, train_groups
 from tests.plan import steps
 from vpo_jax.data import order, packing
 from vpo_jax.decoder import config as decoder_config
@@ -41,8 +43,8 @@ def flops_by_hand(model, shape, micros, remat):
   return micros * (m.layers * layers + head)
 
 
-def counted_and_by_hand(config, model, lengths):
-  lowered = program.lower("dpo", config, model, lengths, jax.devices()[:1])
+def counted_and_by_hand(config, model, lengths, stage="dpo", responses=2):
+  lowered = program.lower(stage, config, model, lengths, jax.devices()[:1])
   compiled = lowered.lowered.compile()
   # Weights and optimizer state are donated: there is never a second copy.
   state = lowered.bytes["weights"] + lowered.bytes["optimizer"]
@@ -50,7 +52,7 @@ def counted_and_by_hand(config, model, lengths):
   counted = hlo_cost.analyze(compiled.as_text(), lowered.trips).flops
   size = program.STEPS * config.batch_size
   plan = packing.plan(
-    models.examples(lengths, 2, size),
+    models.examples(lengths, responses, size),
     order.batches(size, config.batch_size, 1, 0, shuffle=False),
     groups=1,
     budget=config.micro_tokens,
@@ -89,6 +91,16 @@ def test_frozen_weights_of_lora_have_no_gradients():
   # Not exactly 2/3: attention's scores keep both gradients, and adapters add products.
   assert 0.65 < useful / useful_full < 0.75
   assert 0.65 < lora / full < 0.8
+
+
+def test_flops_of_groups_of_sixteen_equal_the_count_by_hand(monkeypatch):
+  monkeypatch.setattr(head, "MAX_LOGITS_ON_CPU", 2**16)
+  config = train_groups.get_config()
+  config.update(batch_size=2, micro_tokens=1024, remat="full")
+  config.mesh.fsdp = 1
+  lengths = dataclasses.replace(LENGTHS, candidates=16)
+  counted, by_hand = counted_and_by_hand(config, SMALL, lengths, "train_groups", 16)
+  assert abs(counted / by_hand - 1) < 0.02
 
 
 def test_flops_of_llama_3_8b_equal_the_count_by_hand():

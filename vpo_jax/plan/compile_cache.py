@@ -27,7 +27,7 @@ class Request:
   """One step on one machine.
 
   Attributes:
-    stage: sft, dpo or sample.
+    stage: sft, dpo, train_groups or sample.
     topology: a TPU slice ("v5p:2x2x2"), or `worker.HOST`.
     devices: number of devices.
   """

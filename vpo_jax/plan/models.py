@@ -42,12 +42,14 @@ class Lengths:
     stem: of the instruction.
     query: mean of a query.
     response: mean of a response.
+    candidates: responses of an example of train_groups; SFT has 1 and DPO 2.
     spread: lengths are uniform between (1 - spread) and (1 + spread) times the mean.
   """
 
   stem: int = 190
   query: int = 20
   response: int = 130
+  candidates: int = 4
   spread: float = 0.5
 
 
@@ -57,7 +59,7 @@ def examples(
   """Random examples of these lengths, the same on each call.
 
   Args:
-    responses: per example: 1 for SFT, 2 for DPO.
+    responses: per example.
     count: number of examples.
   """
   rng = np.random.default_rng(0)

@@ -10,16 +10,30 @@ import ml_collections
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from vpo_jax import errors
 from vpo_jax.data import forest, order, packing
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import decode_weights, sharding, table
 from vpo_jax.decoder import lora as loras
 from vpo_jax.plan import models
 from vpo_jax.sample import cache, decode
-from vpo_jax.train import computation, loop, objective, optimizer, pair_objective
+from vpo_jax.train import (
+  computation,
+  group_objective,
+  groups,
+  loop,
+  objective,
+  optimizer,
+  pair_objective,
+)
 from vpo_jax.train import policy as policies
 from vpo_jax.train import step as train_step
 
+_LOSSES = {
+  "sft": objective.sft_from_config,
+  "dpo": pair_objective.from_config,
+  "train_groups": groups.from_config,
+}
 STEPS = 8  # steps to pack; the most frequent shape among them is compiled
 
 
@@ -51,7 +65,10 @@ def lower(
   lengths: models.Lengths,
   devices: Sequence[Any],
 ) -> Program:
-  """Lowers a stage's step for `devices`; `stage` is sft, dpo or sample.
+  """Lowers a stage's step for `devices`.
+
+  Args:
+    stage: sft, dpo, train_groups or sample.
 
   Raises:
     UserError: the config or its mesh does not fit the model or the devices.
@@ -66,8 +83,12 @@ def lower(
 def _train(stage, config, model, lengths, placement) -> Program:
   loop.check(config)
   policy = policies.Policy(model, config.precision, config.remat, placement.batch)
-  sft = stage == "sft"
-  loss = (objective.sft_from_config if sft else pair_objective.from_config)(config)
+  loss = _LOSSES[stage](config)
+  if isinstance(loss, group_objective.Kto):
+    raise errors.UserError(
+      "config.loss='kto' cannot be planned: its reference point is computed in another"
+      " pass; plan plackett_luce, whose step costs the same"
+    )
   tx = optimizer.make(config.optimizer, 1000)
   examples, plan = _pack(stage, config, model, lengths, placement.mesh)
   shape, micros = plan.shapes[0], plan.steps[0]
@@ -115,7 +136,8 @@ def _train(stage, config, model, lengths, placement) -> Program:
 def _pack(stage, config, model, lengths, mesh):
   """Examples of `STEPS` steps, and the plan that packs them."""
   count = STEPS * config.batch_size
-  examples = models.examples(lengths, 1 if stage == "sft" else 2, count)
+  responses = {"sft": 1, "dpo": 2, "train_groups": lengths.candidates}
+  examples = models.examples(lengths, responses[stage], count)
   plan = packing.plan(
     examples,
     order.batches(count, config.batch_size, 1, config.seed, shuffle=False),

@@ -5,8 +5,9 @@ from typing import Any
 from vpo_jax.plan import chips, predict
 
 # Examples of the paper's run: 10k for 5 epochs (SFT) and 5k pairs (DPO), appendix 9;
-# sampling answers the 10k queries of the DPO half, 4 candidates each.
-RUNS = {"sft": 10_000 * 5, "dpo": 5_000, "sample": 10_000}
+# sampling answers the 10k queries of the DPO half, 4 candidates each. Groups are those
+# 10k queries.
+RUNS = {"sft": 10_000 * 5, "dpo": 5_000, "train_groups": 10_000, "sample": 10_000}
 
 
 def lines(stage: str, plan: predict.Prediction, dollars: float | None) -> list[str]:
