@@ -254,3 +254,25 @@ backend_config={"custom_call_config":{"cost_estimate":{"flops":"77309411328",\
 """
   cost = hlo_cost.analyze(text)
   assert (cost.flops, cost.bytes) == (77309411328, 86507520)
+
+
+def test_a_conditional_counts_its_dearest_branch():
+  def either(choice, x, w):
+    branches = (lambda: x, lambda: x @ w, lambda: (x @ w) @ w)
+    return jax.lax.switch(choice, branches)
+
+  text = hlo_text(either, jax.ShapeDtypeStruct((), jnp.int32), f32(8, 96), f32(96, 96))
+  assert hlo_cost.analyze(text).flops == 2 * (2 * 8 * 96 * 96)
+
+
+def test_a_loop_on_data_inside_the_steps_counts_once_in_each():
+  def steps(x, w, count):
+    def step(state):
+      i, x = state
+      x = jax.lax.while_loop(lambda x: jnp.sum(x) > 1, lambda x: x @ w, x)
+      return i + 1, x
+
+    return jax.lax.while_loop(lambda state: state[0] < count, step, (0, x))[1]
+
+  text = hlo_text(steps, f32(8, 96), f32(96, 96), jax.ShapeDtypeStruct((), jnp.int32))
+  assert hlo_cost.analyze(text, trips=5).flops == 5 * 2 * 8 * 96 * 96

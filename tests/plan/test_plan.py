@@ -207,7 +207,7 @@ def test_compilations_are_cached(tmp_path, monkeypatch):
       ["--topology=v9:2x2"],
       "--topology=v9:2x2: unknown chip; use one of v5e, v5p, v6e, h800",
     ),
-    (["--config=configs/curate.py"], "must be the config of sft, dpo or sample"),
+    (["--config=configs/curate.py"], "must be the config of one of sft, dpo"),
   ],
 )
 def test_a_wrong_flag_prints_one_line(arguments, message):

@@ -39,6 +39,11 @@ class Cost:
   roofline: float = 0.0
   collectives: Sent = dataclasses.field(default_factory=dict)
 
+  @property
+  def moved(self) -> float:
+    """Bytes read, written and sent."""
+    return self.bytes + sum(self.collectives.values())
+
   def add(self, other: "Cost", times: float = 1.0) -> None:
     self.flops += times * other.flops
     self.bytes += times * other.bytes
@@ -58,8 +63,9 @@ def analyze(
 
   Args:
     text: `compiled.as_text()`.
-    trips: iterations of loops whose count is an input of the program: micro-batches or
-      decode steps.
+    trips: iterations of the loop whose count is an input of the program: micro-batches
+      or decode steps. A loop inside it that depends on its data counts once, such as
+      the draws of a token, of which the first is nearly always the last.
     seconds: time of one operation, summed in `Cost.roofline`; None leaves that 0.
     host: the module is a stand-in for another machine, compiled by the CPU compiler.
       Then bfloat16 that it sends as float32 counts as bfloat16; an all-reduce of which
@@ -82,17 +88,26 @@ class _Counter:
     self._channels: set[str] = set()  # of fused collectives already counted
     self.computation = functools.cache(self._computation)
 
-  def _computation(self, name: str) -> Cost:
+  def _computation(self, name: str, in_steps: bool = False) -> Cost:
+    """The cost of a computation.
+
+    Args:
+      in_steps: it is inside the loop of `trips` iterations.
+    """
     total = Cost()
     computation = self._computations.get(name, {})
     for instruction in computation.values():
       if instruction.op == "while":
         trips = loops.trip_count(self._computations, computation, instruction)
-        trips = self._trips if trips is None else trips
-        total.add(self.computation(loops.body(instruction)), trips)
-      elif instruction.op in ("call", "conditional", "async-start"):
+        of_steps = trips is None and not in_steps
+        body = self.computation(loops.body(instruction), in_steps or of_steps)
+        total.add(body, self._trips if of_steps else trips or 1.0)
+      elif instruction.op == "conditional":  # the branch that costs most
+        branches = [self.computation(c, in_steps) for c in instruction.called]
+        total.add(max(branches, key=lambda cost: (cost.moved, cost.flops)))
+      elif instruction.op in ("call", "async-start"):
         for called in instruction.called:
-          total.add(self.computation(called))
+          total.add(self.computation(called, in_steps))
       else:
         cost = self._instruction(computation, instruction)
         if self._host and not cost.flops and name != self.entry:

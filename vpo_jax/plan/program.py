@@ -171,7 +171,7 @@ def _sample(config, model, lengths, placement) -> Program:
   def array(shape: tuple[int, ...], spec: PartitionSpec) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
-  def layers(batch: tuple[int, ...], length: int, spec: PartitionSpec) -> cache.Cache:
+  def layers(batch: tuple[int, ...], length: int, spec: PartitionSpec) -> Any:
     heads, size = (*batch, model.kv_heads), model.head_dim
     layer = {
       "k": array((*heads, size, length), spec),

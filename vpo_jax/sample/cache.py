@@ -70,11 +70,18 @@ def write_token(
   position_B: Int[Array, " B"],
 ) -> Layer:
   """Writes the keys and values of one token per slot."""
-  rows_B = jnp.arange(position_B.shape[0])
-  return {
-    "k": own["k"].at[rows_B, :, :, position_B].set(k_BKH.astype(own["k"].dtype)),
-    "v": own["v"].at[rows_B, :, position_B].set(v_BKH.astype(own["v"].dtype)),
-  }
+
+  # By slot, since XLA would gather new keys from all devices for an array of rows.
+  @jax.vmap
+  def write(k_KHS, v_KSH, k_KH, v_KH, position):
+    return {
+      "k": k_KHS.at[:, :, position].set(k_KH),
+      "v": v_KSH.at[:, position].set(v_KH),
+    }
+
+  dtype = own["k"].dtype
+  new = k_BKH.astype(dtype), v_BKH.astype(dtype)
+  return write(own["k"], own["v"], *new, position_B)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "mesh"), donate_argnums=0)

@@ -10,6 +10,8 @@ vocabulary; a sort would take longer than the model. Rounding of the logits chan
 draw only if two times nearly tie, which is far rarer than a changed cumulative sum.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
@@ -24,6 +26,8 @@ def choose(
   temperature_B: Float[Array, " B"],
   top_p_B: Float[Array, " B"],
   top_k_B: Int[Array, " B"],
+  *,
+  split: bool = False,
 ) -> Int[Array, " B"]:
   """Draws one token per row, as a function of that row's inputs alone.
 
@@ -34,16 +38,19 @@ def choose(
     temperature_B: 0 for the most probable token.
     top_p_B: 1 for all tokens.
     top_k_B: 0 for all tokens.
+    split: the vocabulary is split over devices.
   """
   greedy_B = temperature_B == 0
+  # Blocks of a split axis would be gathered on every device.
+  find = functools.partial(jnp.argmin, axis=-1) if split else argmin
 
   def most_probable():
-    return argmin(-logits_BV)
+    return find(-logits_BV)
 
   def draw():
     p_BV = probabilities(logits_BV, temperature_B, top_k_B)
     time_BV = exponentials(key_B2, step_B, p_BV.shape[1]) / p_BV
-    return _first_in_nucleus(p_BV, time_BV, top_p_B, greedy_B)
+    return _first_in_nucleus(p_BV, time_BV, top_p_B, greedy_B, find)
 
   def either():
     return jnp.where(greedy_B, most_probable(), draw())
@@ -87,13 +94,13 @@ def kth_largest(p_BV: Float[Array, "B V"], k_B: Int[Array, " B"]) -> Float[Array
   return jax.lax.bitcast_convert_type(low_B, jnp.float32)
 
 
-def _first_in_nucleus(p_BV, time_BV, top_p_B, done_B):
+def _first_in_nucleus(p_BV, time_BV, top_p_B, done_B, find):
   """The token in the nucleus with the smallest time."""
   allowed_B = jnp.where(top_p_B < 1, top_p_B * jnp.sum(p_BV, axis=-1), jnp.inf)
 
   def attempt(state):
     floor_B, token_B, done_B = state
-    first_B = argmin(jnp.where(p_BV > floor_B[:, None], time_BV, jnp.inf))
+    first_B = find(jnp.where(p_BV > floor_B[:, None], time_BV, jnp.inf))
     p_B = jnp.take_along_axis(p_BV, first_B[:, None], axis=-1)[:, 0]
     above_B = jnp.sum(jnp.where(p_BV > p_B[:, None], p_BV, 0.0), axis=-1)
     token_B = jnp.where(done_B, token_B, first_B)

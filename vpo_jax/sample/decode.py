@@ -122,7 +122,7 @@ def block(
     )
     own = cache.constrain(own, mesh, cache.SLOTS)
     logits_BV = model.logits(params, x_BTD[:, 0], config, dtype)
-    token_B = _choose(logits_BV, slots)
+    token_B = _choose(logits_BV, slots, mesh)
     is_stop_B = jnp.any(token_B[:, None] == stop_ids[None], axis=-1)
     ended_B = slots.ends_at_stop & is_stop_B
     remaining_B = jnp.where(ended_B, 0, slots.remaining - 1)
@@ -147,18 +147,17 @@ def block(
   return own, tokens
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="mesh")
 def first_tokens(
-  logits_UV: Float[Array, "U V"], tail_B: Int[Array, " B"], slots: Slots
+  logits_UV: Float[Array, "U V"], tail_B: Int[Array, " B"], slots: Slots, mesh: Mesh
 ) -> Int[Array, " B"]:
   """Draws the first token of B slots, from the logits of their tails in a prefill."""
-  return _choose(logits_UV[tail_B], slots)
+  return _choose(logits_UV[tail_B], slots, mesh)
 
 
-def _choose(logits_BV, slots: Slots):
-  return choose.choose(
-    logits_BV, slots.key, slots.drawn, slots.temperature, slots.top_p, slots.top_k
-  )
+def _choose(logits_BV, slots: Slots, mesh: Mesh):
+  settings = slots.key, slots.drawn, slots.temperature, slots.top_p, slots.top_k
+  return choose.choose(logits_BV, *settings, split=mesh.shape["tensor"] > 1)
 
 
 def _attend(

@@ -241,7 +241,7 @@ class Pool:
     tail_B[: len(assigned)] = [unit.row for _, unit in assigned]
     slots = [slot for slot, _ in assigned] + [assigned[0][0]] * (size - len(assigned))
     state = jax.tree.map(lambda x: x[slots], self._state)
-    first = np.asarray(decode.first_tokens(chunk.logits_UV, tail_B, state))
+    first = np.asarray(decode.first_tokens(chunk.logits_UV, tail_B, state, mesh))
     for (slot, _), token in zip(assigned, first.tolist(), strict=False):
       job = self._jobs[slot]
       assert job is not None
