@@ -88,6 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.sample = sample.get_config()  # K = 4 at temperature 0.9
   config.sample.seed = seed
   config.sample.precision = "bfloat16"
+  config.sample.slots = 1024  # 128 for each of 8 GPUs (docs/scaling.md)
 
   config.text_pairs = text_pairs.get_config()
   config.text_pairs.teacher = teacher
@@ -130,6 +131,7 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation.alignment.teacher = teacher
   evaluation.sample.seed = seed
   evaluation.sample.precision = "bfloat16"
+  evaluation.sample.slots = 1024
   main = evaluation.video_models.main
   main.renderer, main.scorer, main.bridge = scoring.renderer, scorer, scoring.bridge
   # For table 3 name a second model with

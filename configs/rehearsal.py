@@ -70,6 +70,8 @@ def get_config() -> ml_collections.ConfigDict:
     test_general=6,
     test_safety=2,
   )
+  for stage in (config.sample, config.evaluate.sample):
+    stage.slots = 32
   for stage in (config.sample, config.evaluate.sample, config.report):
     stage.max_new_tokens = 24
   for stage in (config.train_sft, config.train_dpo, config.train_groups):
