@@ -119,6 +119,9 @@ def test_wrong_servers_are_one_line(app, workdir, tiny_model, monkeypatch):
   assert "NO_SUCH_KEY holds no key" in refused(config, workdir)
   config = config_for(tiny_model, url, engine="vllm")
   assert "must be jax or openai" in refused(config, workdir)
+  config = config_for(tiny_model, url)
+  config.openai.parallel = 0
+  assert "config.openai.parallel=0: must be at least 1" in refused(config, workdir)
   config = config_for(tiny_model, url, generation_prompt=False)
   assert "generation_prompt=True" in refused(config, workdir)
 

@@ -38,6 +38,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise errors.UserError(
       f"config.engine={config.engine!r}: must be {' or '.join(_ENGINES)}"
     )
+  if config.openai.parallel < 1:
+    raise errors.UserError(
+      f"config.openai.parallel={config.openai.parallel}: must be at least 1"
+    )
   if config.engine == "openai" and not config.generation_prompt:
     raise errors.UserError(
       "config.engine='openai': needs config.generation_prompt=True, because a server"

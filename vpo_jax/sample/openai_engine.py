@@ -6,6 +6,7 @@ model's generation_config.json (top_k, repetition penalty) are sent with each re
 """
 
 import concurrent.futures
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,10 @@ from vpo_jax.sample import lm, settings
 
 with epy.lazy_imports():  # slow to import, and not always used
   import openai
+
+# The HTTP library logs every request at INFO, which absl prints.
+for _name in ("httpx", "httpx2"):
+  logging.getLogger(_name).setLevel(logging.WARNING)
 
 # Extensions of vLLM and SGLang that are off in the sampler's own terms.
 _OFF = {"repetition_penalty": 1.0, "min_p": 0.0}
