@@ -25,6 +25,7 @@ REPLACED = (
   "curate.queries",
   "curate.sizes.*",
   "*.max_new_tokens",
+  "*sample.slots",
   "train_*.batch_size",
   "train_*.micro_tokens",
   "train_*.shapes",
