@@ -10,7 +10,7 @@ r"""Benchmarks a stage, optionally against another program; prints JSON.
     python launch/bench.py --stage=sft --devices=1,2,4,8 --batch=2
     python launch/bench.py --stage=head --model=llama3-8b --rows=1,8   # compiles only
 
-`launch/bench_gpu.sh` runs what one GPU is measured with.
+`launch/bench_gpu.sh` runs the measurements of one GPU.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a gain in reward comes from is told from what it does not come from."""
+"""A gain in reward is attributed to its source; lost alignment is reported."""
 
 import json
 

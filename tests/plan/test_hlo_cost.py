@@ -256,7 +256,7 @@ backend_config={"custom_call_config":{"cost_estimate":{"flops":"77309411328",\
   assert (cost.flops, cost.bytes) == (77309411328, 86507520)
 
 
-def test_a_conditional_counts_its_dearest_branch():
+def test_a_conditional_counts_its_most_expensive_branch():
   def either(choice, x, w):
     branches = (lambda: x, lambda: x @ w, lambda: (x @ w) @ w)
     return jax.lax.switch(choice, branches)

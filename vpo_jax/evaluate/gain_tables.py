@@ -29,12 +29,14 @@ def findings(results: Results) -> list[str]:
 
 def _finding(suite: str, row: Row) -> str:
   aligned = next(p for p in row["parts"] if p["name"] == reward_gains.ALIGNED)
-  other = _queries(aligned["suite"], aligned) if aligned["suite"] != suite else ""
+  other = (
+    f"; {_queries(aligned['suite'], aligned)}" if aligned["suite"] != suite else ""
+  )
   return (
     f"{row['two']} gains reward over {row['one']} ({_mean(row, '')}, {_interval(row)};"
     f" videos of {row['model']}, {_queries(suite, row)}) by losing alignment"
     f" ({_mean(aligned, '%')} percentage points, {_interval(aligned, '%')}"
-    f"{f'; {other}' * bool(other)}): not recommended."
+    f"{other}): not recommended."
   )
 
 
@@ -63,7 +65,7 @@ def _table(suite: str, model: str, rows: list[Row]) -> dict[str, Any]:
   judged = any(row["loses_alignment"] is not None for row in rows)
   return {
     "title": f"{suites.ALL[suite].title}: videos of {model}",
-    "note": f"{_queries(suite, rows[0])}. {_NOTE}{f' {_VERDICTS}' * judged}",
+    "note": f"{_queries(suite, rows[0])}. {_NOTE}{' ' + _VERDICTS if judged else ''}",
     "heads": heads,
     "rows": [
       {

@@ -106,6 +106,8 @@ def correlations(
   if count < 3 or not varies_P.any():
     return found_P3
   one, two = _standardized(one_PN[varies_P]), _standardized(two_PN[varies_P])
+  # Means of products under the weights of each resample: scipy.stats.bootstrap
+  # takes 15 times as long (10 pairs, 210 queries).
   products_KN = np.concatenate([one, two, one * one, two * two, one * two])
   random = np.random.default_rng(seed)
   drawn = []

@@ -71,7 +71,8 @@ def write_token(
 ) -> Layer:
   """Writes the keys and values of one token per slot."""
 
-  # By slot, since XLA would gather new keys from all devices for an array of rows.
+  # With vmap, because for an array of slot indices XLA gathers the new keys and values
+  # of all slots on every device.
   @jax.vmap
   def write(k_KHS, v_KSH, k_KH, v_KH, position):
     return {

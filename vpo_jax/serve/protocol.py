@@ -108,12 +108,10 @@ class CompletionRequest(_OpenAI):
 
   def prompts(self) -> list[tuple[str, str | list[int]]]:
     """Name of every prompt, and its text or token ids."""
-    prompt = self.prompt
-    if isinstance(prompt, str):
+    prompt: Any = self.prompt
+    if isinstance(prompt, str) or isinstance(prompt[0], int):
       return [("prompt", prompt)]
-    if isinstance(prompt[0], int):
-      return [("prompt", prompt)]  # pyright: ignore[reportReturnType]
-    return [(f"prompt[{number}]", value) for number, value in enumerate(prompt)]  # pyright: ignore[reportReturnType]
+    return [(f"prompt[{number}]", value) for number, value in enumerate(prompt)]
 
   def _check_count(self, limits: limits_lib.Limits) -> None:
     super()._check_count(limits)
