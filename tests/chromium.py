@@ -4,6 +4,9 @@ import shutil
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.support import wait
+
+from tests import waiting
 
 _BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 _DRIVER = shutil.which("chromedriver")
@@ -32,3 +35,9 @@ def start(profile):
     options.add_argument(flag)
   options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
   return webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+
+
+def until(browser, condition):
+  """Waits until `condition()` is true and what it looks for is on the page."""
+  waits = wait.WebDriverWait(browser, waiting.LIMIT_S, 0.02)
+  return waits.until(lambda _: condition())

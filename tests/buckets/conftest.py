@@ -7,6 +7,8 @@ import uuid
 
 import pytest
 
+from tests import waiting
+
 _SERVER = """
 import sys
 from moto import server
@@ -42,7 +44,7 @@ def endpoint():
     os.environ.pop(name) if value is None else os.environ.update({name: value})
   process.stdin.close()
   process.stdout.close()
-  process.wait(timeout=30)
+  process.wait(timeout=waiting.LIMIT_S)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import batch
 import pytest
 
+from tests import waiting
 from tests.feedback import conftest as feedback_conftest
 from torch_bridge import contract
 from vpo_jax import buckets, errors, files, records
@@ -79,10 +79,7 @@ def test_killed_in_the_middle_finished_videos_are_in_the_bucket(bucket, scripted
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  deadline = time.monotonic() + 60
-  while not kept(bucket, ".json") and time.monotonic() < deadline:
-    assert process.poll() is None
-    time.sleep(0.05)
+  waiting.until(lambda: kept(bucket, ".json"), lambda: process.poll() is None)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   rows = kept(bucket, ".json")

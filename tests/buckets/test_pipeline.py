@@ -11,10 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests import waiting
 from vpo_jax import buckets
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -69,11 +69,15 @@ def start(workdir, folder):
 
 def kill_once(run, workdir, moment, log):
   """SIGKILL to all processes once an object's name begins so."""
-  deadline = time.monotonic() + 900
-  while not any(name.startswith(moment) for name in buckets.names(workdir)):
-    assert run.poll() is None, log.read_text()
-    assert time.monotonic() < deadline, log.read_text()
-    time.sleep(0.3)
+  try:
+    waiting.until(
+      lambda: any(name.startswith(moment) for name in buckets.names(workdir)),
+      lambda: run.poll() is None,
+      pause=0.3,
+    )
+  except AssertionError:
+    print(log.read_text())
+    raise
   os.killpg(run.pid, signal.SIGKILL)
   run.wait()
 

@@ -102,8 +102,8 @@ def test_an_end_that_is_not_marked_as_special_ends_an_answer(tiny_model, tmp_pat
   _, (response,) = ours.example([USER], ["A red kite."])
   assert response[-1] == end
   assert end not in response[:-1]
-  sampled = types.SimpleNamespace(format=ours, header=())
-  assert lm.LanguageModel.decode(sampled, response) == "A red kite."
+  sampled = types.SimpleNamespace(format=ours, header=(), answer=str.strip)
+  assert lm.Prompter.decode(sampled, response) == "A red kite."
 
 
 def test_an_answer_with_an_end_token_is_refused_without_one_in_the_template(

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests import waiting
+
 ROOT = pathlib.Path(__file__).parents[2]
 # It answers in a file, because gloo's threads print into each other's lines.
 SCRIPT = """
@@ -78,7 +80,7 @@ def tasks_of(start, count, **environment):
 def test_slurm_tasks_are_processes(start, tmp_path, tasks):
   """A single task keeps all devices of its node; JAX would take one."""
   for index, process in enumerate(tasks_of(start, tasks)):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=waiting.LIMIT_S)
     assert process.returncode == 0, err
     assert "hello" not in out
     assert tasks > 1 or not out  # a single process has no gloo
@@ -88,21 +90,21 @@ def test_slurm_tasks_are_processes(start, tmp_path, tasks):
 
 def test_without_a_cluster_a_process_is_alone(start, tmp_path):
   process = start()
-  out, err = process.communicate(timeout=120)
+  out, err = process.communicate(timeout=waiting.LIMIT_S)
   assert (tmp_path / "answer0").read_text() == "0 1 1 2"
   assert (out, err.strip()) == ("", "hello")
 
 
 def test_a_process_that_cannot_disconnect_leaves(start, tmp_path):
   for process in tasks_of(start, 2, STUCK="75"):
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=waiting.LIMIT_S)
     assert process.returncode == 75, err
 
 
 def test_a_process_whose_peer_died_reports_it_and_exits(start):
   """Process 0 runs JAX's coordinator; without it, C++ code aborts the others."""
   first, second = tasks_of(start, 2, DIES="0")
-  _, err = second.communicate(timeout=60)
+  _, err = second.communicate(timeout=waiting.LIMIT_S)
   first.communicate()
   assert second.returncode == -signal.SIGABRT
   assert "(most recent call first)" in err  # the stacks of its threads

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import sample as sample_config
+from tests import waiting
 from vpo_jax import records
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import weights
@@ -81,11 +82,7 @@ def built(run, count, shares):
 
 
 def until(condition, run):
-  deadline = time.monotonic() + 150
-  while not condition() and time.monotonic() < deadline:
-    assert all(p.poll() is None for p in run.processes), run.output(0)
-    time.sleep(0.02)
-  assert condition()
+  waiting.until(condition, lambda: all(p.poll() is None for p in run.processes))
 
 
 def slow_steps(config, steps=40):

@@ -6,13 +6,13 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import diffusion_runs
 import numpy as np
 import pytest
 
 from configs import score_videos as score_videos_config
+from tests import waiting
 from torch_bridge import contract, video
 from vpo_jax import errors, json_input, records, stages
 from vpo_jax.feedback import diffusion_pairs, score_videos, train_diffusion_dpo
@@ -224,17 +224,16 @@ def test_the_stage_trains_is_stopped_and_ends_where_an_unbroken_one_does(
 
   process = _launch(broken)
   metrics = broken / "train_diffusion_dpo" / "run" / "metrics.jsonl"
-  until = time.monotonic() + 300
-  while time.monotonic() < until and process.poll() is None:
-    if metrics.exists() and metrics.read_text().count("\n") >= 1:
-      break
-    time.sleep(0.02)
+  waiting.until(
+    lambda: metrics.exists() and "\n" in metrics.read_text(),
+    lambda: process.poll() is None,
+  )
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=120)
+  output, _ = process.communicate(timeout=waiting.LIMIT_S)
   assert process.returncode == 75, output
   assert "saved; the same command continues" in output
   last = _launch(broken)
-  output, _ = last.communicate(timeout=600)
+  output, _ = last.communicate(timeout=waiting.LIMIT_S)
   assert last.returncode == 0, output
   name = "train_diffusion_dpo/lora/pytorch_lora_weights.safetensors"
   assert (broken / name).read_bytes() == (unbroken / name).read_bytes()

@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import batch
 import pytest
 
+from tests import waiting
 from torch_bridge import contract, shards
 from vpo_jax import errors
 from vpo_jax.feedback import bridge, workers
@@ -187,12 +187,9 @@ def test_a_worker_exits_when_its_supervisor_is_killed(scripted, tmp_path):
     sys.executable, "worker", f"--job={queue.root}/job.json", "--end_with_stdin"
   )
   worker = subprocess.Popen(line, stdin=subprocess.PIPE)
-  deadline = time.monotonic() + 20
-  while not list((queue.root / "taken").rglob("*.jsonl")):
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
+  waiting.until(lambda: list((queue.root / "taken").rglob("*.jsonl")))
   worker.stdin.close()
-  assert worker.wait(timeout=5) == 0
+  assert worker.wait(waiting.LIMIT_S) == 0
 
 
 def test_a_bad_row_in_a_shard_is_set_aside_and_the_others_continue(

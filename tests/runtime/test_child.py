@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests import waiting
 from vpo_jax import errors
 from vpo_jax.runtime import child
 
@@ -87,11 +88,8 @@ def start(folder, saves="saves"):
     env=os.environ | {"PYTHONPATH": str(ROOT)},
   )
   found = folder / "pid"
-  for _ in range(600):
-    if found.exists() and found.read_text():
-      return parent, int(found.read_text())
-    time.sleep(0.1)
-  raise AssertionError("the child did not start")
+  waiting.until(lambda: found.exists() and found.read_text())
+  return parent, int(found.read_text())
 
 
 def is_alive(pid):
@@ -106,7 +104,7 @@ def is_alive(pid):
 def test_sigterm_reaches_the_child(tmp_path, saves, code):
   parent, pid = start(tmp_path, saves)
   parent.send_signal(signal.SIGTERM)
-  assert parent.wait(timeout=30) == code
+  assert parent.wait(waiting.LIMIT_S) == code
   assert not is_alive(pid)
 
 
@@ -114,8 +112,4 @@ def test_a_child_ends_with_its_parent(tmp_path):
   parent, pid = start(tmp_path)
   parent.kill()
   parent.wait()
-  for _ in range(100):
-    if not is_alive(pid):
-      return
-    time.sleep(0.1)
-  raise AssertionError("the child outlived its parent")
+  waiting.until(lambda: not is_alive(pid))

@@ -11,17 +11,18 @@ import time
 import pytest
 from etils import epath
 
+from tests import waiting
 from vpo_jax import errors
 from vpo_jax.runtime import lock
 
 ROOT = pathlib.Path(__file__).parents[2]
 HOLD = """
-import sys, time
+import sys
 from etils import epath
 from vpo_jax.runtime import lock
 with lock.held(epath.Path(sys.argv[1])):
   print("held", flush=True)
-  time.sleep(float(sys.argv[2]))
+  sys.stdin.read()
 """
 
 
@@ -33,15 +34,21 @@ def path(tmp_path):
   return epath.Path(tmp_path) / "work" / ".sample.lock"
 
 
-def hold(path, seconds=60):
-  """Another process that holds the lock."""
-  process = subprocess.Popen(
-    [sys.executable, "-c", HOLD, str(path), str(seconds)],
+def start(path):
+  """Another process that takes the lock and holds it until its input is closed."""
+  return subprocess.Popen(
+    [sys.executable, "-c", HOLD, str(path)],
     cwd=ROOT,
+    stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
+
+
+def hold(path):
+  """Another process that holds the lock."""
+  process = start(path)
   assert process.stdout
   assert process.stdout.readline() == "held\n"
   return process
@@ -112,10 +119,7 @@ def test_a_process_id_of_another_container_says_nothing(path, monkeypatch):
 def test_a_heartbeat_is_written(path, monkeypatch):
   monkeypatch.setattr(lock, "BEAT", 0.05)
   with lock.held(path):
-    deadline = time.monotonic() + 10
-    while json.loads(path.read_text())["beat"] < 3:
-      assert time.monotonic() < deadline
-      time.sleep(0.02)
+    waiting.until(lambda: json.loads(path.read_text())["beat"] >= 3)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])
@@ -130,16 +134,8 @@ def test_a_damaged_lock_is_taken_over(path, monkeypatch, content):
 def test_of_many_that_start_together_one_gets_a_stale_lock(path):
   with hold(path) as first:
     first.kill()
-  started = [
-    subprocess.Popen(
-      [sys.executable, "-c", HOLD, str(path), "3"],
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for _ in range(4)
-  ]
-  outputs = [process.communicate(timeout=60) for process in started]
+  started = [start(path) for _ in range(4)]
+  waiting.until(lambda: sum(one.poll() is not None for one in started) == 3)
+  outputs = [process.communicate(timeout=waiting.LIMIT_S) for process in started]
   assert sorted(out for out, _ in outputs) == ["", "", "", "held\n"]
   assert all("another run is at work" in err for out, err in outputs if not out)

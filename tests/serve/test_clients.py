@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests import waiting
 from tests.serve import clients
 from vpo_jax.sample import generate, settings
 
@@ -29,7 +30,7 @@ def answers(request, url):
   command = [python, clients.__file__, name, f"{url}/v1"]
   environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   result = subprocess.run(
-    command, capture_output=True, text=True, timeout=120, env=environment
+    command, capture_output=True, text=True, timeout=waiting.LIMIT_S, env=environment
   )
   assert result.returncode == 0, result.stderr
   return json.loads(result.stdout.splitlines()[-1])

@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 import urllib.parse
 
 import openai
@@ -12,6 +11,7 @@ import pytest
 from prometheus_client import parser
 from starlette import testclient
 
+from tests import waiting
 from tests.serve import conftest
 from vpo_jax.sample import schedule
 from vpo_jax.serve import engine, metrics, service, web
@@ -22,7 +22,7 @@ JSON = {"Content-Type": "application/json"}
 def post(url, path, body, headers=JSON):
   """(status, JSON, headers)."""
   where = urllib.parse.urlparse(url)
-  line = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
+  line = http.client.HTTPConnection(where.hostname, where.port, timeout=waiting.LIMIT_S)
   try:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     line.request("POST", path, content, headers)
@@ -78,7 +78,9 @@ def chat(content, **changes):
     ("/v1/completions", completion(stop=["a"] * 5), 400, "stop"),
     ("/v1/completions", completion(stop=""), 400, "stop"),
     ("/v1/completions", completion(echo=True), 400, "echo"),
-    ("/v1/completions", completion(prompt=[1, 2]), 400, "prompt"),
+    ("/v1/completions", completion(prompt=[-1]), 400, "prompt"),
+    ("/v1/completions", completion(prompt=[1, "a"]), 400, "prompt"),
+    ("/v1/completions", completion(model="vpo", prompt=[1]), 400, "only vpo-chat"),
     ("/v1/chat/completions", chat("a cat", messages=[]), 400, "messages"),
     ("/v1/chat/completions", chat([{"type": "image_url"}]), 400, "messages"),
     ("/v1/chat/completions", chat("a cat", tools=[{"type": "x"}]), 400, "tools"),
@@ -124,7 +126,7 @@ def test_openais_client_raises_its_own_errors(url):
 def raw(url, body, path="/v1/completions"):
   """Sends a request and returns the open connection."""
   where = urllib.parse.urlparse(url)
-  line = socket.create_connection((where.hostname, where.port), timeout=60)
+  line = socket.create_connection((where.hostname, where.port), timeout=waiting.LIMIT_S)
   content = body if isinstance(body, bytes) else json.dumps(body).encode()
   head = (
     f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -134,27 +136,19 @@ def raw(url, body, path="/v1/completions"):
   return line
 
 
-def until(condition):
-  for _ in range(600):
-    if condition():
-      return True
-    time.sleep(0.05)
-  return False
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_disconnect_frees_slots_and_queue(url, shared, stream):
   """Eight candidates fill both, so that a ninth gets 429 until they are cancelled."""
   line = raw(url, completion(max_tokens=700, n=8, stream=stream))
   try:
-    assert until(lambda: shared.engine.active == 4 and shared.engine.waiting == 4)
+    waiting.until(lambda: shared.engine.active == 4 and shared.engine.waiting == 4)
     status, result, headers = post(url, "/v1/completions", completion())
     assert (status, result["error"]["code"]) == (429, "queue_full")
     assert result["error"]["type"] == "rate_limit_error"
     assert int(headers["Retry-After"]) >= 1
   finally:
     line.close()
-  assert until(lambda: shared.engine.active + shared.engine.waiting == 0)
+  waiting.until(lambda: shared.engine.active + shared.engine.waiting == 0)
   assert healthy(url)
 
 
@@ -190,7 +184,9 @@ def test_an_api_key_is_required(shared, app_of):
 def test_metrics_count_requests_and_tokens(url):
   def value(name, **labels):
     where = urllib.parse.urlparse(url)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
+    connection = http.client.HTTPConnection(
+      where.hostname, where.port, timeout=waiting.LIMIT_S
+    )
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -203,7 +199,7 @@ def test_metrics_count_requests_and_tokens(url):
   labels = {"route": "/v1/completions", "status": "200"}
   answered = value("vpo_requests_total", **labels)
   assert healthy(url)
-  assert until(lambda: value("vpo_requests_total", **labels) == answered + 1)
+  waiting.until(lambda: value("vpo_requests_total", **labels) == answered + 1)
   assert value("vpo_tokens_total", kind="new") == before + 2
   assert value("vpo_first_token_seconds_count") > 0
 

@@ -7,12 +7,12 @@ import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 import mcp
 import pytest
 from mcp.client import stdio, streamable_http
 
+from tests import waiting
 from tests.sample.conftest import policy
 from tests.serve.test_promises import words
 from vpo_jax.serve import mcp_tool
@@ -103,19 +103,18 @@ def test_over_stdio(tiny_model):
   assert "the prompt breaks off after 512 tokens" in result.content[0].text
 
 
+def listens(port):
+  with socket.socket() as probe:
+    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_over_http(tiny_model):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
   process = subprocess.Popen(command(tiny_model, "--transport=http", f"--port={port}"))
   try:
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-      with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-          break
-      assert process.poll() is None
-      time.sleep(0.2)
+    waiting.until(lambda: listens(port), lambda: process.poll() is None)
     client = streamable_http.streamable_http_client(f"http://127.0.0.1:{port}/mcp")
     result, (tool,) = call(client, query=" ")
     assert tool.name == mcp_tool.TOOL

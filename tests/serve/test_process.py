@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from tests import waiting
 from vpo_jax import errors
 from vpo_jax.serve import server
 
@@ -33,7 +34,7 @@ def post(url, path, body, key=""):
   headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
   content = json.dumps(body).encode()
   request = urllib.request.Request(f"{url}{path}", content, headers)
-  return urllib.request.urlopen(request, timeout=120)
+  return urllib.request.urlopen(request, timeout=waiting.LIMIT_S)
 
 
 def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny_model):
@@ -51,7 +52,7 @@ def test_sigterm_finishes_a_running_stream_and_exits_with_0(tiny_model):
         stream = reply.readline()
         process.send_signal(signal.SIGTERM)
         stream += reply.read()
-      assert process.wait(300) == 0
+      assert process.wait(waiting.LIMIT_S) == 0
       assert stream.count(b'"finish_reason": "length"') == 2
       assert stream.endswith(b"data: [DONE]\n\n")
       rest = process.stderr.read()
@@ -94,7 +95,7 @@ def test_the_server_counts_requests_that_its_end_cuts_off(tiny_model):
       post(address[0], "/optimize", body).close()
       process.send_signal(signal.SIGTERM)
       rest = process.stderr.read()
-      assert process.wait(300) == 0
+      assert process.wait(waiting.LIMIT_S) == 0
       assert "stopped: 2 requests were not answered" in rest
     finally:
       process.kill()

@@ -28,5 +28,5 @@ def config(monkeypatch):
   config = teacher_config.get_config()
   config.api_key_env = "TEST_TEACHER_KEY"
   config.model = "m"
-  config.timeout_s = 5.0
+  config.timeout_s = 60.0
   return config

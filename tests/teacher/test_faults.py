@@ -49,7 +49,7 @@ def test_faults_cost_calls_but_no_rows(served, stage_config, tmp_path, queries):
     return script(number, body)
 
   stage_config.teacher.parallel = 100
-  stage_config.teacher.timeout_s = 5.0  # long enough for a busy machine
+  stage_config.teacher.timeout_s = 15.0  # long enough for a busy machine
   server = served(answer)
   stage_config.teacher.base_url = server.base_url
   counts = stages.run(build_sft.STAGE, stage_config, tmp_path)

@@ -6,12 +6,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tests import waiting
 from vpo_jax.decoder import config as decoder_config
 from vpo_jax.decoder import weights
 from vpo_jax.train import checkpoint, dpo, sft
@@ -76,10 +76,7 @@ def kill_after_checkpoint(process, workdir, kind, step):
 
 def kill_once(process, ready):
   """SIGKILL as soon as `ready()` is true."""
-  deadline = time.monotonic() + 240
-  while not ready() and time.monotonic() < deadline:
-    assert process.poll() is None, "ended before it could be killed"
-    time.sleep(0.01)
+  waiting.until(ready, lambda: process.poll() is None)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import waiting
 from tests.train import runs
 from vpo_jax import errors, stages
 from vpo_jax.runtime import preemption
@@ -65,7 +66,7 @@ def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken)
     "    os.kill(os.getpid(), signal.SIGKILL)\n"
     "checkpoint.Checkpoints.save = cut\n",
   )
-  assert process.wait(timeout=120) == -signal.SIGKILL
+  assert process.wait(waiting.LIMIT_S) == -signal.SIGKILL
   left = {path.name for path in (tmp_path / "train_sft" / "checkpoints").iterdir()}
   assert left > {"2", "3"}, "nothing of step 4: nothing is shown"
   with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
@@ -113,7 +114,7 @@ def died(tmp_path_factory):
   def copy(config, workdir):
     if not any(first.iterdir()):
       process = runs.start(first, "sft", config, _DIES_AFTER_5)
-      assert process.wait(timeout=120) == -signal.SIGKILL
+      assert process.wait(waiting.LIMIT_S) == -signal.SIGKILL
     shutil.copytree(first, workdir, dirs_exist_ok=True)
 
   return copy
@@ -218,7 +219,7 @@ def test_sigterm_saves_and_says_so(tmp_path, make_config, unbroken):
     "    os.kill(os.getpid(), signal.SIGTERM)\n"
     "watchdog.Watch.step = then_sigterm\n",
   )
-  assert process.wait(timeout=120) == preemption.EXIT_CODE
+  assert process.wait(waiting.LIMIT_S) == preemption.EXIT_CODE
   assert not (tmp_path / "train_sft" / "model").exists()
   with checkpoint.open_in(tmp_path / "train_sft", keep=2) as checkpoints:
     assert checkpoints.latest() == 5

@@ -59,7 +59,8 @@ def histogram(
   """
   from matplotlib import figure
 
-  drawing = figure.Figure(figsize=(6, 3), layout="constrained")
+  drawing = figure.Figure(figsize=(6, 3))
+  drawing.subplots_adjust(left=0.12, right=0.98, bottom=0.17, top=0.96)
   axes = drawing.add_subplot()
   for (name, values), kind in zip(series.items(), ("stepfilled", "step"), strict=True):
     inside = np.clip(values, edges[0], edges[-1])

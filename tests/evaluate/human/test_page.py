@@ -5,7 +5,6 @@ import pytest
 from selenium.webdriver.common import action_chains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support import wait
 
 from tests import chromium
 from tests.evaluate.human.conftest import QUESTIONS
@@ -58,10 +57,6 @@ def press(browser, *keys):
   action_chains.ActionChains(browser).send_keys(*keys).perform()
 
 
-def until(browser, condition):
-  return wait.WebDriverWait(browser, 20, 0.02).until(lambda _: condition())
-
-
 def count(browser):
   return find(browser, "count").text
 
@@ -72,7 +67,7 @@ def severe(browser):
 
 def downloads(browser, folder):
   """The downloaded file, as soon as there is one."""
-  return until(browser, lambda: list((folder / "downloads").glob("*.json")))[0]
+  return chromium.until(browser, lambda: list((folder / "downloads").glob("*.json")))[0]
 
 
 def test_a_rater_answers_by_keyboard_and_goes_on_after_a_break(start, twenty, tmp_path):
@@ -85,7 +80,7 @@ def test_a_rater_answers_by_keyboard_and_goes_on_after_a_break(start, twenty, tm
   }
 
   def rate(browser, k):
-    until(browser, lambda: count(browser) == f"Pair {k + 1} of 20")
+    chromium.until(browser, lambda: count(browser) == f"Pair {k + 1} of 20")
     assert find(browser, "query").text.endswith(twenty.items[k].query)
     for n, question in enumerate(QUESTIONS):
       press(browser, KEYS[wanted[twenty.items[k].id, question]][(k + n) % 2])
@@ -112,7 +107,9 @@ def test_a_rater_answers_by_keyboard_and_goes_on_after_a_break(start, twenty, tm
   for k in range(9, 20):
     rate(browser, k)
     press(browser, Keys.ENTER)
-  until(browser, lambda: find(browser, "thanks").text == "Thank you, that is all")
+  chromium.until(
+    browser, lambda: find(browser, "thanks").text == "Thank you, that is all"
+  )
   press(browser, Keys.ENTER)  # the focus is on the download
   path = downloads(browser, tmp_path)
   assert path.name == f"answers-{twenty.id}-Anna-Müller.json"
@@ -168,14 +165,18 @@ def test_videos_play_in_step_with_one_control(start, twenty, tmp_path):
     )
 
   def all_paused(paused):
-    return until(browser, lambda: all(v[1] is paused for v in players()) and players())
+    return chromium.until(
+      browser, lambda: all(v[1] is paused for v in players()) and players()
+    )
 
   def runs_over():
     """Sees the videos begin again."""
     before = players()[0][0]
-    return until(browser, lambda: players()[0][0] < before)
+    return chromium.until(browser, lambda: players()[0][0] < before)
 
-  moving = until(browser, lambda: all(v[0] > 0.3 for v in players()) and players())
+  moving = chromium.until(
+    browser, lambda: all(v[0] > 0.3 for v in players()) and players()
+  )
   assert [v[2:] for v in moving] == [[True, 32], [True, 32]]
   assert abs(moving[0][0] - moving[1][0]) < 0.15
   runs_over()
@@ -185,7 +186,7 @@ def test_videos_play_in_step_with_one_control(start, twenty, tmp_path):
   assert find(browser, "play").text.startswith("Play")
   press(browser, " ")
   all_paused(False)
-  until(browser, lambda: players()[0][0] > 0.5)
+  chromium.until(browser, lambda: players()[0][0] > 0.5)
   press(browser, "r")
   assert players()[0][0] < 0.5
 
@@ -213,10 +214,10 @@ def test_the_shorter_video_waits_for_the_longer_one(start, tmp_path):
     (short, _), (long, _) = shown()
     return short and not long
 
-  until(browser, waits)
+  chromium.until(browser, waits)
   press(browser, " ", " ")  # a pause does not start the short one again
   assert waits()
-  until(browser, lambda: not any(ended for ended, _ in shown()))
+  chromium.until(browser, lambda: not any(ended for ended, _ in shown()))
   (_, short), (_, long) = shown()
   assert abs(short - long) < 0.2
 

@@ -7,10 +7,10 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests import waiting
 from tests.evaluate.vbench import conftest, wheel
 from vpo_jax.evaluate.vbench import installation, run
 
@@ -31,13 +31,6 @@ def gone(pid):
   return state == "Z"
 
 
-def wait(condition, seconds=60):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end, "took too long"
-    time.sleep(0.05)
-
-
 def hang(config, videos, tmp_path, monkeypatch, processes, number):
   """Ends a run that hangs with a signal; returns its exit code and the process ids."""
   monkeypatch.setenv("STAND_IN_FAULT", "hang")
@@ -47,9 +40,9 @@ def hang(config, videos, tmp_path, monkeypatch, processes, number):
   command = [sys.executable, "-c", CHILD, str(tmp_path / "arguments")]
   with subprocess.Popen(command, start_new_session=True) as parent:
     pids = tmp_path / "pids"
-    wait(lambda: pids.read_text().count("\n") == processes)
+    waiting.until(lambda: pids.read_text().count("\n") == processes)
     os.kill(parent.pid, number)
-    code = parent.wait(30)
+    code = parent.wait(waiting.LIMIT_S)
   return code, [int(pid) for pid in pids.read_text().split()]
 
 
@@ -58,7 +51,7 @@ def test_vbench_ends_with_its_parent(config, videos, tmp_path, monkeypatch, numb
   code, pids = hang(config, videos, tmp_path, monkeypatch, 1, number)
   assert code == -number
   assert len(pids) == 2  # VBench and a program that it has started
-  wait(lambda: all(map(gone, pids)), 20)
+  waiting.until(lambda: all(map(gone, pids)))
   monkeypatch.delenv("STAND_IN_FAULT")
   vbench = installation.find(config)
   assert run.evaluate(vbench, videos, SCENE, 5, tmp_path / "out")["scene"].score > 0
@@ -93,4 +86,4 @@ def test_all_of_vbenchs_processes_end_with_the_parent(
   code, pids = hang(two_gpus, videos, tmp_path, monkeypatch, 2, number)
   assert code == -number
   assert len(pids) == 4
-  wait(lambda: all(map(gone, pids)), 20)
+  waiting.until(lambda: all(map(gone, pids)))

@@ -3,7 +3,8 @@
 import contextlib
 
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support import wait
+
+from tests import chromium
 
 GOOD = "A ginger cat stands on a red skateboard, slowly rolling. Two cats watch it."
 CUT = ("A ginger dog", "length")
@@ -41,10 +42,6 @@ def prompts(browser):
         .map((node) => node.textContent).join(""));""")
 
 
-def until(browser, condition):
-  return wait.WebDriverWait(browser, 20, 0.02).until(lambda _: condition())
-
-
 def set_field(browser, name, value):
   if not find(browser, "settings").get_attribute("open"):
     browser.find_element(By.TAG_NAME, "summary").click()
@@ -61,7 +58,7 @@ def send(browser, query):
 
 
 def wait_until_done(browser, status="Done."):
-  until(browser, lambda: find(browser, "status").text == status)
+  chromium.until(browser, lambda: find(browser, "status").text == status)
 
 
 def write(browser, query):

@@ -25,11 +25,11 @@ def test_it_works_by_keyboard(page):
 
   browser.execute_script("document.querySelector('details').open = true")
   press("cat", Keys.ENTER)  # the query has the focus
-  steps.until(browser, lambda: steps.prompts(browser))
+  chromium.until(browser, lambda: steps.prompts(browser))
   press(Keys.ESCAPE)
   steps.wait_until_done(browser, "Stopped.")
   press(Keys.TAB, Keys.SPACE)  # the button
-  steps.until(browser, lambda: browser.switch_to.active_element.text == "Stop")
+  chromium.until(browser, lambda: browser.switch_to.active_element.text == "Stop")
   steps.wait_until_done(browser)
   assert browser.switch_to.active_element.text == "Write the prompt"
   steps.find(browser, "query").click()

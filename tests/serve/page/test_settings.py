@@ -30,7 +30,7 @@ def test_versions_have_the_seeds_that_follow(page):
     sheets = browser.find_elements(By.CSS_SELECTOR, "#list .sheet")
     assert sheets[0].location["y"] == sheets[1].location["y"]  # side by side
   steps.find(browser, "another").click()
-  steps.until(browser, lambda: "take 12" in steps.prompts(browser)[-1])
+  chromium.until(browser, lambda: "take 12" in steps.prompts(browser)[-1])
   steps.wait_until_done(browser)
   steps.find(browser, "reseed").click()
   assert steps.write(browser, "cat") != first

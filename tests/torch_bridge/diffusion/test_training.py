@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import diffusers
 import mini
@@ -14,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests import waiting
 from torch_bridge import contract
 from torch_bridge.diffusion import data, encoder, loop, policy, processes
 from torch_bridge.renderers import base
@@ -131,20 +131,20 @@ def test_a_run_that_is_killed_ends_where_an_unbroken_one_does(
 ):
   """SIGKILL in the middle, then SIGTERM, then to the end."""
   mini.write_job(tmp_path, *pairs, checkpoint_every=2)
+  metrics = tmp_path / "metrics.jsonl"
   for number, steps in ((signal.SIGKILL, 3), (signal.SIGTERM, 6)):
     process = _start(tmp_path)
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-      path = tmp_path / "metrics.jsonl"
-      if path.exists() and len(path.read_text().splitlines()) >= steps:
-        break
-      time.sleep(0.02)
+    waiting.until(
+      lambda steps=steps: (
+        metrics.exists() and len(metrics.read_text().splitlines()) >= steps
+      )
+    )
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=waiting.LIMIT_S)
     wanted = contract.EXIT_SAVED if number == signal.SIGTERM else -number
     assert process.returncode == wanted, output
   last = _start(tmp_path)
-  output, _ = last.communicate(timeout=120)
+  output, _ = last.communicate(timeout=waiting.LIMIT_S)
   assert last.returncode == 0, output
   _equal(_weights(tmp_path), _weights(unbroken))
 
@@ -162,7 +162,7 @@ def test_two_processes_train_like_one(pairs, unbroken, tmp_path, shard):
     _start(tmp_path, **places, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)
   ]
   for process in started:
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=waiting.LIMIT_S)
     assert process.returncode == 0, output
   mine, theirs = _weights(tmp_path), _weights(unbroken)
   if shard:  # sums in another order
