@@ -1,10 +1,12 @@
 """Settings that must hold before JAX and this project are imported."""
 
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import platform
+import ssl
 import time
 
 # Several workers share the cores, so each has one thread. Set before numpy is imported.
@@ -13,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxlib
 import jaxtyping
+
+# Every client of an API would read the certificates again.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 # Annotations are checked at every call: shapes and types of arrays, and all others.
 jaxtyping.install_import_hook(
@@ -66,6 +71,15 @@ def pytest_collection_modifyitems(items):
     return _LONG.index(folder) if folder in _LONG else len(_LONG)
 
   items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+  """Data cards have empty pictures, except in their own tests: drawing takes long."""
+  if request.path.name != "test_card.py":
+    monkeypatch.setattr(
+      "vpo_jax.describe.page.histogram", lambda path, *_: path.touch()
+    )
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_lora_trains_as_many_parameters_as_peft(tmp_path, tiny_model):
   assert program.trainable_parameters == trainable
 
 
+@pytest.mark.slow
 def test_the_reference_of_dpo_has_no_adapter(tmp_path, tiny_model):
   """If it had the trained one, the loss would be log 2 at every step."""
   program, _ = adapted("dpo", tmp_path, tiny_model)
@@ -130,6 +131,7 @@ def test_a_known_shape_gets_random_weights_and_a_tokenizer(tmp_path):
   transformers.AutoModelForCausalLM.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_groups_are_timed_beside_dpo(tiny_model):
   result = train.bench_groups(
     str(tiny_model),

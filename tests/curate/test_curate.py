@@ -153,7 +153,7 @@ def test_a_damaged_vidprom_loses_only_its_invalid_rows(tmp_path, config):
 
 
 @pytest.mark.parametrize(
-  "rows", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=str
+  "rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=str
 )
 def test_many_identical_rows_become_one(tmp_path, config, rows):
   path = tmp_path / "q.txt"

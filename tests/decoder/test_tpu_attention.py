@@ -95,8 +95,19 @@ def test_blocks_without_a_path_are_skipped():
   assert visited.mean() < 0.5
 
 
-@pytest.mark.parametrize("remat", ["cheap", "full"])
-@pytest.mark.parametrize("mesh", [{}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
+MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+@pytest.mark.parametrize(
+  ("mesh", "remat"),
+  [
+    ({}, "cheap"),
+    (MIXED, "full"),
+    pytest.param({}, "full", marks=pytest.mark.slow),
+    pytest.param(MIXED, "cheap", marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
 def test_a_forest_gives_the_same_on_a_mesh_with_the_kernel(monkeypatch, mesh, remat):
   """Log-probabilities and gradients, with blocks that are not whole."""
   sizes = {"data": 1, "fsdp": 1, "tensor": 1} | mesh

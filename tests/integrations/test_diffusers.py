@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_the_miniatures_pipeline_renders_the_prompt(tmp_path):
   output = tmp_path / "video.gif"
   command = [

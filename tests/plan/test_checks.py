@@ -111,6 +111,7 @@ def test_flops_of_llama_3_8b_equal_the_count_by_hand():
   assert abs(counted / by_hand - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_memory_equals_that_of_a_real_run_on_eight_devices(tmp_path, monkeypatch):
   """Live arrays of state and batch, and the temporaries of the running program."""
   monkeypatch.setenv("VPO_JAX_CACHE", str(tmp_path))

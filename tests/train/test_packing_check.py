@@ -158,8 +158,16 @@ def test_broken_paths_are_found(monkeypatch, broken):
     First().check()
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-@pytest.mark.parametrize("mesh", [None, runs.MIXED], ids=["one device", "eight"])
+@pytest.mark.parametrize(
+  ("kind", "mesh"),
+  [
+    ("sft", None),
+    ("dpo", runs.MIXED),
+    pytest.param("sft", runs.MIXED, marks=pytest.mark.slow),
+    pytest.param("dpo", None, marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
 def test_a_run_keeps_what_it_found(tmp_path, make_config, kind, mesh):
   config = make_config(kind, mesh=mesh, check_packing=True, epochs=1)
   stages.run(runs.STAGES[kind].STAGE, config, tmp_path)

@@ -16,7 +16,7 @@ from vpo_jax.runtime import preemption
 from vpo_jax.train import checkpoint, optimizer, sft
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
 def test_killed_and_run_again_it_ends_the_same(tmp_path, make_config, unbroken, kind):
   """SIGKILL after the first checkpoint; the second run ends to the bit as one run."""
   config = make_config(kind)

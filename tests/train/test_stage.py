@@ -40,7 +40,7 @@ def test_a_mesh_gives_what_one_device_gives(
   assert runs.largest_gap(runs.trained(tmp_path, kind), runs.trained(one, kind)) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
 def test_micro_batches_do_not_change_the_result(tmp_path, make_config, unbroken, kind):
   stages.run(
     runs.STAGES[kind].STAGE,
