@@ -26,6 +26,16 @@ SAMPLING = settings.Settings(max_new_tokens=8)
     ("<lora:arcane:0.8> a girl, <sks>", ["<lora:arcane:0.8>", "<sks>"]),
     ("a < b and c > d", []),
     ('"A" then <x> then "B", "A"', ["A", "<x>", "B"]),
+    # Of real queries: markup of a web page, negative flags, and a query in quotes.
+    ('a tree <span class="mention" title="ann">@Ann</span>', []),
+    ('a shop "OPEN" <em>at night</em> <s1>', ["OPEN", "<s1>"]),
+    ('a grocery store in <img\n loading="lazy"\n alt="flag"', []),
+    ("a play by Voltaire -NEG “UGLY, LOW RESOLUTION”", []),
+    ('rain on a sign "EXIT" -neg "blurry" -ar 16:9', ["EXIT"]),
+    ('a wall --no "text" -fps 24', []),
+    ("“A lone warrior battles the undead.” ", []),
+    ('"A" "B"', ["A", "B"]),
+    ("the title “L’&#233;tincelle” appears", ["L’étincelle"]),
   ],
 )
 def test_spans_are_quotes_and_tags(query, found):

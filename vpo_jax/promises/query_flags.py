@@ -47,6 +47,15 @@ def split(text: str) -> tuple[str, str]:
   return re.sub(r" {2,}", " ", bare).strip(" ,\n"), " ".join(found)
 
 
+def without_negative(text: str) -> str:
+  """The query without its negative flags and what they exclude."""
+
+  def keep(match: re.Match[str]) -> str:
+    return " " if _IS_NEGATIVE.match(match.group()) else match.group()
+
+  return _FLAG.sub(keep, text)
+
+
 def negative(text: str) -> str:
   """What a query's negative flags exclude, such as "blurry"; "" without such a flag."""
   flags = (match.group().strip(" ,\n") for match in _FLAG.finditer(text))

@@ -5,9 +5,12 @@ brackets, such as a LoRA's; and words that the user lists, such as a trigger wor
 """
 
 import dataclasses
+import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
+
+from vpo_jax.promises import query_flags
 
 Kind = Literal["quote", "tag", "word"]
 
@@ -17,6 +20,12 @@ _QUOTES = re.compile(
   r"|「([^」\n]+)」|『([^』\n]+)』|(?<!\w)[‘']([^‘’'\n]+)[’'](?!\w)"
 )
 _TAG = re.compile(r"<[^<>\s][^<>\n]*>")
+# Queries copied from a web page have its markup, sometimes cut off.
+_HTML = re.compile(
+  r"</\w+>?|<(?:a|b|big|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small"
+  r"|span|strong|sub|sup|table|td|th|tr|u|ul)\b(?!:)[^<>]*(?:>|$)",
+  re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +43,21 @@ class Span:
 def find(query: str, words: Iterable[str] = ()) -> tuple[Span, ...]:
   """The protected spans of a query in their order, then the listed words.
 
+  A quote's HTML entities are decoded. Not protected are quotes in a negative flag, HTML
+  tags, and a quote that is the whole query.
+
   Args:
     words: names and trigger words; they are to be in the prompt even if the query does
       not have them.
   """
+  text = _HTML.sub(" ", query_flags.without_negative(query))
   found = [
-    (match.start(), Span(text.strip(), "quote"))
-    for match in _QUOTES.finditer(query)
-    if (text := next(filter(None, match.groups()), "")).strip()
+    (match.start(), Span(html.unescape(quote.strip()), "quote"))
+    for match in _QUOTES.finditer(text)
+    if (quote := next(filter(None, match.groups()), "")).strip()
+    if re.search(r"\w", text[: match.start()] + text[match.end() :])
   ]
-  found += [(match.start(), Span(match[0], "tag")) for match in _TAG.finditer(query)]
+  found += [(match.start(), Span(match[0], "tag")) for match in _TAG.finditer(text)]
   spans = [span for _, span in sorted(found, key=lambda one: one[0])]
   spans += [Span(word, "word") for word in words]
   first: dict[str, Span] = {}
