@@ -101,7 +101,8 @@ def test_other_paths_are_used_as_they_are(tmp_path, monkeypatch):
   assert str(mirror.Mirror("gs://a/b").local) == "gs://a/b"
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.slow), "dpo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_killed_and_continued_on_another_machine(
   bucket, make_config, unbroken, kind, tmp_path
 ):

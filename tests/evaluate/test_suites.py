@@ -223,6 +223,7 @@ def test_a_scorers_measures_may_give_the_levels(config, tmp_path):
   assert measures.find(found, t2vsafety.NOT_JUDGED)["systems"]["original"]["mean"] == 0
 
 
+@pytest.mark.slow
 def test_a_video_model_that_renders_some_systems_is_only_in_figure_5(config, tmp_path):
   """As the model after Diffusion DPO does (`pipeline.run`)."""
   config.suites = ("monetbench", "vbench", "t2vsafety")

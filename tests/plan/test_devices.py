@@ -9,6 +9,7 @@ QUERIES = [f"{count} cats on skateboards" for count in range(16)]
 SETTINGS = {"precision": "float32", "micro_tokens": 512, "remat": "none"}
 
 
+@pytest.mark.slow
 def test_host_devices_report_losses_and_bytes_but_no_speed(tiny_model):
   result = devices.bench(
     "sft", str(tiny_model), QUERIES, [1, 4], batch=2, steps=1, **SETTINGS

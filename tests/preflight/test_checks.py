@@ -138,10 +138,17 @@ DEVICES = (too_many_devices, "devices of train_dpo", "64")
       (no_template, "system glm_4", "config.llms.glm_4.template is empty"),
       (no_gpt2, "system promptist", "the hub cannot be reached"),
     ),
-    (
-      (not_on_the_hub, "policy", "the hub cannot be reached"),
-      (no_packages, "score_videos: interpreters", "No module named"),
-      (no_questions, "score_videos: reward", "name the question file of visionreward"),
+    pytest.param(
+      (
+        (not_on_the_hub, "policy", "the hub cannot be reached"),
+        (no_packages, "score_videos: interpreters", "No module named"),
+        (
+          no_questions,
+          "score_videos: reward",
+          "name the question file of visionreward",
+        ),
+      ),
+      marks=pytest.mark.slow,
     ),
   ],
 )

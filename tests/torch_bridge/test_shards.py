@@ -76,7 +76,13 @@ class _Tensor:
   """Represents data in device memory."""
 
 
-@pytest.mark.parametrize("error", [base.OutOfMemory("full"), RuntimeError("no luck")])
+@pytest.mark.parametrize(
+  "error",
+  [
+    base.OutOfMemory("full"),
+    pytest.param(RuntimeError("no luck"), marks=pytest.mark.slow),
+  ],
+)
 def test_memory_of_a_failed_batch_is_released_before_the_next_try(tmp_path, error):
   queue, rows = _queue(tmp_path, 4, 4)
 

@@ -64,14 +64,8 @@ def metrics(workdir, name="loss"):
   return [row[name] for row in map(json.loads, rows) if name in row]
 
 
-@pytest.mark.parametrize(
-  "loss",
-  [
-    pytest.param("plackett_luce", marks=pytest.mark.slow),
-    pytest.param("dr_grpo", marks=pytest.mark.slow),
-    "kto",
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["plackett_luce", "dr_grpo", "kto"])
 def test_a_mesh_gives_what_one_device_gives(make_groups, tmp_path, loss):
   for name, mesh in (("one", None), ("mixed", runs.MIXED)):
     stages.run(
@@ -104,6 +98,7 @@ def test_groups_of_two_are_dpos_pairs(make_groups, make_config, tmp_path):
   np.testing.assert_allclose(expected[0], np.log(2), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ktos_reference_point_is_that_of_the_batch(make_groups, tmp_path):
   """It does not depend on how a batch is split into micro-batches."""
   for name, tokens in (("one", 4096), ("several", 320)):

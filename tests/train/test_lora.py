@@ -123,6 +123,7 @@ def test_a_run_that_was_cut_ends_the_same(tmp_path, adapted, trained, monkeypatc
   runs.assert_ends_as(tmp_path, trained(config), "dpo")
 
 
+@pytest.mark.slow
 def test_sft_learns(tmp_path, adapted):
   stages.run(sft.STAGE, adapted("sft"), tmp_path)
   losses = runs.metrics(tmp_path, "sft", "eval/loss")

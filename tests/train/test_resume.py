@@ -43,6 +43,7 @@ def test_continued_with_other_execution_keys_it_ends_the_same(
   assert runs.largest_gap(runs.trained(tmp_path, kind), runs.trained(one, kind)) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_checkpoint_cut_short_is_never_chosen(tmp_path, make_config, unbroken):
   """SIGKILL while step 4 is being saved; step 3 was saved as the best so far.
 
@@ -243,6 +244,7 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path, make_config):
   assert sorted(int(path.name) for path in kept) == sorted({best, max(losses)})
 
 
+@pytest.mark.slow
 def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
   tmp_path, make_config, unbroken, monkeypatch
 ):

@@ -18,7 +18,7 @@ from vpo_jax.train import optimizer, sft, step
 @pytest.mark.parametrize(
   ("kind", "mesh"),
   [
-    ("sft", {"fsdp": 8}),
+    pytest.param("sft", {"fsdp": 8}, marks=pytest.mark.slow),
     pytest.param("sft", {"tensor": 2}, marks=pytest.mark.slow),
     pytest.param("dpo", {"data": 8}, marks=pytest.mark.slow),
     pytest.param("sft", runs.MIXED, marks=pytest.mark.slow),
@@ -85,7 +85,9 @@ def plain_sft(model, path, average):
   return loss.item(), norm.item()
 
 
-@pytest.mark.parametrize("average", ["tokens", "examples"])
+@pytest.mark.parametrize(
+  "average", ["tokens", pytest.param("examples", marks=pytest.mark.slow)]
+)
 def test_the_sft_loss_is_the_plain_mean(
   tmp_path, make_config, tiny_model, rows, average
 ):
