@@ -69,15 +69,12 @@ def start(workdir, folder):
 
 def kill_once(run, workdir, moment, log):
   """SIGKILL to all processes once an object's name begins so."""
-  try:
-    waiting.until(
-      lambda: any(name.startswith(moment) for name in buckets.names(workdir)),
-      lambda: run.poll() is None,
-      pause=0.3,
-    )
-  except AssertionError:
-    print(log.read_text())
-    raise
+  waiting.until(
+    lambda: any(name.startswith(moment) for name in buckets.names(workdir)),
+    lambda: run.poll() is None,
+    log.read_text,
+    pause=0.3,
+  )
   os.killpg(run.pid, signal.SIGKILL)
   run.wait()
 

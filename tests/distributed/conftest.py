@@ -11,8 +11,6 @@ import time
 
 import pytest
 
-from tests import waiting
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The rows and the config of the tests of training.
@@ -93,7 +91,7 @@ class Run:
           subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         )
 
-  def wait(self, timeout=waiting.LIMIT_S):
+  def wait(self, timeout=180):
     """The exit codes of all processes."""
     try:
       return [process.wait(timeout) for process in self.processes]

@@ -82,7 +82,11 @@ def built(run, count, shares):
 
 
 def until(condition, run):
-  waiting.until(condition, lambda: all(p.poll() is None for p in run.processes))
+  waiting.until(
+    condition,
+    lambda: all(process.poll() is None for process in run.processes),
+    lambda: run.output(0),
+  )
 
 
 def slow_steps(config, steps=40):

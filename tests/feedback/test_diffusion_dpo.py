@@ -227,6 +227,7 @@ def test_the_stage_trains_is_stopped_and_ends_where_an_unbroken_one_does(
   waiting.until(
     lambda: metrics.exists() and "\n" in metrics.read_text(),
     lambda: process.poll() is None,
+    lambda: process.communicate()[0],
   )
   process.send_signal(signal.SIGTERM)
   output, _ = process.communicate(timeout=waiting.LIMIT_S)

@@ -180,9 +180,9 @@ def test_a_worker_exits_when_its_supervisor_is_killed(scripted, tmp_path):
   link, _ = batch.run(config, tmp_path, "good 1")
   queue = shards.Queue(tmp_path / "render")
   rows = [
-    contract.render_request(p, "m", link.settings, 0) for p in batch.good(50, "slow")
+    contract.render_request(p, "m", link.settings, 0) for p in batch.good(5000, "slow")
   ]
-  queue.refill(rows, 50)
+  queue.refill(rows, 5000)  # of 1,000 seconds
   line = workers.command(
     sys.executable, "worker", f"--job={queue.root}/job.json", "--end_with_stdin"
   )

@@ -72,7 +72,7 @@ PROGRAM = """
     if saves:
       signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     pathlib.Path(folder, "pid").write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 
   if __name__ == "__main__":
     child.call("work", work, sys.argv[1], sys.argv[2] == "saves")

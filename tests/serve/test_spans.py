@@ -29,6 +29,7 @@ SAMPLING = settings.Settings(max_new_tokens=8)
     # Of real queries: markup of a web page, negative flags, and a query in quotes.
     ('a tree <span class="mention" title="ann">@Ann</span>', []),
     ('a shop "OPEN" <em>at night</em> <s1>', ["OPEN", "<s1>"]),
+    ("<a:1> and <b-roll>", ["<a:1>", "<b-roll>"]),
     ('a grocery store in <img\n loading="lazy"\n alt="flag"', []),
     ("a play by Voltaire -NEG “UGLY, LOW RESOLUTION”", []),
     ('rain on a sign "EXIT" -neg "blurry" -ar 16:9', ["EXIT"]),

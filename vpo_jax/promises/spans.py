@@ -23,7 +23,7 @@ _TAG = re.compile(r"<[^<>\s][^<>\n]*>")
 # Queries copied from a web page have its markup, sometimes cut off.
 _HTML = re.compile(
   r"</\w+>?|<(?:a|b|big|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small"
-  r"|span|strong|sub|sup|table|td|th|tr|u|ul)\b(?!:)[^<>]*(?:>|$)",
+  r"|span|strong|sub|sup|table|td|th|tr|u|ul)(?=[\s/>])[^<>]*(?:>|$)",
   re.IGNORECASE,
 )
 

@@ -1,7 +1,6 @@
 """report.html, opened from disk in headless Chromium."""
 
 import json
-import statistics
 import time
 
 import pytest
@@ -182,12 +181,12 @@ def test_videos_play_in_step_and_go_on_with_the_next_query(large, open_report):
   chromium.until(browser, lambda: min(browser.execute_script(times)) > 0.3)
   seen = []
   for _ in range(20):
-    seen.append(browser.execute_script(times))
+    at = browser.execute_script(times)
+    assert len(at) == SYSTEMS
+    assert max(at) - min(at) < 0.15
+    seen.append(at[0])
     time.sleep(0.05)
-  assert {len(at) for at in seen} == {SYSTEMS}
-  # Not of every moment: on a busy machine a video may stand still for one.
-  assert statistics.median(max(at) - min(at) for at in seen) < 0.15
-  chromium.until(browser, lambda: browser.execute_script(times)[0] > seen[0][0] + 0.5)
+  assert seen[-1] > seen[0] + 0.5
   press(browser, "j")
   chromium.until(browser, lambda: min(browser.execute_script(times)) > 0.1)
   assert now(browser) == "1"

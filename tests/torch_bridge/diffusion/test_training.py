@@ -137,7 +137,9 @@ def test_a_run_that_is_killed_ends_where_an_unbroken_one_does(
     waiting.until(
       lambda steps=steps: (
         metrics.exists() and len(metrics.read_text().splitlines()) >= steps
-      )
+      ),
+      lambda process=process: process.poll() is None,
+      lambda process=process: process.communicate()[0],
     )
     process.send_signal(number)
     output, _ = process.communicate(timeout=waiting.LIMIT_S)

@@ -27,10 +27,10 @@ class VBench:
     with open(os.environ["STAND_IN_RUNS"], "a") as file:
       file.write(f"{dimension} {mode} local={local} rank={distributed.rank()}\n")
     if fault == "hang":
-      child = subprocess.Popen(["sleep", "600"])
+      child = subprocess.Popen(["sleep", "3600"])
       with open(os.environ["STAND_IN_PIDS"], "a") as file:
         file.write(f"{os.getpid()} {child.pid}\n")
-      time.sleep(600)
+      time.sleep(3600)
     if distributed.rank():
       return
     if fault == "silent":
