@@ -66,17 +66,6 @@ def test_dominance_over_dimensions():
   assert len(diffusion_pairs.select(scored, rules)) == 1
 
 
-def test_no_query_is_in_both_parts():
-  pairs = [
-    (_scored(0, 0, 1.0, query=f"q{n % 5}"), _scored(0, 1, 0.0, query=f"q{n % 5}"))
-    for n in range(20)
-  ]
-  train, heldout = diffusion_pairs.split(pairs, 0.05, seed=0)
-  assert len({one.query_id for one, _ in heldout}) == 1
-  assert len(train) + len(heldout) == 20
-  assert not {a.query_id for a, _ in train} & {a.query_id for a, _ in heldout}
-
-
 def _write_pairs(folder, rows):
   for part in ("train", "heldout"):
     records.write(folder / "diffusion_pairs" / f"{part}.jsonl", rows)

@@ -31,16 +31,6 @@ def test_the_release_keeps_a_querys_text_pair_only():
   ]
 
 
-@pytest.mark.parametrize("heldout", [0.0, 0.01, 0.3, 0.99])
-def test_no_query_is_in_both_parts_and_no_pair_is_lost(heldout):
-  pairs = [_pair(f"q{i % 40}", rejected=str(i)) for i in range(100)]
-  train, held = merge.split(pairs, heldout, seed=0)
-  assert sorted(train + held, key=str) == sorted(pairs, key=str)
-  assert not {p.query for p in train} & {p.query for p in held}
-  assert bool(held) == (heldout > 0)
-  assert train
-
-
 @pytest.mark.parametrize(
   ("share", "counts"),
   [(None, (30, 50)), (0.0, (0, 50)), (1.0, (30, 0)), (0.5, (30, 30)), (0.2, (12, 50))],
@@ -54,15 +44,6 @@ def test_a_share_of_text_pairs_keeps_as_many_pairs_as_it_can(share, counts):
   assert all(
     pair in part for part, own in zip((text, video), kept, strict=True) for pair in own
   )
-
-
-def test_the_split_depends_on_the_seed_and_not_on_the_order():
-  pairs = [_pair(f"q{i}") for i in range(50)]
-  held = merge.split(pairs, 0.2, seed=0)[1]
-  assert {p.query for p in merge.split(pairs[::-1], 0.2, 0)[1]} == {
-    p.query for p in held
-  }
-  assert merge.split(pairs, 0.2, seed=1)[1] != held
 
 
 def test_the_files_are_what_the_ecosystem_reads(tmp_path):

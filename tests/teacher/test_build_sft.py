@@ -290,21 +290,6 @@ def test_an_unreachable_teacher_leaves_no_folder(
   assert not (tmp_path / "build_sft").exists()
 
 
-def test_a_rows_split_does_not_depend_on_other_rows():
-  rows = [
-    records.SftExample(records.row_id(i), f"q{i}", "general", "p", "c", None, "p")
-    for i in range(1000)
-  ]
-  train, heldout = build_sft.split(rows, 0.1, seed=0)
-  assert 60 < len(heldout) < 140
-  assert train + heldout != rows
-  fewer_train, fewer_heldout = build_sft.split(rows[:500], 0.1, seed=0)
-  assert set(fewer_train) <= set(train)
-  assert set(fewer_heldout) <= set(heldout)
-  assert [len(side) for side in build_sft.split(rows[:3], 0.001, seed=0)] == [2, 1]
-  assert [len(side) for side in build_sft.split(rows, 0.0, seed=0)] == [1000, 0]
-
-
 def test_a_target_limits_prompts_and_its_notes_are_in_the_instruction(
   served, stage_config, queries, tmp_path
 ):

@@ -14,6 +14,7 @@ import ml_collections
 
 from torch_bridge import contract
 from vpo_jax import errors, records, stages
+from vpo_jax.data import heldout as heldout_lib
 from vpo_jax.feedback import bridge, identity, pairing, score_videos, video_pairs
 
 
@@ -39,7 +40,9 @@ def run(work: stages.Work) -> stages.Counts:
   counts = score_videos.score(work, entries)
   scored = list(records.read(work.folder / "scores.jsonl", records.Scored))
   pairs = select(scored, config.rules)
-  train, heldout = split(pairs, config.heldout, config.seed)
+  train, heldout = heldout_lib.split(
+    pairs, config.heldout, config.seed, lambda pair: pair[0].query
+  )
   if not train or not heldout:
     raise errors.UserError(
       f"diffusion_pairs: {len(pairs)} prompts have a pair, of {len(entries)}; two are"
@@ -79,19 +82,6 @@ def select(
   for row in scored:
     by_prompt[row.query_id, row.index].append(row)
   return [two for rows in by_prompt.values() for two in pairing.choose(rows, rules)]
-
-
-def split(
-  pairs: Sequence[pairing.Two], heldout: float, seed: int
-) -> tuple[list[pairing.Two], list[pairing.Two]]:
-  """Training pairs and held-out pairs; no query is in both."""
-  queries = sorted(
-    {winner.query_id for winner, _ in pairs}, key=lambda one: records.row_id(seed, one)
-  )
-  count = min(max(1, round(heldout * len(queries))), len(queries) - 1)
-  out = set(queries[: max(0, count)])
-  train = [pair for pair in pairs if pair[0].query_id not in out]
-  return train, [pair for pair in pairs if pair[0].query_id in out]
 
 
 def _row(

@@ -7,7 +7,8 @@ Where the paper makes one pair per query of what was rendered, training on group
 from collections.abc import Mapping
 
 from vpo_jax import errors, files, records, stages, templates
-from vpo_jax.feedback import merge_pairs, pairing
+from vpo_jax.data import heldout as heldout_lib
+from vpo_jax.feedback import pairing
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -38,7 +39,9 @@ def run(work: stages.Work) -> stages.Counts:
     raise errors.UserError(
       f"groups: no query in {work.inputs['candidates']} has two different candidates"
     )
-  train, heldout = merge_pairs.split(groups, config.heldout, config.seed)
+  train, heldout = heldout_lib.split(
+    groups, config.heldout, config.seed, lambda one: one.query
+  )
   for name, part in (("groups", groups), ("train", train), ("heldout", heldout)):
     records.write(work.folder / f"{name}.jsonl", part)
   text = templates.load("instruction", work.inputs.get("instruction", ""))

@@ -7,7 +7,7 @@ were sampled with, so that the policy trains on the prompts that it was given.
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pydantic
 from etils import epath
@@ -15,8 +15,7 @@ from etils import epath
 from vpo_jax import errors, files, json_input, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples, forms
-
-_OfQuery = TypeVar("_OfQuery", records.Pair, records.Group)
+from vpo_jax.data import heldout as heldout_lib
 
 
 def run(work: stages.Work) -> stages.Counts:
@@ -47,7 +46,9 @@ def run(work: stages.Work) -> stages.Counts:
     raise errors.UserError(
       f"merge_pairs: no pair in {work.inputs['text']} and {work.inputs['video']}{why}"
     )
-  train, heldout = split(pairs, config.heldout, config.seed)
+  train, heldout = heldout_lib.split(
+    pairs, config.heldout, config.seed, lambda pair: pair.query
+  )
   records.write(work.folder / "pairs.jsonl", pairs)
   records.write(work.folder / "set_aside.jsonl", aside)
   files.write_text(work.folder / templates.INSTRUCTION, instruction)
@@ -150,27 +151,6 @@ def one_per_query(pairs: Iterable[records.Pair]) -> list[records.Pair]:
   for pair in pairs:
     found.setdefault(pair.query, pair)
   return list(found.values())
-
-
-def split(
-  pairs: Sequence[_OfQuery], heldout: float, seed: int
-) -> tuple[list[_OfQuery], list[_OfQuery]]:
-  """Training rows and held-out rows; no query is in both.
-
-  Args:
-    pairs: pairs, or other rows of a query.
-    heldout: share of the queries that is held out. With two or more queries, each side
-      gets at least one.
-  """
-  queries = sorted(
-    {pair.query for pair in pairs}, key=lambda query: records.row_id(seed, query)
-  )
-  count = round(heldout * len(queries))
-  if heldout and len(queries) > 1:
-    count = min(max(count, 1), len(queries) - 1)
-  kept_out = set(queries[:count])
-  train = [pair for pair in pairs if pair.query not in kept_out]
-  return train, [pair for pair in pairs if pair.query in kept_out]
 
 
 def row(pair: records.Pair, instruction: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import ml_collections
 from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.data import examples as examples_lib
+from vpo_jax.data import heldout as heldout_lib
 from vpo_jax.promises import targets
 from vpo_jax.teacher import ask as ask_lib
 from vpo_jax.teacher import card, critique, few_shot, queue, refine, staged
@@ -74,7 +75,9 @@ def _finish(
   records.write(folder / "sft.jsonl", examples)
   records.write(folder / "set_aside.jsonl", aside)
   files.write_text(folder / templates.INSTRUCTION, instruction)
-  train, heldout = split(examples, config.heldout, config.seed)
+  train, heldout = heldout_lib.split(
+    examples, config.heldout, config.seed, lambda row: row.query_id
+  )
   for name, rows in (("train", train), ("heldout", heldout)):
     chats = [
       examples_lib.sft_row(templates.fill(instruction, query=row.query), row.prompt)
@@ -140,24 +143,6 @@ async def example(
     refined=refined,
     prompt=generated if refined is None else refined,
   )
-
-
-def split(
-  examples: list[records.SftExample], fraction: float, seed: int
-) -> tuple[list[records.SftExample], list[records.SftExample]]:
-  """Training and held-out rows; a row's side depends only on its id and the seed.
-
-  If no row falls on the held-out side, the one closest to it is moved there.
-  """
-  # The extra word makes the hash independent of curation's draw by (seed, id).
-  ids = [records.row_id("heldout", seed, row.query_id) for row in examples]
-  draws = [int(id, 16) / 16**16 for id in ids]
-  limit = fraction
-  if fraction and len(draws) > 1 and min(draws) >= fraction:
-    limit = sorted(draws)[1]
-  train = [row for row, draw in zip(examples, draws, strict=True) if draw >= limit]
-  heldout = [row for row, draw in zip(examples, draws, strict=True) if draw < limit]
-  return train, heldout
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
