@@ -49,8 +49,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Rows of NAME=SOURCE, weakest system first (docs/baselines.md). SOURCE is one of:
   #   query                          the query itself
   #   teacher                        the teacher's few-shot prompt (paper, figure 7)
-  #   MODEL [instruction=FILE]       a directory (also relative to the workdir), a hub
-  #                                  id, or the embedded model
+  #   MODEL [instruction=FILE] [for=TARGET]
+  #                                  a directory (also relative to the workdir), a hub
+  #                                  id, or the embedded model; it is given the notes
+  #                                  of TARGET (a profile of configs/targets or a file)
   #   prompts FILE [queries=FILE]    published prompts
   #   llm KEY                        an LLM with a message template: config.llms.KEY
   #   promptist [MODEL]              Promptist: config.promptist

@@ -17,6 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.queries = ""  # file of queries; "" is curate/dpo.jsonl of the workdir
   config.model = ""  # directory or hub id; "" is train_sft/model of the workdir
   config.instruction = ""  # template file; "" is the model's, or the embedded one
+  # Video model whose notes the instruction gets at {notes}: a profile of
+  # configs/targets, or a JSON file; ours. "" leaves them out.
+  config.target = ""
 
   # False: the prompt ends with the user's turn, and the model writes the assistant's
   # header itself, as models do that were trained on chats without it.

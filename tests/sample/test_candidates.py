@@ -1,6 +1,7 @@
 """The stage makes what is missing and nothing else."""
 
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from configs import sample as sample_config
 from vpo_jax import errors, records, stages
 from vpo_jax.sample import candidates, generate
 
+ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ("a cat on a skateboard", "rain on a tin roof", "two moons", "x " * 2000)
 
 
@@ -129,3 +131,29 @@ def test_a_model_is_sampled_with_its_own_instruction(workdir, tiny_model, monkey
     ] * 3
     stored = workdir / start[:3] / "sample" / "instruction.txt"
     assert stored.read_text() == start + "{query}"
+
+
+def test_the_notes_of_a_target_are_in_every_prompt(workdir, tiny_model, monkeypatch):
+  given, stream = [], generate.stream
+
+  def listen(policy, prompts, *args, **options):
+    given.extend(prompt.rendered for prompt in prompts)
+    return stream(policy, prompts, *args, **options)
+
+  monkeypatch.setattr(generate, "stream", listen)
+  target = ROOT / "torch_bridge" / "miniature" / "targets" / "main.json"
+  config = config_for(tiny_model, target=str(target), num_candidates=1)
+  stages.run(candidates.STAGE, config, workdir)
+  notes = json.loads(target.read_text())["notes"]
+  for text, prompt in zip(TEXTS[:3], given, strict=True):
+    assert f"{notes}\n\nUser Query:{text}" in prompt
+  assert notes in (workdir / "sample" / "instruction.txt").read_text()
+
+
+def test_an_instruction_without_a_place_for_notes_is_one_line(workdir, tiny_model):
+  path = workdir / "mine.txt"
+  path.write_text("Mine: {query}")
+  target = str(ROOT / "torch_bridge" / "miniature" / "targets" / "main.json")
+  config = config_for(tiny_model, instruction=str(path), target=target)
+  with pytest.raises(errors.UserError, match="the instruction has no placeholder"):
+    stages.run(candidates.STAGE, config, workdir)

@@ -14,8 +14,8 @@ def split(
   """Training rows and held-out rows, each in their order.
 
   A row's side depends only on its key and the seed, so a query is on the same side in
-  several sets of rows. With two keys or more, each side has at least one; then the key
-  closest to the other side is moved.
+  several sets of rows. A side that would be empty gets the key closest to it; a single
+  key is never held out.
 
   Args:
     fraction: expected share of the keys that is held out; 0 holds out none.
@@ -23,7 +23,7 @@ def split(
   """
   keys = {key(row) for row in rows}
   draws = {one: int(records.row_id("heldout", seed, one), 16) / 16**16 for one in keys}
-  limit = fraction
+  limit = 0.0
   if fraction and len(draws) > 1:
     ordered = sorted(draws.values())
     limit = min(max(fraction, ordered[1]), ordered[-1])

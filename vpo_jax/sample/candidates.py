@@ -14,6 +14,7 @@ from etils import epath
 from vpo_jax import errors, files, records, stages, templates
 from vpo_jax import queries as queries_lib
 from vpo_jax.decoder import source
+from vpo_jax.promises import targets
 from vpo_jax.runtime import console, processes, watchdog
 from vpo_jax.sample import engines, settings
 
@@ -23,7 +24,8 @@ _PART_SECONDS = 30.0  # the most work that a killed run loses
 def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   """Samples every query's candidates to `candidates.jsonl`.
 
-  The instruction that the model was given is written to `instruction.txt`.
+  The instruction that the model was given is written to `instruction.txt`, with the
+  notes of `config.target`.
 
   With `config.share = "i/n"`, this process samples every n-th query from the i-th on,
   and the process that finishes last merges the parts. The processes of one distributed
@@ -32,12 +34,17 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   Returns: the counts; while shares are missing, those of the finished shares.
 
   Raises:
-    UserError: a setting is out of range, the queries or the model cannot be read, or
-      the server of `config.openai` cannot be used.
+    UserError: a setting is out of range, the queries, the model or the target cannot be
+      read, the instruction has no place for the target's notes, or the server of
+      `config.openai` cannot be used.
   """
   config = work.config
   engines.check(config)
   wanted = _settings(config)
+  notes = ""
+  if config.target:
+    notes = targets.load(work.inputs["target"]).profile.notes
+  instruction = templates.of_model(work.inputs["model"], config.instruction, notes)
   share, shares = _share(config.share)
   queries, unread = queries_lib.load(work.inputs["queries"])
   parts = _Parts(work.folder / "parts")
@@ -47,9 +54,10 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   missing = [query for query in mine if query.id not in done]
   rate = 0.0
   if missing:
-    rate = _sample(config, engines.load(work), wanted, missing, parts, len(mine))
+    engine = engines.load(work, notes)
+    rate = _sample(config, engine, wanted, missing, parts, len(mine))
   processes.barrier("sampled")
-  return _merge(work, queries, unread, parts, rate, keep_parts=shares > 1)
+  return _merge(work, queries, unread, parts, rate, instruction, keep_parts=shares > 1)
 
 
 def _settings(config: ml_collections.ConfigDict) -> settings.Settings:
@@ -167,6 +175,7 @@ def _merge(
   unread: list[records.SetAside],
   parts: _Parts,
   rate: float,
+  instruction: str,
   keep_parts: bool,
 ) -> stages.Counts | stages.Unfinished:
   """Writes the stage's files once every query is finished.
@@ -183,8 +192,7 @@ def _merge(
     return stages.Unfinished(counts | {"missing": missing})
   if processes.first():
     records.write(work.folder / "candidates.jsonl", rows)
-    text = templates.of_model(work.inputs["model"], work.config.instruction)
-    files.write_text(work.folder / templates.INSTRUCTION, text)
+    files.write_text(work.folder / templates.INSTRUCTION, instruction)
     not_sampled = unread + [aside[q.id] for q in queries if q.id in aside]
     records.write(work.folder / "set_aside.jsonl", not_sampled)
   processes.barrier("candidates written")
@@ -212,6 +220,8 @@ def _count(
 
 def _inputs(config: stages.Config) -> stages.Inputs:
   named = [stages.Input("instruction")] if config.instruction else []
+  if config.target:
+    named.append(stages.Input("target", resolve=targets.find))
   return (
     stages.Input("queries", "curate/dpo.jsonl"),
     stages.Input("model", "train_sft/model", resolve=source.resolve),

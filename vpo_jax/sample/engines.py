@@ -49,23 +49,28 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def load(work: stages.Work) -> Engine:
+def load(work: stages.Work, notes: str = "") -> Engine:
   """The engine of `config.engine`, ready to sample from the stage's model.
+
+  Args:
+    notes: of the target, for the instruction.
 
   Raises:
     UserError: the model cannot be read, or the server of `config.openai` cannot be
       used.
   """
-  return _server(work) if work.config.engine == "openai" else _jax(work)
+  make = _server if work.config.engine == "openai" else _jax
+  return make(work, notes)
 
 
-def _jax(work: stages.Work) -> Engine:
+def _jax(work: stages.Work, notes: str) -> Engine:
   """This project's sampler on the local devices."""
   config = work.config
   model = lm.load(
     str(work.inputs["model"]),
     precision=config.precision,
     instruction=config.instruction,
+    notes=notes,
     generation_prompt=config.generation_prompt,
     reasoning=config.reasoning,
     mesh=sharding.make_mesh(config.mesh, jax.local_devices()),
@@ -79,13 +84,14 @@ def _jax(work: stages.Work) -> Engine:
   )
 
 
-def _server(work: stages.Work) -> Engine:
+def _server(work: stages.Work, notes: str) -> Engine:
   """A server with the OpenAI API that has the model's weights."""
   config = work.config
   openai_engine.check(config.openai)
   prompter = lm.load_prompter(
     str(work.inputs["model"]),
     instruction=config.instruction,
+    notes=notes,
     reasoning=config.reasoning,
   )
   return Engine(

@@ -172,13 +172,14 @@ def load_prompter(
   model: str,
   *,
   instruction: str = "",
+  notes: str = "",
   generation_prompt: bool = True,
   reasoning: bool = False,
 ) -> Prompter:
   """Loads a model's tokenizer, chat template and instruction; see `load`."""
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  template = templates.of_model(folder, instruction)
+  template = templates.of_model(folder, instruction, notes)
   return _prompter(folder, config, template, generation_prompt, reasoning)
 
 
@@ -204,6 +205,7 @@ def load(
   *,
   precision: str = "float32",
   instruction: str = "",
+  notes: str = "",
   generation_prompt: bool = True,
   reasoning: bool = False,
   mesh: Mesh | None = None,
@@ -215,6 +217,8 @@ def load(
     precision: "float32"; "bfloat16", for devices with fast bfloat16 products; or
       "int8", for one prompt at a time on a CPU.
     instruction: path of a template; "" for the model's own or else the default.
+    notes: of the only target that prompts are for; `Prompter.prompt` takes those of
+      others.
     generation_prompt: whether a prompt ends with the assistant's header; if not, the
       model writes it.
     reasoning: whether a model that can reason does so before it answers; what it
@@ -222,7 +226,8 @@ def load(
     mesh: the devices; None for one device.
 
   Raises:
-    UserError: there is no such model or precision, or the model cannot be loaded.
+    UserError: there is no such model or precision, the model cannot be loaded, or the
+      instruction has no place for the notes.
   """
   if precision not in PRECISIONS:
     raise errors.UserError(
@@ -230,7 +235,7 @@ def load(
     )
   folder = source.resolve(model)
   config = decoder_config.read(folder)
-  template = templates.of_model(folder, instruction)
+  template = templates.of_model(folder, instruction, notes)
   mesh = mesh or sharding.one_device_mesh()
   dtype = _dtype(precision)
   # Reading the weights does not hold the interpreter, and importing transformers does.

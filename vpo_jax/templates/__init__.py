@@ -108,18 +108,20 @@ def load(name: str, path: epath.PathLike = "", rules: int = RULES[0]) -> str:
   return text.replace("{rules}", _rules(rules)) if "rules" in found else text
 
 
-def of_model(folder: epath.PathLike, path: epath.PathLike = "") -> str:
+def of_model(folder: epath.PathLike, path: epath.PathLike = "", notes: str = "") -> str:
   """Returns the instruction that a model expects.
 
   Args:
     folder: the model's directory. Training stores its rows' instruction there.
     path: the user's own file; "" is the model's own, or else the file of this package.
+    notes: of the only target; "" leaves {notes} as it is.
 
   Raises:
-    UserError: as in `load`.
+    UserError: as in `load` and `with_notes`.
   """
   own = epath.Path(folder) / INSTRUCTION
-  return load("instruction", path or (own if own.exists() else ""))
+  text = load("instruction", path or (own if own.exists() else ""))
+  return with_notes(text, notes) if notes else text
 
 
 def is_filled(template: str, text: str) -> bool:
@@ -149,7 +151,15 @@ def fill(template: str, *, notes: str = "", **fields: str) -> str:
 
 
 def with_notes(instruction: str, notes: str) -> str:
-  """The instruction for one target alone: with its notes in place of {notes}."""
+  """The instruction for one target alone: with its notes in place of {notes}.
+
+  Raises:
+    UserError: the instruction has no place for the notes.
+  """
+  if notes and "{notes}" not in instruction:
+    raise errors.UserError(
+      "the target has notes, and the instruction has no placeholder {notes} for them"
+    )
   return instruction.replace("{notes}", f"\n\n{notes}" if notes else "")
 
 

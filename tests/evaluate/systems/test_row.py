@@ -33,6 +33,8 @@ def test_options():
   assert parsed("a=prompts long.txt queries=short.txt").queries == "short.txt"
   assert parsed("a=prompt_a_video m template=a b.txt").instruction == "a b.txt"
   assert parsed("a=m instruction=x.txt of original").of == "original"
+  both = parsed("a=m instruction=x.txt for=wan-1.3b")
+  assert (both.source, both.instruction, both.profile) == ("m", "x.txt", "wan-1.3b")
 
 
 def test_files_of_the_workdir_are_found():
@@ -58,6 +60,7 @@ def test_files_of_the_workdir_are_found():
     ("a=prompt_a_video template=x", "name it, as in a=prompt_a_video MODEL"),
     ("a=prompt_a_video m", "template=FILE is missing"),
     ("a=llm k instruction=x", "only a model has an instruction"),
+    ("a=teacher for=x", "only a model writes for a target"),
     ("a=m queries=x", "only a file of prompts has queries"),
     ("a=m template=x", "only prompt_a_video has a template"),
     ("a=prompts f.jsonl of original", "cannot rewrite other prompts"),

@@ -18,7 +18,7 @@ PROMPT_A_VIDEO = "prompt_a_video"
 _OPTIONS = {
   QUERY: (),
   TEACHER: (),
-  MODEL: ("instruction",),
+  MODEL: ("instruction", "for"),
   PROMPTS: ("queries",),
   LLM: (),
   PROMPTIST: (),
@@ -27,9 +27,9 @@ _OPTIONS = {
 _NEEDED = {PROMPT_A_VIDEO: "template"}
 # Kinds whose first word is followed by a name: of a file, a key of the config, a model.
 _NAMED = {PROMPTS: "FILE", LLM: "KEY", PROMPTIST: "", PROMPT_A_VIDEO: "MODEL"}
-_OPTION = re.compile(r"\s(instruction|queries|template)=")
+_OPTION = re.compile(r"\s(instruction|queries|template|for)=")
 _FORM = (
-  "must be NAME=SOURCE [OPTION=FILE] [of NAME]; a name has letters, digits, _ and -,"
+  "must be NAME=SOURCE [OPTION=VALUE] [of NAME]; a name has letters, digits, _ and -,"
   " and occurs once"
 )
 
@@ -46,6 +46,8 @@ class System:
     instruction: template file of a model; "" is the model's own.
     queries: the file whose lines a file of prompts follows; "" if each of its rows has
       its query.
+    profile: of the video model whose notes a model's instruction gets
+      (`vpo_jax.promises.targets`); "" leaves them out.
   """
 
   name: str
@@ -53,6 +55,7 @@ class System:
   of: str = ""
   instruction: str = ""
   queries: str = ""
+  profile: str = ""
 
   @property
   def kind(self) -> str:
@@ -123,6 +126,7 @@ def _parse(row: str) -> System:
     of.strip(),
     options.get("instruction", template),
     options.get("queries", ""),
+    options.get("for", ""),
   )
   kind = system.kind
   for option in options:
@@ -152,6 +156,7 @@ def _parse(row: str) -> System:
 def _only(option: str) -> str:
   has = {
     "instruction": "only a model has an instruction",
+    "for": "only a model writes for a target",
     "queries": "only a file of prompts has queries",
     "template": "only prompt_a_video has a template",
   }
