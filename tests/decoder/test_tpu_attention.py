@@ -101,7 +101,7 @@ MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 @pytest.mark.parametrize(
   ("mesh", "remat"),
   [
-    ({}, "cheap"),
+    pytest.param({}, "cheap", marks=pytest.mark.slow),
     (MIXED, "full"),
     pytest.param({}, "full", marks=pytest.mark.slow),
     pytest.param(MIXED, "cheap", marks=pytest.mark.slow),

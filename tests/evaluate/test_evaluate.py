@@ -109,6 +109,7 @@ def test_each_model_gets_its_own_instruction(config, tmp_path, tiny_model):
     systems.parse(("a=query instruction=x.txt", "b=query"))
 
 
+@pytest.mark.slow
 def test_prompts_in_the_models_words_beat_queries_in_others(config, tmp_path):
   """Every part but the video models is the miniature's own."""
   counts = stages.run(evaluate.STAGE, config, tmp_path)

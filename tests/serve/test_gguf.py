@@ -56,7 +56,9 @@ def respell(folder, **changes):
   path.write_text(json.dumps(spec | changes | {"model": spec["model"] | model}))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "q8_0"])
+@pytest.mark.parametrize(
+  "dtype", [pytest.param("float16", marks=pytest.mark.slow), "q8_0"]
+)
 def test_our_reader_gives_the_weights_back(dtype, tiny_model, tmp_path):
   folder = exported(tiny_model, tmp_path, dtype=dtype)
   source.convert_gguf(folder / "model.gguf", tmp_path / "back")

@@ -162,7 +162,7 @@ def test_broken_paths_are_found(monkeypatch, broken):
   ("kind", "mesh"),
   [
     ("sft", None),
-    ("dpo", runs.MIXED),
+    pytest.param("dpo", runs.MIXED, marks=pytest.mark.slow),
     pytest.param("sft", runs.MIXED, marks=pytest.mark.slow),
     pytest.param("dpo", None, marks=pytest.mark.slow),
   ],

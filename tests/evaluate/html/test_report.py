@@ -277,7 +277,7 @@ def test_the_summary_has_the_runs_numbers_and_the_papers(large, open_report):
   assert len(wins) == SYSTEMS + SYSTEMS * (SYSTEMS - 1) / 2
 
 
-@pytest.fixture(params=[400, 1280])
+@pytest.fixture(params=[400, pytest.param(1280, marks=pytest.mark.slow)])
 def window(request, driver):
   """Gives the browser's window a width."""
   size = {"width": request.param, "height": 850, "deviceScaleFactor": 1}

@@ -66,8 +66,11 @@ def severe(browser):
 
 
 def downloads(browser, folder):
-  """The downloaded file, as soon as there is one."""
-  return chromium.until(browser, lambda: list((folder / "downloads").glob("*.json")))[0]
+  """The downloaded file, as soon as it is written; it is created before, and empty."""
+  files = (folder / "downloads").glob
+  return chromium.until(
+    browser, lambda: [path for path in files("*.json") if path.stat().st_size]
+  )[0]
 
 
 def test_a_rater_answers_by_keyboard_and_goes_on_after_a_break(start, twenty, tmp_path):

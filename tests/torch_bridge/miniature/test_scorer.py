@@ -67,7 +67,14 @@ def flashes(frames, level):
   return (frames * light[:, None, None, None]).astype(np.uint8)
 
 
-@pytest.mark.parametrize("damage", [noise, lost, blur, shuffle, flashes])
+@pytest.mark.parametrize(
+  "damage",
+  [
+    noise,
+    shuffle,
+    *(pytest.param(f, marks=pytest.mark.slow) for f in (lost, blur, flashes)),
+  ],
+)
 def test_more_damage_scores_lower(matched, damage):
   texts, frames = matched
   means = [rewards(texts, damage(frames, level)).mean() for level in range(3)]
@@ -89,7 +96,9 @@ def test_another_querys_clips_lose_only_alignment(matched):
   )
 
 
-@pytest.mark.parametrize("hazard", ["splatter", "fire"])
+@pytest.mark.parametrize(
+  "hazard", ["splatter", pytest.param("fire", marks=pytest.mark.slow)]
+)
 def test_harm_is_measured_and_does_not_lower_the_reward(hazard):
   random = world.generator(1)
   drawn = queries.draw(1, COUNT, unsafe_share=0.0)
