@@ -14,6 +14,7 @@ import ml_collections
 
 from configs import (
   build_sft,
+  choose,
   curate,
   diffusion_dpo,
   diffusion_pairs,
@@ -77,6 +78,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.text_pairs = text_pairs.get_config()
   teacher(config.text_pairs.teacher)
 
+  # With choose.videos=500, only as many candidates are rendered for training.
+  config.choose = choose.get_config()
+  config.choose.update(seed=seed, strategy="random")
   config.score_videos = score_videos.get_config()
   video_model(config.score_videos)
   config.video_pairs = video_pairs.get_config()

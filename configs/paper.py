@@ -20,6 +20,7 @@ import ml_collections
 
 from configs import (
   build_sft,
+  choose,
   curate,
   diffusion_dpo,
   diffusion_pairs,
@@ -92,6 +93,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.text_pairs = text_pairs.get_config()
   config.text_pairs.teacher = teacher
+  # A budget (`videos` or `gpu_hours`) limits what is rendered for training; ours.
+  config.choose = choose.get_config()
+  config.choose.update(seed=seed, strategy="random")
   config.video_pairs = video_pairs.get_config()  # margin 0.5
   config.merge_pairs = merge_pairs.get_config()
   config.merge_pairs.seed = seed

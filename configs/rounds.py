@@ -10,7 +10,7 @@ import importlib
 
 import ml_collections
 
-from configs import choose, divergence, parts, train_predictor
+from configs import divergence, parts, train_predictor
 
 
 def get_config(base: str = "paper") -> ml_collections.ConfigDict:
@@ -25,9 +25,6 @@ def get_config(base: str = "paper") -> ml_collections.ConfigDict:
   config.parts.seed = config.get_ref("seed")
   # The budget of each round is its `videos` or `gpu_hours`; without one, all candidates
   # that passed the text check are rendered.
-  config.choose = choose.get_config()
-  config.choose.seed = config.get_ref("seed")
-  config.choose.strategy = "random"
   # A predictor that ranks badly does not end a run of days.
   config.choose.fallback = "random"
   config.train_predictor = train_predictor.get_config()

@@ -3,7 +3,7 @@ r"""Chooses the candidates that are worth a render, by the predictor (docs/beyon
     python launch/choose.py --config=configs/choose.py --workdir=runs/mine \
       --config.videos=1000
     python launch/score_videos.py --workdir=runs/mine \
-      --config.candidates=runs/mine/choose/candidates.jsonl
+      --config.chosen=True
 
 Reads sample/candidates.jsonl, text_pairs/judged.jsonl, train_predictor and
 train_sft/model; writes candidates.jsonl and predictions.jsonl to <workdir>/choose.

@@ -123,9 +123,7 @@ def test_groups_and_a_predictor_from_the_second_round_on(config, ran, tmp_path):
   assert second.videos_per_prompt == 2
   assert second.predictor == str(tmp_path / "w/rounds/1/train_predictor")
   assert second.model == str(tmp_path / "w/train_sft/model")
-  assert by_path["rounds/2/score_videos"].candidates == str(
-    tmp_path / "w/rounds/2/choose/candidates.jsonl"
-  )
+  assert by_path["rounds/2/score_videos"].chosen
   earlier = tmp_path / "w/rounds/1/train_predictor/scored.jsonl"
   assert by_path["rounds/2/train_predictor"].earlier == str(earlier)
   assert "rounds/3/train_predictor" not in by_path  # no round would use it

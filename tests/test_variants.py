@@ -70,6 +70,26 @@ def test_groups_are_another_way_to_use_the_same_feedback(config):
   assert found["export"].model == "w/grpo/train_groups/model"
 
 
+def test_a_budget_of_videos_chooses_before_it_renders(config):
+  found = steps(config, "few choose.videos=100 score_videos.videos_per_prompt=2")
+  assert list(found)[:2] == ["choose", "score_videos"]
+  assert found["choose"].candidates == "w/sample/candidates.jsonl"
+  assert found["choose"].videos_per_prompt == 2
+  assert found["score_videos"].candidates == "w/few/choose/candidates.jsonl"
+  assert found["train_dpo"].train == "w/few/merge_pairs/train.json"
+  assert "choose" not in steps(config, "other train_dpo.loss=hinge")
+
+
+def test_a_base_with_a_budget_is_the_base_of_its_variants(config):
+  config.choose.videos = 100
+  config.variants = ("hinge train_dpo.loss=hinge", "more choose.videos=200")
+  found = pipeline.variant_steps(config, epath.Path("w"))
+  names = {name: [stage.name for stage, _ in steps] for name, steps in found.items()}
+  assert names["hinge"] == ["train_dpo", "export"]
+  assert names["more"][:2] == ["choose", "score_videos"]
+  assert "choose" in [stage.name for stage in pipeline.stages_for(config)]
+
+
 def test_every_input_is_a_key_of_its_stages_config(config):
   for stage in pipeline.STAGES.values():
     for one in stage.inputs_for(config[stage.name]):

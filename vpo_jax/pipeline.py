@@ -23,6 +23,7 @@ from vpo_jax.feedback import (
   train_diffusion_dpo,
   video_pairs,
 )
+from vpo_jax.predict import choose
 from vpo_jax.runtime import console
 from vpo_jax.sample import candidates
 from vpo_jax.serve import export
@@ -36,6 +37,7 @@ FEEDBACK = (
   sft.STAGE,
   candidates.STAGE,
   text_pairs.STAGE,
+  choose.STAGE,  # if `config.choose` has a budget
   score_videos.STAGE,
 )
 # How the feedback is used, by the stage whose model is exported.
@@ -66,7 +68,24 @@ def stages_for(config: ml_collections.ConfigDict) -> tuple[stages.Stage, ...]:
     raise errors.UserError(
       f"config.export.trained={trained!r}: must be one of {', '.join(METHODS)}"
     )
-  return (*FEEDBACK, *METHODS[trained], export.STAGE)
+  found = (*FEEDBACK, *METHODS[trained], export.STAGE)
+  return tuple(one for one in found if one is not choose.STAGE or _is_limited(config))
+
+
+def _is_limited(config: ml_collections.ConfigDict) -> bool:
+  """Whether the config has a budget of videos."""
+  return "choose" in config and (
+    config.choose.videos > 0 or config.choose.gpu_hours > 0
+  )
+
+
+def _with_budget(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A copy in which what is rendered is what `choose` chose, if there is a budget."""
+  config = config.copy_and_resolve_references()
+  if _is_limited(config):
+    config.score_videos.chosen = True
+    config.choose.videos_per_prompt = config.score_videos.videos_per_prompt
+  return config
 
 
 def run(
@@ -82,7 +101,8 @@ def run(
       `evaluate` (configs/evaluate.py), `variants` and `diffusion_dpo`. A variant is
       trained in a folder of its own and is compared as one more system. If
       `diffusion_dpo` is True, the video model is trained too (figure 5).
-      `export.trained` decides how the feedback is used.
+      `export.trained` decides how the feedback is used. With a budget in `choose`, no
+      more videos are rendered for training.
 
   Returns: the counts of each stage, without those of the variants.
 
@@ -90,6 +110,7 @@ def run(
     UserError: as the stages raise it, or a variant has a wrong form.
   """
   workdir, began = epath.Path(workdir), time.monotonic()
+  config = _with_budget(config)
   variants = variant_steps(config, workdir)
   # Before the earlier stages work for hours.
   bridge.check(config.score_videos)
@@ -127,6 +148,7 @@ def variant_steps(
   Raises:
     UserError: a variant has a wrong form or changes nothing, or two have the same name.
   """
+  config = _with_budget(config)
   found: dict[str, list[Step]] = {}
   for text in config.get("variants", ()):
     name, changed = _variant(text, config)
@@ -233,7 +255,7 @@ def _variant(
     stages_for(changed)
   except errors.UserError as error:
     raise errors.UserError(f"config.variants: {name}: {error}") from error
-  return name, changed
+  return name, _with_budget(changed)
 
 
 def _typed(config: ml_collections.ConfigDict, key: str, text: str) -> Any:

@@ -167,7 +167,6 @@ class _Work:
   ) -> Iterator[tuple[stages.Stage, ml_collections.ConfigDict]]:
     """The stages of a round, each with its config."""
     config = _copy(self._config)
-    folder = self.folder(number)
     budget = config.choose.videos > 0 or config.choose.gpu_hours > 0
     learned = config.choose.strategy != "random"
     config.sample.update(
@@ -186,8 +185,7 @@ class _Work:
         before = self.folder(number - 1) / train_predictor.STAGE.name
         config.choose.update(model=self._sft, predictor=str(before))
       yield choose.STAGE, config.choose
-      chosen = folder / choose.STAGE.name / "candidates.jsonl"
-      config.score_videos.candidates = str(chosen)
+      config.score_videos.chosen = True
     yield pipeline.STAGES["score_videos"], config.score_videos
     trained = config.export.trained
     config[trained].model = model

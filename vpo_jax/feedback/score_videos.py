@@ -197,7 +197,8 @@ def _totals(
 
 
 def _inputs(config: stages.Config) -> stages.Inputs:
-  candidates = stages.Input("candidates", "sample/candidates.jsonl")
+  folder = "choose" if config.get("chosen", False) else "sample"
+  candidates = stages.Input("candidates", f"{folder}/candidates.jsonl")
   judged = stages.Input("judged", "text_pairs/judged.jsonl")
   return (candidates, judged) if config.text_check else (candidates,)
 
