@@ -5,7 +5,7 @@ import fnmatch
 import pytest
 from etils import epath
 
-from configs import quickstart
+from configs import budgets, quickstart
 from vpo_jax import errors, pipeline, stages
 
 
@@ -134,3 +134,18 @@ def test_diffusion_dpo_adds_a_video_model_for_the_systems_of_figure_5(config):
   pipeline._add_tuned_model(comparison, config, epath.Path("w"))
   full = comparison.video_models.diffusion_dpo.renderer
   assert (full.model, full.lora.path) == ("w/train_diffusion_dpo/model", "")
+
+
+def test_every_row_of_the_budgets_is_a_variant():
+  config = budgets.get_config()
+  found = pipeline.variant_steps(config, epath.Path("w"))
+  assert len(found) == len(budgets.METHODS) * len(budgets.BUDGETS)
+  for name, of_row in found.items():
+    by_stage = {stage.name: config for stage, config in of_row}
+    assert by_stage["choose"].videos == int(name.rpartition("_")[2])
+    assert by_stage["choose"].per_query == config.sample.num_candidates
+    assert by_stage["export"].model.startswith(f"w/{name}/train_")
+  few = budgets.get_config("grpo_250")
+  assert list(pipeline.variant_steps(few, epath.Path("w"))) == ["grpo_250"]
+  with pytest.raises(ValueError, match="must be METHOD_VIDEOS"):
+    budgets.get_config("reinforce_250")
