@@ -23,8 +23,8 @@ from torch_bridge import contract, loop, renderers, scorers, shards
 from torch_bridge.renderers import base
 
 
-class Refused(Exception):
-  """The worker cannot start; the message is the one line that the user sees."""
+class CannotStart(Exception):
+  """The message is the one line that the user sees."""
 
   def __init__(self, code: int, line: str):
     super().__init__(line)
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     else:
       return _work(job, pathlib.Path(args.job).parent, args.name)
     return contract.EXIT_DONE
-  except (Refused, base.ModelError) as error:
+  except (CannotStart, base.ModelError) as error:
     print(f"worker: {error}", file=sys.stderr, flush=True)
-    return error.code if isinstance(error, Refused) else contract.EXIT_MODEL
+    return error.code if isinstance(error, CannotStart) else contract.EXIT_MODEL
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
@@ -88,10 +88,12 @@ def _read_job(path: str) -> dict[str, Any]:
     version, task = job["version"], job["task"]
     _ = job[_spec_key(task)]["name"]
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise Refused(contract.EXIT_USAGE, f"{path}: not a job file: {error!r}") from error
+    raise CannotStart(
+      contract.EXIT_USAGE, f"{path}: not a job file: {error!r}"
+    ) from error
   if version != contract.VERSION:
     line = f"{path}: version {version}; this worker supports {contract.VERSION}"
-    raise Refused(contract.EXIT_USAGE, line)
+    raise CannotStart(contract.EXIT_USAGE, line)
   return job
 
 
@@ -109,7 +111,7 @@ def _check(job: dict[str, Any]) -> dict[str, Any]:
     try:
       module.check(job[_spec_key(job["task"])])
     except ValueError as error:
-      raise Refused(contract.EXIT_MODEL, str(error)) from error
+      raise CannotStart(contract.EXIT_MODEL, str(error)) from error
   torch = sys.modules.get("torch")
   devices = torch.cuda.device_count() if torch and torch.cuda.is_available() else 0
   return {
@@ -127,7 +129,7 @@ def _identity(job: dict[str, Any]) -> dict[str, str]:
   try:
     return {"identity": str(module.identity(job["scorer"]))}
   except ValueError as error:
-    raise Refused(contract.EXIT_MODEL, str(error)) from error
+    raise CannotStart(contract.EXIT_MODEL, str(error)) from error
 
 
 def _import(job: dict[str, Any]) -> Any:
@@ -140,7 +142,7 @@ def _import(job: dict[str, Any]) -> Any:
   except (ImportError, OSError) as error:
     # OSError: a torch whose shared libraries are missing.
     line = " ".join(str(error).split())
-    raise Refused(
+    raise CannotStart(
       contract.EXIT_IMPORT, f"{sys.executable} cannot {job['task']} with {name}: {line}"
     ) from error
 
@@ -159,7 +161,7 @@ def _load(job: dict[str, Any]) -> Any:
       return rendering.Rendering(store, module.make(job["renderer"]))
     return scoring.Scoring(store, module.make(job["scorer"]))
   except ValueError as error:
-    raise Refused(contract.EXIT_MODEL, str(error)) from error
+    raise CannotStart(contract.EXIT_MODEL, str(error)) from error
 
 
 def _work(job: dict[str, Any], folder: pathlib.Path, name: str) -> int:
