@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     stage.teacher.server_options.harm_overlooked = 0.1
   config.build_sft.heldout = 0.05  # about 20 examples, so that a loss means something
   # Higher learning rates, because there are only a third of the miniature's steps.
-  config.train_sft.optimizer.peak_lr = 4e-4
+  config.train_sft.optimizer.update(peak_lr=8e-4, schedule="linear")
   config.train_dpo.optimizer.peak_lr = 5e-5
   config.train_groups.optimizer.peak_lr = 5e-5
   # All pairs of prompts, not only neighbours in reward, because there are few queries.
