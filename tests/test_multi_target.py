@@ -96,6 +96,7 @@ def test_policies_get_the_notes_of_the_model_they_are_used_on(config, ran, tmp_p
     "second": [*singles, "both_for_second"],
   }
   assert "both_for_second=" in evaluated.systems[-1]
+  assert evaluated.queries == str(tmp_path / "curate/test.jsonl")
   assert evaluated.systems[-1].endswith("for=" + ran["targets/second/sample"].target)
   table = {(cell.policy, cell.video_model): cell for cell in cells}
   assert table["both", "second"].reward == 41.0

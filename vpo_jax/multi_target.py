@@ -71,8 +71,10 @@ def run(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> list[Cell
   """
   workdir, began = epath.Path(workdir), time.monotonic()
   profiles, policies = _profiles(config), _policies(config)
+  # Before the earlier stages work for hours.
+  evaluate.check(config.evaluate)
   for name in profiles:
-    bridge.check(config.evaluate.video_models[name])  # before hours of work
+    bridge.check(config.evaluate.video_models[name])
   setup.check_model(config.train_sft.model, config.train_sft.reasoning)
   for name in _SHARED:
     stages.run(pipeline.STAGES[name], config[name], workdir, own_process=True)
@@ -212,7 +214,8 @@ def _comparison(
     model = _place(workdir / FOLDER, policy) / "vpo"
     systems += [f"{policy}_for_{name}={model} for={profiles[name]}" for name in names]
   comparison.systems = tuple(systems)
-  comparison.queries = comparison.queries or str(workdir / "curate" / "test.jsonl")
+  for suite in (comparison, comparison.query_alignment):
+    suite.queries = suite.queries or str(workdir / "curate" / "test.jsonl")
   for name in set(comparison.video_models) - profiles.keys():
     del comparison.video_models[name]
   for name in profiles:
