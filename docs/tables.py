@@ -160,7 +160,7 @@ def shares(run: Run) -> str:
     **{
       f"unsafe videos, {row['model']} model": row["differences"]
       for row in _measures(run)
-      if row["name"] == "unsafe videos"
+      if row["name"] == "unsafe videos" and row["model"] in _models(run)
     },
   }
   rows = [

@@ -56,6 +56,32 @@ def _read(path: pathlib.Path) -> Any:
   return json.loads(path.read_text())
 
 
+def _rounded(value: Any) -> Any:
+  """Floats with five decimals, more than a run of the miniature repeats."""
+  if isinstance(value, float):
+    return round(value, 5)
+  if isinstance(value, dict):
+    return {key: _rounded(one) for key, one in value.items()}
+  return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+def _text(value: Any, indent: str = "") -> str:
+  """JSON in which a list or object without nested ones is a single line."""
+  nested = value.values() if isinstance(value, dict) else value
+  if not isinstance(value, dict | list) or not any(
+    isinstance(one, dict | list) for one in nested
+  ):
+    return json.dumps(value, ensure_ascii=False)
+  more = indent + " "
+  if isinstance(value, list):
+    lines = [_text(one, more) for one in value]
+  else:
+    lines = [f"{json.dumps(key)}: {_text(one, more)}" for key, one in value.items()]
+  left, right = "[]" if isinstance(value, list) else "{}"
+  body = f",\n{more}".join(lines)
+  return f"{left}\n{more}{body}\n{indent}{right}"
+
+
 def _commit() -> str:
   command = ["git", "-C", str(FOLDER), "rev-parse", "--short", "HEAD"]
   return subprocess.run(command, capture_output=True, text=True).stdout.strip()
@@ -80,7 +106,7 @@ def main() -> None:
   keys = ("name", "command", "machine", "commit", "date", "seed")
   found = collect(arguments.workdir, {key: getattr(arguments, key) for key in keys})
   path = FOLDER / f"{arguments.name}.json"
-  path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+  path.write_text(_text(_rounded(found)) + "\n")
   print(f"wrote {path}")
 
 
