@@ -38,13 +38,15 @@ rehearsal-preflight: $(VENV)/.rehearsal
 	$(BIN)/python launch/preflight.py --config=configs/rehearsal.py \
 	  --workdir=runs/rehearsal-preflight
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+  --max-worker-restart=0
+
 # Most of its time is compilation, so programs are optimized less than in test-slow.
 test: $(VENV)/.test $(VENV)/.clients
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
-	  --no-loadscope-reorder --max-worker-restart=0
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)
 
 test-slow: $(VENV)/.test $(VENV)/.gemma rehearsal-preflight
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
