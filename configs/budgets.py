@@ -1,4 +1,4 @@
-"""Ways to learn from rendered videos, at several budgets (docs/beyond.md).
+r"""Ways to learn from rendered videos, at several budgets (docs/beyond.md).
 
     python launch/pipeline.py --config=configs/budgets.py --workdir=runs/miniature-0
     python launch/pipeline.py --config=configs/budgets.py:dpo_500,grpo_500 \

@@ -1,4 +1,4 @@
-"""One policy for several video models (docs/serving.md).
+r"""One policy for several video models (docs/targets.md).
 
     python launch/multi_target.py --config=configs/multi_target.py:miniature \
       --workdir=runs/miniature-0
