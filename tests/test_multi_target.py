@@ -144,6 +144,7 @@ def test_rows_keep_their_notes_and_the_instruction_has_a_place_for_others(tmp_pa
     ("policies", ("a=main", "a=second"), "each NAME once"),
     ("policies", ("a=third",), "config.targets has no 'third'"),
     ("policies", (), "name a policy"),
+    ("targets.second", "", "config.targets.second is empty"),
     ("targets.second", "no-such", "target 'no-such'"),
     ("targets.third", "miniature", "video_models has no third"),
   ],

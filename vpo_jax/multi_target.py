@@ -240,6 +240,10 @@ def _profiles(config: ml_collections.ConfigDict) -> dict[str, str]:
       raise errors.UserError(
         f"config.targets.{name}: config.evaluate.video_models has no {name}"
       )
+    if not profile:
+      raise errors.UserError(
+        f"config.targets.{name} is empty; name a profile of configs/targets, or a file"
+      )
     target = targets.load(profile)
     found[name] = str(targets.find(profile))
     if earlier := notes.get(target.profile.notes):
