@@ -25,7 +25,7 @@ METHODS = {
   "simpo": "train_dpo.loss=simpo train_dpo.beta=2.0",
   "orpo": "train_dpo.loss=orpo train_dpo.sft_weight=1.0",
 }
-BUDGETS = (250, 500, 1000)  # the miniature has 1,179 candidates that pass the critique
+BUDGETS = (250, 500, 1000)  # of about 1,200 candidates that pass the critique
 
 
 def get_config(rows: str = "") -> ml_collections.ConfigDict:

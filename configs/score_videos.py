@@ -14,9 +14,7 @@ from configs import bridge
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.candidates = ""  # "" is sample/candidates.jsonl of the workdir
-  config.chosen = (
-    False  # only the candidates of choose/candidates.jsonl (launch/choose.py)
-  )
+  config.chosen = False  # only what launch/choose.py chose: choose/candidates.jsonl
   config.judged = ""  # "" is text_pairs/judged.jsonl of the workdir
   # Render only prompts that passed the text-level check: paper; the release does not.
   config.text_check = True

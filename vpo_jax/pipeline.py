@@ -69,11 +69,11 @@ def stages_for(config: ml_collections.ConfigDict) -> tuple[stages.Stage, ...]:
       f"config.export.trained={trained!r}: must be one of {', '.join(METHODS)}"
     )
   found = (*FEEDBACK, *METHODS[trained], export.STAGE)
-  return tuple(one for one in found if one is not choose.STAGE or _is_limited(config))
+  return tuple(one for one in found if one is not choose.STAGE or has_budget(config))
 
 
-def _is_limited(config: ml_collections.ConfigDict) -> bool:
-  """Whether the config has a budget of videos."""
+def has_budget(config: ml_collections.ConfigDict) -> bool:
+  """Whether `config.choose` limits how many videos are rendered for training."""
   return "choose" in config and (
     config.choose.videos > 0 or config.choose.gpu_hours > 0
   )
@@ -82,7 +82,7 @@ def _is_limited(config: ml_collections.ConfigDict) -> bool:
 def _with_budget(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """A copy in which what is rendered is what `choose` chose, if there is a budget."""
   config = config.copy_and_resolve_references()
-  if _is_limited(config):
+  if has_budget(config):
     config.score_videos.chosen = True
     config.choose.videos_per_prompt = config.score_videos.videos_per_prompt
   return config

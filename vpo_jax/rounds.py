@@ -167,7 +167,7 @@ class _Work:
   ) -> Iterator[tuple[stages.Stage, ml_collections.ConfigDict]]:
     """The stages of a round, each with its config."""
     config = _copy(self._config)
-    budget = config.choose.videos > 0 or config.choose.gpu_hours > 0
+    budget = pipeline.has_budget(config)
     learned = config.choose.strategy != "random"
     config.sample.update(
       queries=str(self._workdir / FOLDER / "parts" / f"{number}.jsonl"),
