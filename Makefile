@@ -46,7 +46,7 @@ test: $(VENV)/.test $(VENV)/.clients
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)
 
 test-slow: $(VENV)/.test $(VENV)/.gemma rehearsal-preflight
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -o faulthandler_timeout=3600  # a test may take half an hour
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

