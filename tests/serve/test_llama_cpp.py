@@ -90,7 +90,8 @@ def test_greedy_answers_of_smollm2_in_float16(
 
   llama.cpp rounds the operands of products with float16 matrices to float16, ours has
   the same matrices in float32. So a token may be another one at a near tie. In how many
-  answers it is depends on the CPU: 17 to 19 of 20 were equal on the first one.
+  answers it is depends on the CPU, as does the gap: up to 0.026 with llama.cpp's
+  defaults, where keys and values are float16 too.
   """
   folder = test_gguf.exported(smollm2, tmp_path, dtype="float16")
   source.convert_gguf(folder / "model.gguf", tmp_path / "rounded")
@@ -112,7 +113,7 @@ def test_greedy_answers_of_smollm2_in_float16(
     gaps.append(float((logits.max(-1).values - chosen).max()))
   print(f"{equal} of {len(rows)} equal; largest gap of a token: {max(gaps):.1e}")
   assert equal >= 15
-  assert max(gaps) < 0.02  # logits span 36
+  assert max(gaps) < 0.05  # logits span 36
 
 
 # Windows are out of llama.cpp's reach but for Gemma's.
