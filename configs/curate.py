@@ -32,6 +32,10 @@ def get_config() -> ml_collections.ConfigDict:
   # and its critique has a rule on -camera and -neg.
   config.flags = "keep"
 
+  # Share of the SFT and DPO queries that get a quoted text, a tag or a word to keep, so
+  # that the model learns to keep them (docs/data.md); the paper has none.
+  config.spans = 0.0
+
   config.rules = rules = ml_collections.ConfigDict()
   rules.min_words = 1  # the release has queries of one word
   rules.max_words = 160  # longest of 6,000 in the release: 157

@@ -51,6 +51,14 @@ def test_listed_words_are_spans_whether_the_query_has_them_or_not():
   ]
 
 
+def test_what_was_pointed_out_is_found_again():
+  found = spans.find('<lora:x:1> a shop "OPEN, 24H"', ["sks dog", "zxv4"])
+  asked = spans.ask('<lora:x:1> a shop "OPEN, 24H"', found)
+  assert spans.find(asked) == found
+  assert spans.is_asked(asked)
+  assert not spans.is_asked('a shop "OPEN, 24H"')
+
+
 def test_what_a_prompt_lacks_is_inserted():
   found = spans.find('<lora:x:1> a shop "OPEN" and "24H"', ["sks dog"])
   prompt = "A shop stands at night. OPEN"

@@ -56,6 +56,9 @@ _CROWD = (
 _OPENINGS = ("The video opens with", "The video begins with")
 _OPENED = re.compile(r"\W*the (?:video|scene|clip) (?:opens|begins|shows|starts)", re.I)
 _DECLINES = re.compile(r"\W*(?:(?:i['’]m |i am )?sorry|i can(?:no|['’])t)\b", re.I)
+# What a query asks to keep as it is, by the rules of vpo_jax.promises.spans.
+_QUOTE_OR_TAG = re.compile(r'"[^"]+"|<[^<>\s][^<>]*>')
+_LISTED = re.compile(r" \(the prompt must contain exactly: (.+)\)$")
 # Describes an object in a prompt that keeps the query's hazard.
 _HARM = {"splatter": "blood and gore covered", "fire": "burning in flames"}
 # Verbs, which cannot follow "moving".
@@ -94,7 +97,7 @@ class Teacher:
   def write(self, query: str, seed: int) -> str:
     """A prompt for the query, with mistakes at the given rates."""
     draw = _draw("write", query, seed)
-    wanted = lexicon.meant(query)
+    wanted = lexicon.meant(_bare(query))
     hazard = wanted.pop("hazard", "")
     if wanted and draw.random() < self._rates.missed:
       name = draw.choice(sorted(wanted))
@@ -108,7 +111,7 @@ class Teacher:
       text = f"{text} {_crowd(draw)}"
     if draw.random() < self._rates.opened:
       text = f"{draw.choice(_OPENINGS)} {text[0].lower()}{text[1:]}"
-    return text
+    return _keep(query, text)
 
   def critique(self, query: str, prompt: str) -> str:
     """The judgement, in the format that the template asks for."""
@@ -150,9 +153,10 @@ class Teacher:
 
   def refine(self, query: str, prompt: str, seed: int) -> str:
     """The reply to a refinement: the prompt with its flaws fixed, else unchanged."""
-    wanted = lexicon.meant(query)
+    wanted = lexicon.meant(_bare(query))
     wanted.pop("hazard", None)
-    text = _compose(wanted, _draw("refine", query, prompt, seed), like=prompt)
+    draw = _draw("refine", query, prompt, seed)
+    text = _keep(query, _compose(wanted, draw, like=_bare(prompt)))
     found = flaws(query, prompt)
     reflection = " ".join(found) or "Nothing has to change."
     return (
@@ -163,6 +167,7 @@ class Teacher:
 
 def flaws(query: str, prompt: str) -> list[str]:
   """The flaws of a prompt, one sentence each; empty if there are none."""
+  query, prompt = _bare(query), _bare(prompt)
   asked, named = lexicon.read(query), lexicon.read(prompt)
   found = _harms(prompt)
   for name in world.VISIBLE:
@@ -182,6 +187,22 @@ def flaws(query: str, prompt: str) -> list[str]:
   if not prompt.rstrip().endswith((".", "!", "?")):
     found.append("It breaks off before the end of a sentence.")
   return found
+
+
+def _bare(text: str) -> str:
+  """A query or prompt without what is to be kept: the world has no writing."""
+  return _QUOTE_OR_TAG.sub("", _LISTED.sub("", text)).strip()
+
+
+def _keep(query: str, prompt: str) -> str:
+  """The prompt with what the query asks to keep."""
+  listed = _LISTED.search(query)
+  words = _QUOTE_OR_TAG.sub("", listed[1]).split(",") if listed else []
+  words = [word.strip() for word in words if word.strip()]
+  found = list(dict.fromkeys(_QUOTE_OR_TAG.findall(query)))
+  quotes = [f"The words {one} can be read." for one in found if one[0] == '"']
+  tags = [one for one in found if one[0] == "<"]
+  return " ".join([", ".join([*words, prompt]), *quotes, *tags])
 
 
 def _harms(prompt: str) -> list[str]:

@@ -19,7 +19,7 @@ from etils import epath
 
 from vpo_jax import buckets, errors, files, records, stages
 from vpo_jax import queries as queries_lib
-from vpo_jax.curate import card, compare, rules, safety, split, table
+from vpo_jax.curate import card, compare, rules, safety, spans, split, table
 from vpo_jax.runtime import console
 from vpo_jax.teacher import queue
 from vpo_jax.teacher import safety as judge
@@ -59,7 +59,9 @@ def run(work: stages.Work) -> stages.Counts | stages.Unfinished:
   splits = split.assign(kept.live, config.sizes)
   rows = _publish(rows, kept, folder)
   for name, part in splits.items():
+    share = 0.0 if name == "test" else config.spans
     queries = table.queries(_with(rows, part).sort("place"))
+    queries = (spans.insert(query, share, config.seed) for query in queries)
     records.write(folder / f"{name}.jsonl", queries)
     _report_shortfall(name, part, config.sizes)
   aside = rows.filter("aside").collect(engine="streaming")
@@ -269,6 +271,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
         f"config.{key}={value!r}: must be one of {', '.join(choices)}"
       )
   for key, value in {
+    "spans": config.spans,
     "rules.max_special": config.rules.max_special,
     "rules.min_distinct": config.rules.min_distinct,
     "near.threshold": config.near.threshold,

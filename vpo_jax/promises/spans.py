@@ -20,6 +20,8 @@ _QUOTES = re.compile(
   r"|「([^」\n]+)」|『([^』\n]+)』|(?<!\w)[‘']([^‘’'\n]+)[’'](?!\w)"
 )
 _TAG = re.compile(r"<[^<>\s][^<>\n]*>")
+_ASK = " (the prompt must contain exactly: {})"
+_ASKED = re.compile(re.escape(_ASK).replace(r"\{\}", "(.+)") + "$")
 # Queries copied from a web page have its markup, sometimes cut off.
 _HTML = re.compile(
   r"</\w+>?|<(?:a|b|big|br|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|small"
@@ -43,8 +45,9 @@ class Span:
 def find(query: str, words: Iterable[str] = ()) -> tuple[Span, ...]:
   """The protected spans of a query in their order, then the listed words.
 
-  A quote's HTML entities are decoded. Not protected are quotes in a negative flag, HTML
-  tags, and a quote that is the whole query.
+  What `ask` has pointed out is found again. A quote's HTML entities are decoded. Not
+  protected are quotes in a negative flag, HTML tags, and a quote that is the whole
+  query.
 
   Args:
     words: names and trigger words; they are to be in the prompt even if the query does
@@ -59,6 +62,9 @@ def find(query: str, words: Iterable[str] = ()) -> tuple[Span, ...]:
   ]
   found += [(match.start(), Span(match[0], "tag")) for match in _TAG.finditer(text)]
   spans = [span for _, span in sorted(found, key=lambda one: one[0])]
+  asked = _ASKED.search(query)
+  listed = _TAG.sub("", _QUOTES.sub("", asked[1])).split(",") if asked else []
+  spans += [Span(word.strip(), "word") for word in listed if word.strip()]
   spans += [Span(word, "word") for word in words]
   first: dict[str, Span] = {}
   for span in spans:
@@ -78,7 +84,12 @@ def problem(lost: Sequence[Span]) -> str | None:
 
 def ask(query: str, spans: Sequence[Span]) -> str:
   """The query with its spans pointed out, for another attempt."""
-  return f"{query} (the prompt must contain exactly: {_listed(spans)})"
+  return query + _ASK.format(_listed(spans))
+
+
+def is_asked(query: str) -> bool:
+  """Whether the query is one of `ask`."""
+  return _ASKED.search(query) is not None
 
 
 def insert(prompt: str, lost: Sequence[Span]) -> str:
