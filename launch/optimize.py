@@ -122,6 +122,7 @@ def main() -> None:
     _file(model, sampling, predictor, target, judge)
   else:
     _query(model, args[0], sampling, predictor, target, judge)
+  app.end()
 
 
 def _judge():
