@@ -100,6 +100,13 @@ def test_a_prompt_that_lacks_a_span_is_asked_for_again_with_the_span(
   assert "must contain" not in asked[0][0]
 
 
+def test_a_listed_word_that_the_query_lacks_is_pointed_out_at_once(policy, monkeypatch):
+  asked = scripted(monkeypatch, ["sks, a shop at night."])
+  (row,) = optimize.optimize(policy, ["a shop"], SAMPLING, keep=["sks"])
+  assert "a shop (the prompt must contain exactly: sks)" in asked[0][0]
+  assert row.spans == {"sks": "kept"}
+
+
 def test_what_all_attempts_lack_is_inserted_and_reported(policy, monkeypatch):
   scripted(monkeypatch, *[["A shop at night."]] * optimize.ATTEMPTS)
   (row,) = optimize.optimize(policy, ['a shop, "OPEN"'], SAMPLING, keep=["sks"])

@@ -67,13 +67,14 @@ class Promises:
     return spans_lib.problem(lost) or self._too_long(prompt)
 
   def ask(self, query: str, prompts: Sequence[str]) -> str:
-    """The query with what must be kept pointed out, for another attempt.
+    """The query of an attempt, with what must be kept pointed out where necessary.
 
     Args:
-      prompts: what earlier attempts gave; the limit is named if one exceeds it.
+      prompts: what earlier attempts gave. If there are any, or the query lacks a listed
+        word, the spans are pointed out; if one exceeds the limit, it is named too.
     """
     target = self.target
-    if self.spans:
+    if self.spans and (prompts or spans_lib.missing(query, self.spans)):
       query = spans_lib.ask(query, self.spans)
     if target and not all(target.reads(prompt) for prompt in prompts):
       words = max(1, int(target.profile.tokens * _WORDS_PER_TOKEN))

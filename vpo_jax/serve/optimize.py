@@ -76,8 +76,9 @@ def optimize(
   Args:
     guard: sample unusable prompts again, up to `ATTEMPTS` times in all. A prompt that
       lacks a protected span of its query, or that the target cannot read to its end, is
-      unusable. Both are pointed out in the next attempts; if all fail, the spans are
-      inserted into the first whose only problem this is, and it is shortened.
+      unusable. Both are pointed out in the next attempts, and a listed word that is not
+      in the query in the first one too; if all fail, the spans are inserted into the
+      first whose only problem this is, and it is shortened.
     language: see `guard.problem`; a target has its own.
     iterations: 1 rewrites the query; more also rewrite each prompt in turn.
     slots: candidates decoded at once.
@@ -257,9 +258,8 @@ def _sample(
 
   def prompt(number: int) -> lm.Prompt:
     text, promises = texts[number].text, texts[number].promises
-    if number in rows:
-      text = promises.ask(text, [answer.prompt for _, answer in rows[number]])
-    return policy.prompt(text, promises.notes)
+    earlier = [answer.prompt for _, answer in rows.get(number, [])]
+    return policy.prompt(promises.ask(text, earlier), promises.notes)
 
   pending = list(range(len(texts)))
   for attempt in attempts(sampling, check is not None):

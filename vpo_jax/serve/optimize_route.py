@@ -96,7 +96,7 @@ class _Attempts:
     return self._service.judge
 
   async def start(self) -> generation.Generation:
-    prompt = await self._prompt(self._query)
+    prompt = await self._prompt(self._promises.ask(self._query, ()))
     return self._service.generate([prompt], self._samplings[0])
 
   async def _prompt(self, query: str) -> lm.Prompt:
