@@ -13,7 +13,7 @@ import pytest
 
 from tests import chaos
 
-EVENTS = int(os.environ.get("CHAOS_EVENTS", "10"))
+EVENTS = int(os.environ.get("CHAOS_EVENTS", "50"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 # What was made, without what depends on the clock or on the number of attempts.
 FILES = (

@@ -83,7 +83,7 @@ def problem(lost: Sequence[Span]) -> str | None:
 
 
 def ask(query: str, spans: Sequence[Span]) -> str:
-  """The query with its spans pointed out, for another attempt."""
+  """The query with its spans pointed out to the model."""
   return query + _ASK.format(_listed(spans))
 
 
