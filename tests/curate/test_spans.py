@@ -3,6 +3,7 @@
 import collections
 
 from configs import curate as curate_config
+from tests.serve import bench_promises
 from torch_bridge.miniature import teacher as teacher_lib
 from vpo_jax import queries, records, stages
 from vpo_jax.curate import curate, spans
@@ -69,3 +70,18 @@ def test_the_teacher_of_the_miniature_keeps_them():
     for text in (prompt, refined.partition("[[end]]")[0]):
       assert not promised.missing(text, found), (query, text)
       assert not teacher_lib.flaws(query, text), (query, text)
+
+
+def test_the_benchmark_of_promises_has_other_spans():
+  """Otherwise it would count what was learned by heart."""
+  texts = [spans.insert(records.Query(str(i), "x"), 1.0, 0).text for i in range(3000)]
+  learned = {span.text.lower() for text in texts for span in promised.find(text)}
+  words = {word for text in learned for word in text.split()}
+  for sign in bench_promises.SIGNS:
+    assert not words & set(sign.lower().split())
+  assert not learned & {span.lower() for span in bench_promises.TAGS}
+  assert not learned & {span.lower() for span in bench_promises.WORDS}
+  form = bench_promises.QUOTED.partition('"')[0]
+  for word in ("banner", "says"):
+    assert word in form
+    assert not any(word in text for text in texts)

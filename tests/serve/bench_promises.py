@@ -4,8 +4,9 @@ r"""Are protected spans and the target's limit kept? Counts it on many queries.
       --queries=queries.json --count=3000 --target=miniature --output=promises.json
 
 A third of the queries each gets a text in quotes, a tag in angle brackets, or a word of
-`--keep`. The exit status is 1 if a prompt that is returned as good lacks its span or is
-longer than the target reads.
+`--keep`. None of these spans, nor the form of the quotes, is in the data that
+`config.curate.spans` makes. The exit status is 1 if a prompt that is returned as good
+lacks its span or is longer than the target reads.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-SIGNS = ("OPEN 24H", "Happy Birthday", "No Exit", "Bäckerei", "50% off")
+SIGNS = ("MIND THE GAP", "Platform 9", "Fresh Fish", "Bäckerei", "30% off")
+QUOTED = '{query}; the banner says "{sign}"'
 TAGS = ("<lora:arcane:0.8>", "<sks>", "<lora:film_grain:1>")
 WORDS = ("zxv4", "Elphaba", "ohwx dog")
 KINDS = ("quote", "tag", "word")
@@ -85,7 +87,7 @@ def insert(
   """The queries with a span, the span, and the words of `--keep`."""
   if kind == "quote":
     span = rng.choice(SIGNS)
-    return [f'{text}, with the text "{span}"' for text in block], span, []
+    return [QUOTED.format(query=text, sign=span) for text in block], span, []
   span = rng.choice(TAGS if kind == "tag" else WORDS)
   return [f"{span} {text}" for text in block], span, [span] if kind == "word" else []
 
