@@ -30,8 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.train_sft.optimizer.update(peak_lr=8e-4, schedule="linear")
   config.train_dpo.optimizer.peak_lr = 5e-5
   config.train_groups.optimizer.peak_lr = 5e-5
-  # Every flawed candidate makes a pair (paper), and all pairs of prompts are compared,
-  # not only neighbours in reward, because there are few queries.
+  # There are few queries, so every flawed candidate makes a text pair (paper), and
+  # video pairs are made of all prompts of a query, not only of neighbours in reward.
   config.text_pairs.pairs = "all"
   config.video_pairs.rules.pairing = "every"
   config.merge_pairs.heldout = 0.1

@@ -73,7 +73,7 @@ def test_the_teacher_of_the_miniature_keeps_them():
 
 
 def test_the_benchmark_of_promises_has_other_spans():
-  """Otherwise it would count what was learned by heart."""
+  """Otherwise it would count spans that a model has learned by heart."""
   texts = [spans.insert(records.Query(str(i), "x"), 1.0, 0).text for i in range(3000)]
   learned = {span.text.lower() for text in texts for span in promised.find(text)}
   words = {word for text in learned for word in text.split()}
